@@ -1,0 +1,132 @@
+#include "base/json.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <set>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+
+namespace narrow {
+namespace {
+
+// Watches depth and duplicate keys while nlohmann builds the document.
+class Guard {
+ public:
+  Guard(const std::string& where, const JsonLimits& limits) : where_(where), limits_(limits) {}
+
+  bool operator()(int depth, Json::parse_event_t event, Json& parsed) {
+    using Event = Json::parse_event_t;
+    if (depth > limits_.depth)
+      throw Error::refused("nested deeper than " + std::to_string(limits_.depth), where_);
+    if (event == Event::object_start) {
+      keys_.emplace_back();
+    } else if (event == Event::object_end) {
+      keys_.pop_back();
+    } else if (event == Event::key && !keys_.back().insert(parsed.get<std::string>()).second) {
+      throw Error::refused("duplicate key \"" + parsed.get<std::string>() + "\"", where_);
+    }
+    return true;
+  }
+
+ private:
+  const std::string& where_;
+  const JsonLimits& limits_;
+  std::vector<std::set<std::string>> keys_;
+};
+
+// Counts nodes so that YAML aliases cannot unfold into a bomb.
+Json from_yaml(const YAML::Node& node, const std::string& where, const JsonLimits& limits,
+               int depth, int64_t& nodes) {
+  constexpr int64_t kMaxNodes = 1'000'000;
+  if (depth > limits.depth)
+    throw Error::refused("nested deeper than " + std::to_string(limits.depth), where);
+  if (++nodes > kMaxNodes) throw Error::refused("more than a million YAML nodes", where);
+  switch (node.Type()) {
+    case YAML::NodeType::Undefined:
+    case YAML::NodeType::Null:
+      return nullptr;
+    case YAML::NodeType::Sequence: {
+      Json array = Json::array();
+      for (const YAML::Node& item : node)
+        array.push_back(from_yaml(item, where, limits, depth + 1, nodes));
+      return array;
+    }
+    case YAML::NodeType::Map: {
+      Json object = Json::object();
+      for (const auto& entry : node) {
+        const auto key = entry.first.as<std::string>();
+        if (object.contains(key)) throw Error::refused("duplicate key \"" + key + "\"", where);
+        object[key] = from_yaml(entry.second, where, limits, depth + 1, nodes);
+      }
+      return object;
+    }
+    case YAML::NodeType::Scalar:
+      break;
+  }
+  // "!" is the tag of a quoted scalar: always text.
+  if (node.Tag() == "!") return node.Scalar();
+  bool flag;
+  int64_t integer;
+  double real;
+  if (YAML::convert<bool>::decode(node, flag)) return flag;
+  if (YAML::convert<int64_t>::decode(node, integer)) return integer;
+  if (YAML::convert<double>::decode(node, real)) return real;
+  return node.Scalar();
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text, const std::string& where, const JsonLimits& limits) {
+  if (static_cast<int64_t>(text.size()) > limits.bytes)
+    throw Error::refused("JSON text above " + std::to_string(limits.bytes) + " bytes", where);
+  Guard guard(where, limits);
+  try {
+    return Json::parse(text, [&](int depth, Json::parse_event_t event, Json& parsed) {
+      return guard(depth, event, parsed);
+    });
+  } catch (const nlohmann::json::exception& error) {
+    throw Error::refused(std::string("not valid JSON: ") + error.what(), where);
+  }
+}
+
+Json parse_yaml(std::string_view text, const std::string& where, const JsonLimits& limits) {
+  if (static_cast<int64_t>(text.size()) > limits.bytes)
+    throw Error::refused("YAML text above " + std::to_string(limits.bytes) + " bytes", where);
+  try {
+    int64_t nodes = 0;
+    return from_yaml(YAML::Load(std::string(text)), where, limits, 0, nodes);
+  } catch (const YAML::Exception& error) {
+    throw Error::refused(std::string("not valid YAML: ") + error.what(), where);
+  }
+}
+
+Json read_json(const std::filesystem::path& path, const JsonLimits& limits) {
+  return parse_json(read_text(path, limits.bytes), path.string(), limits);
+}
+
+Json read_yaml(const std::filesystem::path& path, const JsonLimits& limits) {
+  return parse_yaml(read_text(path, limits.bytes), path.string(), limits);
+}
+
+void for_each_json_line(const std::filesystem::path& path,
+                        const std::function<void(Json&&, int64_t)>& row) {
+  const std::string text = read_text_maybe_gz(path);
+  int64_t number = 0;
+  for (size_t begin = 0; begin < text.size();) {
+    size_t end = text.find('\n', begin);
+    if (end == std::string::npos) end = text.size();
+    ++number;
+    const std::string_view line(text.data() + begin, end - begin);
+    if (line.find_first_not_of(" \t\r") != std::string_view::npos)
+      row(parse_json(line, path.string() + ":" + std::to_string(number)), number);
+    begin = end + 1;
+  }
+}
+
+std::string to_line(const Json& document) {
+  return document.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+}
+
+}  // namespace narrow

@@ -1,0 +1,30 @@
+#include <cstdio>
+#include <exception>
+#include <iostream>
+
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "cli/verbs.h"
+
+int main(int argc, char** argv) {
+  using namespace narrow;
+  CLI::App app{"narrow: in which precision to serve a model, what it costs in accuracy, what it saves"};
+  app.set_version_flag("--version", NARROW_VERSION);
+  app.require_subcommand(1);
+  cli::Globals globals;
+  install_interrupt_handlers();
+  try {
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    const int status = app.exit(error);
+    return status == 0 ? 0 : 2;
+  } catch (const Error& error) {
+    log::write(log::Level::error, error.what());
+    return error.exit_status();
+  } catch (const std::exception& error) {
+    log::write(log::Level::error, error.what());
+    return 1;
+  }
+}

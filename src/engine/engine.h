@@ -1,0 +1,55 @@
+// The inference engine as an Endpoint: paged KV cache with a prefix cache, continuous batching,
+// chunked prefill mixed with decode, sampling on the host. One thread runs the steps; generate()
+// and score() may be called from any. A request's result never depends on its neighbours.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "endpoint/endpoint.h"
+#include "model/decoder.h"
+
+namespace narrow::engine {
+
+struct Options {
+  std::string backend = "auto";
+  int threads = 0;
+  int64_t max_batch = 64;        // sequences running at once
+  int64_t max_step_tokens = 512; // rows of a step: prefill is cut into chunks of at most this
+  int64_t kv_bytes = 0;          // 0: a quarter of free memory, at most what max_batch needs
+  int64_t max_context = 0;       // 0: the model's
+  bool prefix_cache = true;
+};
+
+struct Stats {
+  int64_t steps = 0;
+  int64_t prompt_tokens = 0;     // computed, cached ones not counted
+  int64_t cached_tokens = 0;
+  int64_t generated_tokens = 0;
+  int64_t preemptions = 0;
+  int64_t peak_blocks = 0;
+  int64_t total_blocks = 0;
+};
+
+class Engine : public endpoint::Endpoint {
+ public:
+  // Loads the model. Throws Error::refused when it does not fit, saying what would.
+  Engine(const std::filesystem::path& model, const Options& options);
+  ~Engine() override;  // cancels what is in flight
+
+  const endpoint::Info& info() const override;
+  const text::Tokenizer& tokenizer() const override;
+  const text::ChatTemplate* chat_template() const override;
+  std::future<endpoint::GenerateResult> generate(endpoint::GenerateRequest request,
+                                                 endpoint::TokenSink sink = {}) override;
+  std::future<endpoint::ScoreResult> score(endpoint::ScoreRequest request) override;
+
+  Stats stats() const;
+  int64_t weight_bytes() const;  // read per decode step
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace narrow::engine

@@ -1,0 +1,60 @@
+// A whole decoder of the Llama kind (Llama 3.x, SmolLM2, Qwen2/2.5: family differences are data of
+// ModelConfig) on a Backend. One forward for calibration, evaluation, similarity and serving. One
+// thread at a time.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "model/layer.h"
+
+namespace narrow::model {
+
+// KV memory of all layers.
+class KvCache {
+ public:
+  KvCache(const checkpoint::ModelConfig& config, ops::Backend& backend, int64_t blocks);
+  int64_t blocks() const { return blocks_; }
+  const ops::DeviceBuffer& layer(int64_t index) const {
+    return layers_.at(static_cast<size_t>(index));
+  }
+  static int64_t bytes_per_block(const checkpoint::ModelConfig& config,
+                                 const ops::Backend& backend);
+
+ private:
+  int64_t blocks_;
+  std::vector<ops::DeviceBuffer> layers_;
+};
+
+class Decoder {
+ public:
+  // Loads layer by layer, so that host memory holds one layer beside the prepared ones. max_rows
+  // bounds a step. Throws Error::refused when a tensor is missing or its shape does not fit.
+  Decoder(const checkpoint::Checkpoint& checkpoint, ops::Backend& backend, int64_t max_rows = 512);
+  ~Decoder();
+
+  const checkpoint::ModelConfig& config() const;
+  ops::Backend& backend() const;
+  int64_t max_rows() const;
+  int64_t weight_bytes() const;  // read per step at one row
+
+  // Runs one step and returns logits f32 [logit_rows.size(), vocabulary] on the host, valid until
+  // the next call. REQUIRES: batch.rows() <= max_rows().
+  View<const float> forward(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// Runs `tokens` as one sequence of its own, in chunks, and hands the logits of all positions to
+// `sink`, some rows at a time, in order: memory stays bounded whatever the vocabulary.
+void for_each_logits(Decoder& decoder, std::span<const int32_t> tokens,
+                     const std::function<void(int64_t first_position, View<const float>)>& sink);
+
+// In place: logits become log-probabilities. Sums in double, in index order.
+void log_softmax(std::span<float> logits);
+
+}  // namespace narrow::model

@@ -1,0 +1,126 @@
+// The operations a decoder is made of, on one device. `reference` is naive and single-threaded, the
+// oracle for the others; `cpu` is vectorised and multi-threaded; `cuda` is a plug-in.
+//
+// Contract of every operation: the result of a row depends on that row (and, for attention, its
+// own sequence) alone, never on the other rows of the batch or how many there are. Orders of
+// accumulation are fixed by the layer's shape. That is what makes a request's tokens and
+// log-probabilities bitwise the same alone and in any batch (docs/formats.md).
+//
+// Operations enqueue on the backend's stream; synchronize() waits. Plan on the host, then run
+// without allocation. One thread at a time per Backend.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "ops/batch.h"
+#include "ops/matrix.h"
+#include "tensor/packed_linear.h"
+#include "tensor/tensor.h"
+
+namespace narrow::ops {
+
+// Memory of a backend, freed on destruction. Zeroed when allocated.
+struct DeviceBuffer {
+  std::shared_ptr<void> data;
+  int64_t size_bytes = 0;
+};
+
+// One or several linear layers over the same input, laid out for the hardware.
+class Linear {
+ public:
+  virtual ~Linear() = default;
+  virtual int64_t in() const = 0;
+  virtual int64_t out() const = 0;         // sum over the parts
+  virtual int64_t weight_bytes() const = 0;  // read per forward at one row
+};
+
+// A step prepared for the device: tokens, positions, block tables.
+class Plan {
+ public:
+  explicit Plan(Batch batch) : batch_(std::move(batch)) {}
+  virtual ~Plan() = default;
+  const Batch& batch() const { return batch_; }
+
+ private:
+  Batch batch_;
+};
+
+// cos and sin of the rotary embedding: f32 [positions, head_dim / 2] each, on the host.
+struct RopeTable {
+  Tensor cosine, sine;
+};
+
+struct AttentionShape {
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  float scale = 0;  // 1 / sqrt(head_dim)
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string_view name() const = 0;  // "reference", "cpu", "cuda"
+  virtual std::string describe() const = 0;   // "cpu: AVX2, 2 threads"
+  virtual DType activation_dtype() const = 0;
+  virtual DType kv_dtype() const = 0;  // of the KV cache: f32 on reference, bf16 on cpu
+
+  virtual DeviceBuffer allocate(int64_t bytes) = 0;
+  virtual void upload(const DeviceBuffer& to, std::span<const std::byte> from) = 0;
+  virtual void download(std::span<std::byte> to, const void* from) = 0;
+  virtual void synchronize() = 0;
+
+  // Lays out `parts`, which share the input, as one layer whose outputs stand side by side.
+  // Throws Error::refused for a scheme the backend does not run, saying which it does.
+  virtual std::unique_ptr<Linear> prepare(std::span<const PackedLinear> parts) = 0;
+  // A vector or matrix of floating-point weights, widened to f32 (norms, rope) or kept (embedding).
+  virtual DeviceBuffer prepare(const Tensor& tensor) = 0;
+
+  virtual std::unique_ptr<Plan> plan(Batch batch) = 0;
+
+  // y = x Wᵀ + bias, activations quantized first where the scheme says so.
+  // x: [rows, in]  y: [rows, out]
+  virtual void linear(const Linear& layer, Matrix x, Matrix y) = 0;
+
+  // out[r] = table[tokens[r]].  table: bf16 [vocabulary, hidden]
+  virtual void embed(const Plan& plan, const DeviceBuffer& table, Matrix out) = 0;
+
+  // y = x / sqrt(mean(x²) + epsilon) · gamma, per row.  gamma: f32 [cols]
+  virtual void rms_norm(Matrix x, const DeviceBuffer& gamma, float epsilon, Matrix y) = 0;
+
+  // residual += x.
+  virtual void add(Matrix residual, Matrix x) = 0;
+
+  // residual += x; y = rms_norm(residual). The default composes add and rms_norm.
+  virtual void add_rms_norm(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
+                            Matrix y);
+
+  // y = silu(gate) · up.  gate_up: [rows, 2 * cols of y], gate first
+  virtual void silu_mul(Matrix gate_up, Matrix y) = 0;
+
+  // Rotates q and k of qkv [rows, (heads + 2 kv_heads) * head_dim] in place (half-split pairs, as
+  // Hugging Face Llama) at the plan's positions and writes k and v into the layer's cache.
+  // cosine, sine: f32 [positions, head_dim / 2]
+  virtual void rope_and_store(const Plan& plan, const AttentionShape& shape,
+                              const DeviceBuffer& cosine, const DeviceBuffer& sine, Matrix qkv,
+                              const DeviceBuffer& kv_layer) = 0;
+
+  // Causal attention of each row's queries over its sequence's cache.
+  // qkv as above (q rotated)  out: [rows, heads * head_dim]
+  virtual void attention(const Plan& plan, const AttentionShape& shape, Matrix qkv,
+                         const DeviceBuffer& kv_layer, Matrix out) = 0;
+
+  // out[i] = x[rows[i]].
+  virtual void gather_rows(Matrix x, std::span<const int32_t> rows, Matrix out) = 0;
+};
+
+// "auto" (the fastest present), "cpu", "reference", "cuda". threads: 0 = all. Throws
+// Error::refused for a name that is unknown or absent on this machine, saying why.
+std::unique_ptr<Backend> make_backend(std::string_view name, int threads = 0);
+
+}  // namespace narrow::ops

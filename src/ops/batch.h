@@ -1,0 +1,37 @@
+// What one step of the model computes: some rows (tokens) of some sequences, with their place in
+// the paged KV cache. Made by the scheduler on the host.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace narrow::ops {
+
+inline constexpr int64_t kKvBlockTokens = 16;  // tokens in one KV block
+
+struct Batch {
+  struct Sequence {
+    int64_t first_row = 0;        // its rows are [first_row, first_row + rows)
+    int64_t rows = 0;             // new tokens in this step, at the end of the sequence
+    int64_t context = 0;          // tokens in the cache after this step, `rows` included
+    std::vector<int32_t> blocks;  // KV blocks in order, ceil(context / kKvBlockTokens) of them
+  };
+  std::vector<int32_t> tokens;     // [rows]
+  std::vector<int32_t> positions;  // [rows] position of each row in its sequence
+  std::vector<Sequence> sequences;
+
+  int64_t rows() const { return static_cast<int64_t>(tokens.size()); }
+};
+
+// One sequence of its own, positions from 0, blocks 0, 1, 2, ...: for tests, calibration, scoring.
+Batch single_sequence(const std::vector<int32_t>& tokens);
+
+// Sizes of the KV cache of one layer: [blocks][2 (k, v)][kv_heads][kKvBlockTokens][head_dim].
+struct KvShape {
+  int64_t blocks = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t elements() const { return blocks * 2 * kv_heads * kKvBlockTokens * head_dim; }
+};
+
+}  // namespace narrow::ops

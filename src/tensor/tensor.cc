@@ -1,0 +1,113 @@
+#include "tensor/tensor.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "base/error.h"
+
+namespace narrow {
+namespace {
+
+std::shared_ptr<std::byte[]> allocate(int64_t bytes) {
+  constexpr size_t kAlignment = 64;
+  const size_t rounded = (static_cast<size_t>(bytes) + kAlignment - 1) / kAlignment * kAlignment;
+  auto* data = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded));
+  if (!data) throw Error::failed("out of memory for " + std::to_string(bytes) + " bytes");
+  std::memset(data, 0, rounded);
+  return {data, [](std::byte* p) { std::free(p); }};
+}
+
+template <class From>
+void widen(std::span<const From> from, std::span<float> to) {
+  for (size_t i = 0; i < from.size(); ++i) {
+    if constexpr (std::is_arithmetic_v<From>) {
+      to[i] = static_cast<float>(from[i]);
+    } else {
+      to[i] = to_float(from[i]);
+    }
+  }
+}
+
+}  // namespace
+
+Tensor::Tensor(DType dtype, std::vector<int64_t> shape) : dtype_(dtype), shape_(std::move(shape)) {
+  bytes_ = elements() * size_of(dtype_);
+  if (bytes_ > 0) data_ = allocate(bytes_);
+}
+
+int64_t Tensor::elements() const {
+  int64_t count = 1;
+  for (int64_t dim : shape_) count *= dim;
+  return count;
+}
+
+Tensor Tensor::clone() const {
+  Tensor copy(dtype_, shape_);
+  if (bytes_ > 0) std::memcpy(copy.data(), data(), static_cast<size_t>(bytes_));
+  return copy;
+}
+
+Tensor Tensor::reshaped(std::vector<int64_t> shape) const {
+  Tensor other = *this;
+  other.shape_ = std::move(shape);
+  assert(other.elements() == elements());
+  return other;
+}
+
+Tensor Tensor::to(DType dtype) const {
+  if (dtype == dtype_) return *this;
+  if (dtype != DType::f32) {
+    const Tensor wide = to(DType::f32);
+    const auto from = wide.as<float>();
+    Tensor result(dtype, shape_);
+    for (size_t i = 0; i < from.size(); ++i) {
+      if (dtype == DType::bf16) {
+        result.as<bf16>()[i] = to_bf16(from[i]);
+      } else if (dtype == DType::f16) {
+        result.as<f16>()[i] = to_f16(from[i]);
+      } else if (dtype == DType::f8_e4m3) {
+        result.as<f8_e4m3>()[i] = to_f8_e4m3(from[i]);
+      } else {
+        throw Error::failed("no conversion to " + std::string(name_of(dtype)));
+      }
+    }
+    return result;
+  }
+  Tensor result(DType::f32, shape_);
+  const auto out = result.as<float>();
+  switch (dtype_) {
+    case DType::f32:
+      break;
+    case DType::f16:
+      widen(as<f16>(), out);
+      break;
+    case DType::bf16:
+      widen(as<bf16>(), out);
+      break;
+    case DType::f8_e4m3:
+      widen(as<f8_e4m3>(), out);
+      break;
+    case DType::i8:
+      widen(as<int8_t>(), out);
+      break;
+    case DType::u8:
+      widen(as<uint8_t>(), out);
+      break;
+    case DType::i32:
+      widen(as<int32_t>(), out);
+      break;
+    case DType::i64:
+      widen(as<int64_t>(), out);
+      break;
+  }
+  return result;
+}
+
+std::string to_string(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+}  // namespace narrow

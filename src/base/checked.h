@@ -20,8 +20,7 @@ inline int64_t checked_add(int64_t a, int64_t b, const std::string& where) {
 
 inline int64_t checked_mul(int64_t a, int64_t b, const std::string& where) {
   int64_t product;
-  if (__builtin_mul_overflow(a, b, &product))
-    throw Error::refused("size overflows 64 bits", where);
+  if (__builtin_mul_overflow(a, b, &product)) throw Error::refused("size overflows 64 bits", where);
   return product;
 }
 

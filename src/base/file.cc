@@ -42,26 +42,19 @@ struct Fault {
   int64_t pass = 0;
 };
 
-const Fault& configured_fault() {
-  static const Fault fault = [] {
-    Fault parsed;
-    const char* text = std::getenv("NARROW_FAULT");
-    if (!text) return parsed;
-    const std::string value(text);
-    const size_t first = value.find(':'), second = value.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos)
-      throw Error::refused("expected point:action:k", "NARROW_FAULT");
-    parsed.point = value.substr(0, first);
-    parsed.action = value.substr(first + 1, second - first - 1);
-    parsed.pass = std::atoll(value.c_str() + second + 1);
-    return parsed;
-  }();
-  return fault;
+Fault parse_fault(const std::string& value) {
+  const size_t first = value.find(':'), second = value.find(':', first + 1);
+  if (first == std::string::npos || second == std::string::npos)
+    throw Error::refused("expected point:action:k", "NARROW_FAULT");
+  return {value.substr(0, first), value.substr(first + 1, second - first - 1),
+          std::atoll(value.c_str() + second + 1)};
 }
 
 // 0, or the errno that the k-th pass of this point is to fail with.
 int injected_error(std::string_view point) {
-  const Fault& fault = configured_fault();
+  const char* configured = std::getenv("NARROW_FAULT");
+  if (!configured) return 0;
+  const Fault fault = parse_fault(configured);
   if (fault.point != point) return 0;
   static std::atomic<int64_t> passes{0};
   if (++passes != fault.pass) return 0;
@@ -98,9 +91,9 @@ InputFile InputFile::beneath(const fs::path& directory, std::string_view name,
   const std::string component(name);
   if (component.empty() || component == "." || component == ".." ||
       component.find('/') != std::string::npos || component.find('\0') != std::string::npos) {
-    throw Error::refused("a file name inside a model must be a single name, got \"" + component +
-                             "\"",
-                         directory.string());
+    throw Error::refused(
+        "a file name inside a model must be a single name, got \"" + component + "\"",
+        directory.string());
   }
   const fs::path base = root.empty() ? directory : root;
   const fs::path relative = fs::relative(directory, base) / component;

@@ -9,7 +9,8 @@
 
 int main(int argc, char** argv) {
   using namespace narrow;
-  CLI::App app{"narrow: in which precision to serve a model, what it costs in accuracy, what it saves"};
+  CLI::App app{
+      "narrow: in which precision to serve a model, what it costs in accuracy, what it saves"};
   app.set_version_flag("--version", NARROW_VERSION);
   app.require_subcommand(1);
   cli::Globals globals;

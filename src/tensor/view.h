@@ -20,9 +20,7 @@ struct View {
   View(T* data, int64_t rows, int64_t cols, int64_t stride)
       : data(data), rows(rows), cols(cols), stride(stride) {}
   // View<float> converts to View<const float>.
-  operator View<const T>() const
-    requires(!std::is_const_v<T>)
-  {
+  operator View<const T>() const requires(!std::is_const_v<T>) {
     return {data, rows, cols, stride};
   }
 

@@ -46,4 +46,8 @@ struct ModelConfig {
 // Throws Error::refused naming the field; `where` names the file.
 ModelConfig parse_model_config(const Json& config, const std::string& where);
 
+// Adds the "eos_token_id" (a number or a list) of config.json or generation_config.json, each id
+// once. Throws Error::refused for ids outside the vocabulary.
+void add_eos_ids(const Json& document, const std::string& where, ModelConfig& config);
+
 }  // namespace narrow::checkpoint

@@ -1,7 +1,7 @@
 // Writes a Hugging Face directory: safetensors shards, index, config.json with
-// `quantization_config`, tokenizer files. Everything goes to "<directory>.partial"; finish() checks,
-// syncs and renames, so a directory that exists is whole. The bytes are a function of the input
-// alone (no time, no host name). Not to be shared between threads.
+// `quantization_config`, tokenizer files. Everything goes to "<directory>.partial"; finish()
+// checks, syncs and renames, so a directory that exists is whole. The bytes are a function of the
+// input alone (no time, no host name). Not to be shared between threads.
 #pragma once
 
 #include <filesystem>

@@ -1,0 +1,109 @@
+#include "tensor/packed_linear.h"
+
+#include <cassert>
+
+#include "base/error.h"
+
+namespace narrow {
+namespace {
+
+// The product as it comes out in the scale's own type.
+float product(float code, float scale, DType scale_dtype) {
+  const float exact = code * scale;
+  switch (scale_dtype) {
+    case DType::bf16:
+      return round_bf16(exact);
+    case DType::f16:
+      return to_float(to_f16(exact));
+    case DType::f32:
+      return exact;
+    case DType::f8_e4m3:
+    case DType::i8:
+    case DType::u8:
+    case DType::i32:
+    case DType::i64:
+      break;
+  }
+  throw Error::failed("a scale cannot be " + std::string(name_of(scale_dtype)));
+}
+
+}  // namespace
+
+int64_t PackedLinear::size_bytes() const {
+  return weight.size_bytes() + scale.size_bytes() + zero_point.size_bytes() +
+         group_index.size_bytes() + input_scale.size_bytes() + bias.size_bytes();
+}
+
+Tensor unpack_codes(const PackedLinear& linear) {
+  assert(linear.scheme.weights && linear.scheme.weights->type == QuantArgs::Type::integer);
+  if (linear.weight.dtype() == DType::i8) return linear.weight;
+  const int bits = linear.scheme.weights->bits;
+  const uint32_t mask = (1u << bits) - 1;
+  const int offset = 1 << (bits - 1);
+  const auto words = linear.weight.matrix<int32_t>();
+  Tensor codes(DType::i8, {linear.out, linear.in});
+  for (int64_t r = 0; r < linear.out; ++r) {
+    const auto from = words.row(r);
+    const auto to = codes.matrix<int8_t>().row(r);
+    for (int64_t c = 0; c < linear.in; ++c) {
+      const int64_t bit = c * bits;
+      const auto word = static_cast<size_t>(bit / 32);
+      const int shift = static_cast<int>(bit % 32);
+      uint32_t value = static_cast<uint32_t>(from[word]) >> shift;
+      if (shift + bits > 32) value |= static_cast<uint32_t>(from[word + 1]) << (32 - shift);
+      to[static_cast<size_t>(c)] = static_cast<int8_t>(static_cast<int>(value & mask) - offset);
+    }
+  }
+  return codes;
+}
+
+Tensor pack_codes(const Tensor& codes, int bits) {
+  assert(bits >= 2 && bits <= 8);
+  const auto from = codes.matrix<int8_t>();
+  const uint32_t mask = (1u << bits) - 1;
+  const int offset = 1 << (bits - 1);
+  Tensor packed(DType::i32, {from.rows, (from.cols * bits + 31) / 32});
+  for (int64_t r = 0; r < from.rows; ++r) {
+    const auto words = packed.matrix<int32_t>().row(r);
+    const auto row = from.row(r);
+    for (int64_t c = 0; c < from.cols; ++c) {
+      const int64_t bit = c * bits;
+      const auto word = static_cast<size_t>(bit / 32);
+      const int shift = static_cast<int>(bit % 32);
+      const uint32_t value = static_cast<uint32_t>(row[static_cast<size_t>(c)] + offset) & mask;
+      words[word] |= static_cast<int32_t>(value << shift);
+      if (shift + bits > 32) words[word + 1] |= static_cast<int32_t>(value >> (32 - shift));
+    }
+  }
+  return packed;
+}
+
+Tensor dequantize(const PackedLinear& linear) {
+  if (linear.scheme.dense()) return linear.weight.to(DType::f32);
+  const QuantArgs& args = *linear.scheme.weights;
+  const Tensor codes = args.type == QuantArgs::Type::integer ? unpack_codes(linear) : linear.weight;
+  Tensor result = codes.to(DType::f32);
+  const Tensor scales = linear.scale.to(DType::f32);
+  const auto scale = scales.as<float>();
+  const bool one_scale = scale.size() == 1;
+  const int64_t groups = one_scale ? 1 : static_cast<int64_t>(scale.size()) / linear.out;
+  for (int64_t r = 0; r < linear.out; ++r) {
+    const auto row = result.matrix<float>().row(r);
+    for (int64_t c = 0; c < linear.in; ++c) {
+      int64_t group = 0;
+      if (!linear.group_index.empty()) {
+        group = linear.group_index.as<int32_t>()[static_cast<size_t>(c)];
+      } else if (args.strategy == QuantArgs::Strategy::group) {
+        group = c / args.group_size;
+      }
+      const auto at = static_cast<size_t>(one_scale ? 0 : r * groups + group);
+      float& value = row[static_cast<size_t>(c)];
+      if (!linear.zero_point.empty())
+        value -= static_cast<float>(linear.zero_point.as<int8_t>()[at]);
+      value = product(value, scale[at], linear.scale.dtype());
+    }
+  }
+  return result;
+}
+
+}  // namespace narrow

@@ -34,7 +34,7 @@ class Linear {
  public:
   virtual ~Linear() = default;
   virtual int64_t in() const = 0;
-  virtual int64_t out() const = 0;         // sum over the parts
+  virtual int64_t out() const = 0;           // sum over the parts
   virtual int64_t weight_bytes() const = 0;  // read per forward at one row
 };
 

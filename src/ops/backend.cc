@@ -1,0 +1,24 @@
+#include "ops/backend.h"
+
+#include "base/error.h"
+#include "ops/cpu/cpu_backend.h"
+#include "ops/reference/reference_backend.h"
+
+namespace narrow::ops {
+
+void Backend::add_rms_norm(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
+                           Matrix y) {
+  add(residual, x);
+  rms_norm(residual, gamma, epsilon, y);
+}
+
+std::unique_ptr<Backend> make_backend(std::string_view name, int threads) {
+  if (name == "reference") return make_reference_backend();
+  if (name == "auto" || name == "cpu") return make_cpu_backend(threads);
+  if (name == "cuda")
+    throw Error::refused("this build has no CUDA backend", "--backend cuda", "use --backend cpu");
+  throw Error::refused("unknown backend \"" + std::string(name) + "\"", {},
+                       "there are: auto, cpu, reference");
+}
+
+}  // namespace narrow::ops

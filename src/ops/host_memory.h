@@ -1,0 +1,31 @@
+// What backends whose memory is the host's share: allocation, copies, operations that only move
+// rows. Results are those of Backend's contract.
+#pragma once
+
+#include "ops/backend.h"
+
+namespace narrow::ops {
+
+class HostBackend : public Backend {
+ public:
+  DType activation_dtype() const override { return DType::f32; }
+  DeviceBuffer allocate(int64_t bytes) override;
+  void upload(const DeviceBuffer& to, std::span<const std::byte> from) override;
+  void download(std::span<std::byte> to, const void* from) override;
+  void synchronize() override {}
+  // Vectors become f32; matrices (embeddings) become bf16 on `cpu`, f32 on `reference`.
+  DeviceBuffer prepare(const Tensor& tensor) override;
+  std::unique_ptr<Plan> plan(Batch batch) override;
+  void gather_rows(Matrix x, std::span<const int32_t> rows, Matrix out) override;
+
+ protected:
+  using Backend::prepare;
+  virtual DType embedding_dtype() const = 0;
+};
+
+// float pointer into a buffer of f32.
+inline const float* floats(const DeviceBuffer& buffer) {
+  return static_cast<const float*>(buffer.data.get());
+}
+
+}  // namespace narrow::ops

@@ -1,0 +1,158 @@
+#include "model/decoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/interrupt.h"
+
+namespace narrow::model {
+
+using checkpoint::ModelConfig;
+
+int64_t KvCache::bytes_per_block(const ModelConfig& config, const ops::Backend& backend) {
+  const ops::KvShape shape{1, config.kv_heads, config.head_dim};
+  return config.layers * shape.elements() * size_of(backend.kv_dtype());
+}
+
+KvCache::KvCache(const ModelConfig& config, ops::Backend& backend, int64_t blocks)
+    : blocks_(blocks) {
+  const ops::KvShape shape{blocks, config.kv_heads, config.head_dim};
+  for (int64_t i = 0; i < config.layers; ++i)
+    layers_.push_back(backend.allocate(shape.elements() * size_of(backend.kv_dtype())));
+}
+
+struct Decoder::State {
+  State(const checkpoint::Checkpoint& checkpoint, ops::Backend& backend, int64_t max_rows)
+      : config(checkpoint.config()),
+        backend(backend),
+        max_rows(max_rows),
+        workspace(config, backend, max_rows),
+        rope(make_rope(config, backend, config.context_tokens)) {
+    const Tensor embeddings = checkpoint.read("model.embed_tokens.weight");
+    if (embeddings.shape() != std::vector<int64_t>{config.vocabulary, config.hidden}) {
+      throw Error::refused("has shape " + to_string(embeddings.shape()),
+                           checkpoint.path().string() + ", model.embed_tokens.weight",
+                           "config.json asks for vocabulary × hidden");
+    }
+    embedding = backend.prepare(embeddings);
+    for (int64_t i = 0; i < config.layers; ++i) {
+      throw_if_interrupted();
+      layers.push_back(std::make_unique<Layer>(config, read_layer(checkpoint, i), backend));
+    }
+    final_norm = backend.prepare(checkpoint.read("model.norm.weight"));
+    PackedLinear head;
+    if (config.tied_embeddings) {
+      head.out = config.vocabulary;
+      head.in = config.hidden;
+      head.weight = embeddings;
+    } else {
+      head = checkpoint.read_linear("lm_head");
+      if (head.out != config.vocabulary || head.in != config.hidden)
+        throw Error::refused("lm_head does not fit vocabulary × hidden",
+                             checkpoint.path().string());
+    }
+    lm_head = backend.prepare(std::span(&head, 1));
+    hidden = backend.allocate(max_rows * config.hidden * size_of(backend.activation_dtype()));
+    gathered = backend.allocate(max_rows * config.hidden * size_of(backend.activation_dtype()));
+  }
+
+  ops::Matrix matrix(const ops::DeviceBuffer& buffer, int64_t rows, int64_t cols) const {
+    return {buffer.data.get(), backend.activation_dtype(), rows, cols};
+  }
+
+  const ModelConfig config;
+  ops::Backend& backend;
+  const int64_t max_rows;
+  Workspace workspace;
+  Rope rope;
+  ops::DeviceBuffer embedding, final_norm, hidden, gathered, device_logits;
+  std::vector<std::unique_ptr<Layer>> layers;
+  std::unique_ptr<ops::Linear> lm_head;
+};
+
+Decoder::Decoder(const checkpoint::Checkpoint& checkpoint, ops::Backend& backend, int64_t max_rows)
+    : state_(std::make_unique<State>(checkpoint, backend, max_rows)) {}
+
+Decoder::~Decoder() = default;
+
+const ModelConfig& Decoder::config() const { return state_->config; }
+ops::Backend& Decoder::backend() const { return state_->backend; }
+int64_t Decoder::max_rows() const { return state_->max_rows; }
+
+int64_t Decoder::weight_bytes() const {
+  int64_t bytes = state_->lm_head->weight_bytes();
+  for (const auto& layer : state_->layers) bytes += layer->weight_bytes();
+  return bytes;
+}
+
+View<const float> Decoder::forward(ops::Batch batch, KvCache& kv,
+                                   std::span<const int32_t> logit_rows) {
+  State& s = *state_;
+  for (int32_t position : batch.positions) {
+    if (position < 0 || position >= s.config.context_tokens)
+      throw Error::failed("position " + std::to_string(position) + " is beyond the context of " +
+                          std::to_string(s.config.context_tokens));
+  }
+  const int64_t rows = batch.rows();
+  const auto plan = s.backend.plan(std::move(batch));
+  const ops::Matrix hidden = s.matrix(s.hidden, rows, s.config.hidden);
+  s.backend.embed(*plan, s.embedding, hidden);
+  for (int64_t i = 0; i < s.config.layers; ++i) {
+    s.layers[static_cast<size_t>(i)]->forward(*plan, s.rope, hidden, kv.layer(i), s.workspace);
+  }
+  const auto wanted = static_cast<int64_t>(logit_rows.size());
+  if (wanted == 0) {
+    s.backend.synchronize();
+    return {nullptr, 0, s.config.vocabulary};
+  }
+  const ops::Matrix gathered = s.matrix(s.gathered, wanted, s.config.hidden);
+  const ops::Matrix normed = s.workspace.normed(wanted);
+  s.backend.gather_rows(hidden, logit_rows, gathered);
+  s.backend.rms_norm(gathered, s.final_norm, static_cast<float>(s.config.rms_norm_epsilon), normed);
+  const int64_t bytes = wanted * s.config.vocabulary * size_of(DType::f32);
+  if (s.device_logits.size_bytes < bytes) s.device_logits = s.backend.allocate(bytes);
+  s.backend.linear(*s.lm_head, normed,
+                   {s.device_logits.data.get(), DType::f32, wanted, s.config.vocabulary});
+  s.backend.synchronize();
+  return {static_cast<const float*>(s.device_logits.data.get()), wanted, s.config.vocabulary};
+}
+
+void for_each_logits(Decoder& decoder, std::span<const int32_t> tokens,
+                     const std::function<void(int64_t, View<const float>)>& sink) {
+  // Rows at a time: at a vocabulary of 150 000 their logits are 77 MB.
+  const int64_t chunk = std::min<int64_t>(128, decoder.max_rows());
+  const auto total = static_cast<int64_t>(tokens.size());
+  const int64_t blocks = (total + ops::kKvBlockTokens - 1) / ops::kKvBlockTokens;
+  KvCache kv(decoder.config(), decoder.backend(), blocks);
+  for (int64_t first = 0; first < total; first += chunk) {
+    throw_if_interrupted();
+    const int64_t rows = std::min(chunk, total - first);
+    ops::Batch batch;
+    batch.tokens.assign(tokens.begin() + first, tokens.begin() + first + rows);
+    batch.positions.resize(static_cast<size_t>(rows));
+    std::iota(batch.positions.begin(), batch.positions.end(), static_cast<int32_t>(first));
+    ops::Batch::Sequence sequence;
+    sequence.rows = rows;
+    sequence.context = first + rows;
+    sequence.blocks.resize(
+        static_cast<size_t>((sequence.context + ops::kKvBlockTokens - 1) / ops::kKvBlockTokens));
+    std::iota(sequence.blocks.begin(), sequence.blocks.end(), 0);
+    batch.sequences.push_back(std::move(sequence));
+    std::vector<int32_t> all(static_cast<size_t>(rows));
+    std::iota(all.begin(), all.end(), 0);
+    sink(first, decoder.forward(std::move(batch), kv, all));
+  }
+}
+
+void log_softmax(std::span<float> logits) {
+  float largest = -INFINITY;
+  for (float logit : logits) largest = std::max(largest, logit);
+  double total = 0;
+  for (float logit : logits) total += std::exp(logit - largest);
+  const auto shift = static_cast<float>(largest + std::log(total));
+  for (float& logit : logits) logit -= shift;
+}
+
+}  // namespace narrow::model

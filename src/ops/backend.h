@@ -27,6 +27,7 @@ namespace narrow::ops {
 struct DeviceBuffer {
   std::shared_ptr<void> data;
   int64_t size_bytes = 0;
+  DType dtype = DType::f32;  // of what prepare(tensor) put there
 };
 
 // One or several linear layers over the same input, laid out for the hardware.
@@ -78,7 +79,8 @@ class Backend {
   // Lays out `parts`, which share the input, as one layer whose outputs stand side by side.
   // Throws Error::refused for a scheme the backend does not run, saying which it does.
   virtual std::unique_ptr<Linear> prepare(std::span<const PackedLinear> parts) = 0;
-  // A vector or matrix of floating-point weights, widened to f32 (norms, rope) or kept (embedding).
+  // Floating-point weights: vectors (norms, rope) widened to f32, matrices (embeddings) kept, or
+  // f16 widened to f32.
   virtual DeviceBuffer prepare(const Tensor& tensor) = 0;
 
   virtual std::unique_ptr<Plan> plan(Batch batch) = 0;
@@ -87,7 +89,7 @@ class Backend {
   // x: [rows, in]  y: [rows, out]
   virtual void linear(const Linear& layer, Matrix x, Matrix y) = 0;
 
-  // out[r] = table[tokens[r]].  table: bf16 [vocabulary, hidden]
+  // out[r] = table[tokens[r]].  table: bf16 or f32 [vocabulary, hidden]
   virtual void embed(const Plan& plan, const DeviceBuffer& table, Matrix out) = 0;
 
   // y = x / sqrt(mean(x²) + epsilon) · gamma, per row.  gamma: f32 [cols]

@@ -50,8 +50,9 @@ void check_silu_mul(Matrix gate_up, Matrix y) {
           "gate_up must be twice as wide as the result");
 }
 
-void check_embed(const Plan& plan, const DeviceBuffer& table, int64_t row_bytes, Matrix out) {
+void check_embed(const Plan& plan, const DeviceBuffer& table, Matrix out) {
   require(out.rows == plan.batch().rows(), "embed", "one row per token is needed");
+  const int64_t row_bytes = out.cols * size_of(table.dtype);
   const int64_t vocabulary = row_bytes > 0 ? table.size_bytes / row_bytes : 0;
   for (int32_t token : plan.batch().tokens) {
     require(token >= 0 && token < vocabulary, "embed",

@@ -1,5 +1,6 @@
 #include "ops/host_memory.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -28,9 +29,10 @@ void HostBackend::download(std::span<std::byte> to, const void* from) {
 }
 
 DeviceBuffer HostBackend::prepare(const Tensor& tensor) {
-  const DType dtype = tensor.shape().size() == 2 ? embedding_dtype() : DType::f32;
-  const Tensor converted = tensor.to(dtype);
+  const bool kept = tensor.shape().size() == 2 && tensor.dtype() == DType::bf16;
+  const Tensor converted = kept ? tensor : tensor.to(DType::f32);
   DeviceBuffer buffer = allocate(converted.size_bytes());
+  buffer.dtype = converted.dtype();
   upload(buffer, converted.raw());
   return buffer;
 }
@@ -39,6 +41,20 @@ std::unique_ptr<Plan> HostBackend::plan(Batch batch) {
   if (batch.positions.size() != batch.tokens.size())
     throw Error::failed("a batch needs one position per token");
   return std::make_unique<Plan>(std::move(batch));
+}
+
+void HostBackend::embed(const Plan& plan, const DeviceBuffer& table, Matrix out) {
+  check_embed(plan, table, out);
+  for (int64_t r = 0; r < out.rows; ++r) {
+    const int64_t first = int64_t{plan.batch().tokens[static_cast<size_t>(r)]} * out.cols;
+    float* to = out.row<float>(r);
+    if (table.dtype == DType::bf16) {
+      const bf16* from = static_cast<const bf16*>(table.data.get()) + first;
+      for (int64_t c = 0; c < out.cols; ++c) to[c] = to_float(from[c]);
+    } else {
+      std::copy(floats(table) + first, floats(table) + first + out.cols, to);
+    }
+  }
 }
 
 void HostBackend::gather_rows(Matrix x, std::span<const int32_t> rows, Matrix out) {

@@ -13,14 +13,13 @@ class HostBackend : public Backend {
   void upload(const DeviceBuffer& to, std::span<const std::byte> from) override;
   void download(std::span<std::byte> to, const void* from) override;
   void synchronize() override {}
-  // Vectors become f32; matrices (embeddings) become bf16 on `cpu`, f32 on `reference`.
   DeviceBuffer prepare(const Tensor& tensor) override;
   std::unique_ptr<Plan> plan(Batch batch) override;
+  void embed(const Plan& plan, const DeviceBuffer& table, Matrix out) override;
   void gather_rows(Matrix x, std::span<const int32_t> rows, Matrix out) override;
 
  protected:
   using Backend::prepare;
-  virtual DType embedding_dtype() const = 0;
 };
 
 // float pointer into a buffer of f32.

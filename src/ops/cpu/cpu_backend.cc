@@ -48,7 +48,6 @@ class CpuBackend : public HostBackend {
                        pool_.threads() == 1 ? "" : "s");
   }
   DType kv_dtype() const override { return DType::bf16; }
-  DType embedding_dtype() const override { return DType::bf16; }
   using HostBackend::prepare;
 
   std::unique_ptr<Linear> prepare(std::span<const PackedLinear> parts) override {
@@ -71,15 +70,6 @@ class CpuBackend : public HostBackend {
       }
       multiply_part(part, x.rows, y, first_column);
       first_column += part.out;
-    }
-  }
-
-  void embed(const Plan& plan, const DeviceBuffer& table, Matrix out) override {
-    check_embed(plan, table, out.cols * size_of(DType::bf16), out);
-    for (int64_t r = 0; r < out.rows; ++r) {
-      const bf16* from = static_cast<const bf16*>(table.data.get()) +
-                         int64_t{plan.batch().tokens[static_cast<size_t>(r)]} * out.cols;
-      for (int64_t c = 0; c < out.cols; ++c) out.row<float>(r)[c] = to_float(from[c]);
     }
   }
 

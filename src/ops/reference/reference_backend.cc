@@ -69,7 +69,6 @@ class ReferenceBackend : public HostBackend {
   std::string_view name() const override { return "reference"; }
   std::string describe() const override { return "reference: float32, 1 thread"; }
   DType kv_dtype() const override { return DType::f32; }
-  DType embedding_dtype() const override { return DType::f32; }
   using HostBackend::prepare;
 
   std::unique_ptr<Linear> prepare(std::span<const PackedLinear> parts) override {
@@ -86,15 +85,6 @@ class ReferenceBackend : public HostBackend {
         linear_row(part, {x.row<float>(r), static_cast<size_t>(x.cols)}, out);
         out += part.out;
       }
-    }
-  }
-
-  void embed(const Plan& plan, const DeviceBuffer& table, Matrix out) override {
-    check_embed(plan, table, out.cols * size_of(DType::f32), out);
-    for (int64_t r = 0; r < out.rows; ++r) {
-      const float* from =
-          floats(table) + int64_t{plan.batch().tokens[static_cast<size_t>(r)]} * out.cols;
-      std::copy(from, from + out.cols, out.row<float>(r));
     }
   }
 

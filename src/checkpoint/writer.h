@@ -37,6 +37,7 @@ class Writer {
   void finish(const Documents& documents);
 
  private:
+  friend void write_directory(const Checkpoint& source, const std::filesystem::path& directory);
   struct State;
   std::unique_ptr<State> state_;
 };

@@ -128,6 +128,7 @@ class LinearReader {
     if (linear_.weight.dim(0) != linear_.out || (words != dense && words != padded))
       refuse("weight_packed", "shape " + to_string(linear_.weight.shape()) + ", expected " +
                                   to_string({linear_.out, dense}));
+    // A few odd lengths (40 columns of 3 bits) have the same width both ways: dense is meant then.
     if (words != dense)
       linear_.weight = pack_codes(unpack_padded(linear_.weight, linear_.in), args().bits);
   }

@@ -291,23 +291,40 @@ std::vector<int32_t> Tokenizer::encode(std::string_view raw, const EncodeOptions
   const std::string text = repair(raw);
   std::vector<int32_t> ids;
   if (options.add_special) ids = s.prefix;
-  size_t begin = 0;
   if (options.parse_special) {
-    for (size_t at = 0; at < text.size();) {
-      const AddedToken* token = s.added_at(std::string_view(text).substr(at));
-      if (!token) {
-        ++at;
-        continue;
+    for (const Piece& piece : split_special(text)) {
+      if (piece.id) {
+        ids.push_back(*piece.id);
+      } else {
+        s.encode_plain(piece.text, ids);
       }
-      s.encode_plain(std::string_view(text).substr(begin, at - begin), ids);
-      ids.push_back(token->id);
-      at += token->content.size();
-      begin = at;
     }
+  } else {
+    s.encode_plain(text, ids);
   }
-  s.encode_plain(std::string_view(text).substr(begin), ids);
   if (options.add_special) ids.insert(ids.end(), s.suffix.begin(), s.suffix.end());
   return ids;
+}
+
+std::vector<Tokenizer::Piece> Tokenizer::split_special(std::string_view text) const {
+  std::vector<Piece> pieces;
+  size_t begin = 0;
+  const auto plain = [&](size_t end) {
+    if (end > begin) pieces.push_back({std::string(text.substr(begin, end - begin)), std::nullopt});
+  };
+  for (size_t at = 0; at < text.size();) {
+    const AddedToken* token = state_->added_at(text.substr(at));
+    if (!token) {
+      ++at;
+      continue;
+    }
+    plain(at);
+    pieces.push_back({token->content, token->id});
+    at += token->content.size();
+    begin = at;
+  }
+  plain(text.size());
+  return pieces;
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) const {

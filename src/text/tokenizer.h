@@ -30,6 +30,13 @@ class Tokenizer {
   };
   std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options) const;
 
+  // `text` cut at the added tokens in it: a piece is either a token or plain text.
+  struct Piece {
+    std::string text;
+    std::optional<int32_t> id;
+  };
+  std::vector<Piece> split_special(std::string_view text) const;
+
   // Byte-exact inverse for byte-level vocabularies; incomplete UTF-8 becomes U+FFFD.
   std::string decode(std::span<const int32_t> ids, bool skip_special = false) const;
   // The raw bytes of one token, which may be a part of a character.

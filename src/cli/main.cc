@@ -16,6 +16,9 @@ int main(int argc, char** argv) {
   cli::Globals globals;
   cli::add_inspect(app, globals);
   cli::add_pull(app, globals);
+  cli::add_generate(app, globals);
+  cli::add_score(app, globals);
+  cli::add_tokenize(app, globals);
   install_interrupt_handlers();
   try {
     app.parse(argc, argv);

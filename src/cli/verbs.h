@@ -22,4 +22,8 @@ void add_globals(CLI::App& verb, Globals& globals);
 void add_inspect(CLI::App& app, Globals& globals);
 void add_pull(CLI::App& app, Globals& globals);
 
+void add_generate(CLI::App& app, Globals& globals);
+void add_score(CLI::App& app, Globals& globals);
+void add_tokenize(CLI::App& app, Globals& globals);
+
 }  // namespace narrow::cli

@@ -14,16 +14,16 @@ namespace narrow::engine {
 struct Options {
   std::string backend = "auto";
   int threads = 0;
-  int64_t max_batch = 64;        // sequences running at once
-  int64_t max_step_tokens = 512; // rows of a step: prefill is cut into chunks of at most this
-  int64_t kv_bytes = 0;          // 0: a quarter of free memory, at most what max_batch needs
-  int64_t max_context = 0;       // 0: the model's
+  int64_t max_batch = 64;         // sequences running at once
+  int64_t max_step_tokens = 512;  // rows of a step: prefill is cut into chunks of at most this
+  int64_t kv_bytes = 0;           // 0: a quarter of free memory, at most what max_batch needs
+  int64_t max_context = 0;        // 0: the model's
   bool prefix_cache = true;
 };
 
 struct Stats {
   int64_t steps = 0;
-  int64_t prompt_tokens = 0;     // computed, cached ones not counted
+  int64_t prompt_tokens = 0;  // computed, cached ones not counted
   int64_t cached_tokens = 0;
   int64_t generated_tokens = 0;
   int64_t preemptions = 0;

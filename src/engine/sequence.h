@@ -1,0 +1,46 @@
+// One request on its way through the engine.
+#pragma once
+
+#include <future>
+#include <optional>
+#include <variant>
+
+#include "endpoint/endpoint.h"
+#include "engine/block_pool.h"
+
+namespace narrow::engine {
+
+struct Generation {
+  endpoint::GenerateRequest request;
+  endpoint::TokenSink sink;
+  std::promise<endpoint::GenerateResult> promise;
+  endpoint::GenerateResult result;
+  text::StreamDecoder decoder;
+  size_t streamed = 0;  // bytes of result.text the sink has seen
+};
+
+struct Scoring {
+  endpoint::ScoreRequest request;
+  std::promise<endpoint::ScoreResult> promise;
+  endpoint::ScoreResult result;
+};
+
+struct Sequence {
+  std::variant<Generation, Scoring> work;
+  std::vector<int32_t> tokens = {};  // prompt and what was generated, or context and continuation
+  int64_t computed = 0;              // tokens whose keys and values are in the cache
+  bool done = false;                 // generation is complete
+  std::vector<int32_t> blocks = {};
+  std::vector<BlockHash> hashes = {};  // of the full blocks of `tokens`, as far as known
+  int64_t published = 0;               // full blocks made known to the pool
+  int64_t arrival = 0;
+
+  Generation* generation() { return std::get_if<Generation>(&work); }
+  Scoring* scoring() { return std::get_if<Scoring>(&work); }
+};
+
+// Appends a generated token: text, stop strings, end of sequence, limits. Returns true when the
+// request is finished; its result is complete then but for the times.
+bool accept_token(Generation& generation, int32_t id, const std::vector<int32_t>& eos_ids);
+
+}  // namespace narrow::engine

@@ -16,7 +16,7 @@ struct ChatTemplate::State {
 
 ChatTemplate::ChatTemplate(std::string_view source)
     : state_(std::make_unique<State>(
-          jinja::parse(source, {.trim_blocks = true, .lstrip_blocks = true}))) {}
+          State{jinja::parse(source, {.trim_blocks = true, .lstrip_blocks = true})})) {}
 ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
 ChatTemplate::~ChatTemplate() = default;
 
@@ -42,7 +42,8 @@ struct Template::State {
 };
 
 Template::Template(std::string_view source)
-    : state_(std::make_unique<State>(jinja::parse(source, {.keep_trailing_newline = true}))) {}
+    : state_(
+          std::make_unique<State>(State{jinja::parse(source, {.keep_trailing_newline = true})})) {}
 Template::Template(Template&&) noexcept = default;
 Template& Template::operator=(Template&&) noexcept = default;
 Template::~Template() = default;

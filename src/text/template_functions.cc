@@ -288,8 +288,9 @@ Value dict_method(Dict& dict, const std::string& name, Arguments& arguments) {
     const Value* other = argument(arguments, 0, "");
     if (!other || !other->dict()) refuse("update needs a mapping");
     for (const auto& [key, item] : Dict(*other->dict())) {
-      auto found = std::find_if(dict.begin(), dict.end(),
-                                [&](const auto& entry) { return entry.first.bytes == key.bytes; });
+      auto found = std::find_if(dict.begin(), dict.end(), [&wanted = key](const auto& entry) {
+        return entry.first.bytes == wanted.bytes;
+      });
       if (found == dict.end()) {
         dict.emplace_back(key, item);
       } else {

@@ -89,8 +89,9 @@ Json quantization_config(const std::map<std::string, Scheme>& schemes) {
       if (module != "lm_head") ignore.push_back(module);
       continue;
     }
-    const auto same = std::find_if(groups.begin(), groups.end(),
-                                   [&](const auto& group) { return group.first == scheme; });
+    const auto same =
+        std::find_if(groups.begin(), groups.end(),
+                     [&wanted = scheme](const auto& group) { return group.first == wanted; });
     if (same == groups.end()) {
       groups.push_back({scheme, {module}});
     } else {

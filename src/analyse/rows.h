@@ -1,0 +1,118 @@
+// What a study observed, as typed rows. A store may come from anywhere: each row is checked, and
+// one that does not follow its format is an Error naming cell and row.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "store/store.h"
+
+namespace narrow::analyse {
+
+// One cell as it lies in the store.
+struct CellRows {
+  store::Cell cell;
+  bool finished = true;
+  std::vector<store::Row> rows;
+};
+
+// Of every typed cell: where it comes from. id: first 12 hex digits of the cell's id.
+struct Source {
+  std::string format, name, id;
+  bool finished = true;
+};
+
+struct EvalItem {
+  int64_t index = 0;
+  int64_t doc_id = 0;
+  std::string prompt_hash, target, answer;  // target and answer as one line of JSON
+  std::map<std::string, double> metrics;
+  int64_t choices = 0;  // continuations scored; 0: the answer was generated
+  bool truncated = false;
+  std::string cluster;  // empty: none
+};
+struct EvalCell {
+  Source source;
+  std::string task;  // of the plan: "mmlu" for the cell "mmlu_anatomy"
+  std::vector<EvalItem> items;
+};
+
+struct DivergenceWindow {
+  std::vector<double> kl, nll_base, nll;  // per position, nats
+  int64_t agreements = 0;                 // positions with the same most likely token
+};
+struct DivergenceCell {
+  Source source;
+  std::string text;
+  std::vector<DivergenceWindow> windows;
+};
+
+struct TextPair {
+  std::string prompt_id, prompt, base_text, text;
+  double rouge1 = 0, rouge2 = 0, rougeL = 0;
+  std::optional<int64_t> first_divergence;  // token; none: identical
+  int64_t base_tokens = 0, tokens = 0;
+};
+struct TextCell {
+  Source source;
+  std::vector<TextPair> pairs;
+};
+
+enum class Mode { sync, async };
+std::string to_string(Mode mode);  // "synchronous", "asynchronous"
+
+// Times in seconds from the start of the cell's run.
+struct Request {
+  int64_t prompt_tokens = 0, output_tokens = 0, concurrency = 0;
+  double intended_s = 0, sent_s = 0, ttft_s = 0, e2e_s = 0;
+  std::vector<double> itl_s;
+  bool ok = false, warmup = false;
+};
+struct LoadCell {
+  Source source;
+  std::string scenario;
+  Mode mode = Mode::sync;
+  std::vector<Request> requests;
+};
+
+struct QuantizedLayer {
+  std::string module, note;
+  double relative_error = 0;
+  std::optional<int64_t> group_size;
+};
+struct QuantizeCell {
+  Source source;
+  std::string recipe, calibration;
+  int64_t checkpoint_bytes = 0, weight_bytes_per_token = 0, calibration_tokens = 0;
+  double bits_per_weight = 0, seconds = 0;
+  std::vector<QuantizedLayer> layers;
+  std::vector<std::string> notes;
+};
+
+struct EnvironmentCell {
+  Source source;
+  std::string cpu, backend, version, hardware;
+  int64_t threads = 0, memory_bytes = 0;
+  double price_per_hour = 0;  // 0: unknown
+};
+
+struct StudyRows {
+  Json plan, model;  // facts of the store; null when absent
+  std::vector<EvalCell> evals;
+  std::vector<DivergenceCell> divergences;
+  std::vector<TextCell> texts;
+  std::vector<LoadCell> loads;
+  std::vector<QuantizeCell> quantized;
+  std::vector<EnvironmentCell> environments;
+};
+
+// Throws Error::refused for a row that does not follow its format.
+StudyRows parse_study(const Json& plan, const Json& model, const std::vector<CellRows>& cells);
+// Reads the facts "plan" and "model" and every cell.
+StudyRows load_study(const store::Store& store);
+
+}  // namespace narrow::analyse

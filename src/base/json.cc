@@ -16,16 +16,17 @@ class Guard {
  public:
   Guard(const std::string& where, const JsonLimits& limits) : where_(where), limits_(limits) {}
 
-  bool operator()(int depth, Json::parse_event_t event, Json& parsed) {
-    using Event = Json::parse_event_t;
+  template <class Event, class Document>
+  bool operator()(int depth, Event event, Document& parsed) {
     if (depth > limits_.depth)
       throw Error::refused("nested deeper than " + std::to_string(limits_.depth), where_);
     if (event == Event::object_start) {
       keys_.emplace_back();
     } else if (event == Event::object_end) {
       keys_.pop_back();
-    } else if (event == Event::key && !keys_.back().insert(parsed.get<std::string>()).second) {
-      throw Error::refused("duplicate key \"" + parsed.get<std::string>() + "\"", where_);
+    } else if (event == Event::key &&
+               !keys_.back().insert(parsed.template get<std::string>()).second) {
+      throw Error::refused("duplicate key \"" + parsed.template get<std::string>() + "\"", where_);
     }
     return true;
   }
@@ -35,6 +36,19 @@ class Guard {
   const JsonLimits& limits_;
   std::vector<std::set<std::string>> keys_;
 };
+
+template <class Document>
+Document parse(std::string_view text, const std::string& where, const JsonLimits& limits) {
+  if (static_cast<int64_t>(text.size()) > limits.bytes)
+    throw Error::refused("JSON text above " + std::to_string(limits.bytes) + " bytes", where);
+  Guard guard(where, limits);
+  try {
+    return Document::parse(text, [&](int depth, typename Document::parse_event_t event,
+                                     Document& parsed) { return guard(depth, event, parsed); });
+  } catch (const nlohmann::json::exception& error) {
+    throw Error::refused(std::string("not valid JSON: ") + error.what(), where);
+  }
+}
 
 // Counts nodes so that YAML aliases cannot unfold into a bomb.
 Json from_yaml(const YAML::Node& node, const std::string& where, const JsonLimits& limits,
@@ -79,16 +93,12 @@ Json from_yaml(const YAML::Node& node, const std::string& where, const JsonLimit
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& where, const JsonLimits& limits) {
-  if (static_cast<int64_t>(text.size()) > limits.bytes)
-    throw Error::refused("JSON text above " + std::to_string(limits.bytes) + " bytes", where);
-  Guard guard(where, limits);
-  try {
-    return Json::parse(text, [&](int depth, Json::parse_event_t event, Json& parsed) {
-      return guard(depth, event, parsed);
-    });
-  } catch (const nlohmann::json::exception& error) {
-    throw Error::refused(std::string("not valid JSON: ") + error.what(), where);
-  }
+  return parse<Json>(text, where, limits);
+}
+
+SortedJson parse_sorted_json(std::string_view text, const std::string& where,
+                             const JsonLimits& limits) {
+  return parse<SortedJson>(text, where, limits);
 }
 
 Json parse_yaml(std::string_view text, const std::string& where, const JsonLimits& limits) {

@@ -17,6 +17,10 @@ namespace narrow {
 // Keys keep the order of the file (nlohmann::ordered_json): prompts and reports depend on it.
 using Json = nlohmann::ordered_json;
 
+// The same with keys sorted and found in logarithmic time: for objects of many thousand keys, such
+// as the vocabulary of a tokenizer, where the ordered kind takes quadratic time.
+using SortedJson = nlohmann::json;
+
 struct JsonLimits {
   int64_t bytes = int64_t{1} << 28;
   int depth = 64;
@@ -24,6 +28,8 @@ struct JsonLimits {
 
 // `where` names the source in messages. Throws Error::refused.
 Json parse_json(std::string_view text, const std::string& where, const JsonLimits& limits = {});
+SortedJson parse_sorted_json(std::string_view text, const std::string& where,
+                             const JsonLimits& limits = {});
 Json parse_yaml(std::string_view text, const std::string& where, const JsonLimits& limits = {});
 
 Json read_json(const std::filesystem::path& path, const JsonLimits& limits = {});
@@ -36,8 +42,8 @@ void for_each_json_line(const std::filesystem::path& path,
 
 // Typed access with an Error that names the field, instead of nlohmann's exceptions. The overload
 // with a fallback answers it when the key is absent or null.
-template <class T>
-T json_get(const Json& object, const char* key, const std::string& where) {
+template <class T, class Document>
+T json_get(const Document& object, const char* key, const std::string& where) {
   const auto found = object.is_object() ? object.find(key) : object.end();
   if (found == object.end()) throw Error::refused(std::string("missing \"") + key + "\"", where);
   try {
@@ -46,8 +52,8 @@ T json_get(const Json& object, const char* key, const std::string& where) {
     throw Error::refused(std::string("\"") + key + "\" has the wrong type", where);
   }
 }
-template <class T>
-T json_get(const Json& object, const char* key, const std::string& where, T fallback) {
+template <class T, class Document>
+T json_get(const Document& object, const char* key, const std::string& where, T fallback) {
   const auto found = object.is_object() ? object.find(key) : object.end();
   if (found == object.end() || found->is_null()) return fallback;
   return json_get<T>(object, key, where);

@@ -69,10 +69,10 @@ struct AddedToken {
   bool special = false;
 };
 
-bool decoder_has(const Json& decoder, const std::string& type) {
+bool decoder_has(const SortedJson& decoder, const std::string& type) {
   if (!decoder.is_object()) return false;
   if (decoder.value("type", "") == type) return true;
-  for (const Json& step : decoder.value("decoders", Json::array()))
+  for (const SortedJson& step : decoder.value("decoders", SortedJson::array()))
     if (decoder_has(step, type)) return true;
   return false;
 }
@@ -80,14 +80,15 @@ bool decoder_has(const Json& decoder, const std::string& type) {
 }  // namespace
 
 struct Tokenizer::State {
-  State(const Json& document, const Json& config)
-      : normalizer(document.value("normalizer", Json()), std::string(kWhere) + ", normalizer"),
-        pre_tokenizer(document.value("pre_tokenizer", Json()),
+  State(const SortedJson& document, const SortedJson& config)
+      : normalizer(Json(document.value("normalizer", SortedJson())),
+                   std::string(kWhere) + ", normalizer"),
+        pre_tokenizer(Json(document.value("pre_tokenizer", SortedJson())),
                       std::string(kWhere) + ", pre_tokenizer") {
-    read_model(json_get<Json>(document, "model", kWhere));
-    read_added(document.value("added_tokens", Json::array()));
-    read_post_processor(document.value("post_processor", Json()));
-    read_decoder(document.value("decoder", Json()));
+    read_model(json_get<SortedJson>(document, "model", kWhere));
+    read_added(document.value("added_tokens", SortedJson::array()));
+    read_post_processor(document.value("post_processor", SortedJson()));
+    read_decoder(document.value("decoder", SortedJson()));
     bos = special_of(config, "bos_token");
     eos = special_of(config, "eos_token");
   }
@@ -99,7 +100,7 @@ struct Tokenizer::State {
     tokens[static_cast<size_t>(id)] = token;
   }
 
-  void read_model(const Json& model) {
+  void read_model(const SortedJson& model) {
     const std::string where = std::string(kWhere) + ", model";
     if (json_get<std::string>(model, "type", where, "BPE") != "BPE")
       throw Error::refused("only BPE models are supported", where);
@@ -113,7 +114,7 @@ struct Tokenizer::State {
     bpe.fuse_unknown = json_get<bool>(model, "fuse_unk", where, false);
     bpe.byte_ids.fill(-1);
     const auto alphabet = byte_alphabet();
-    const Json vocabulary = json_get<Json>(model, "vocab", where);
+    const SortedJson vocabulary = json_get<SortedJson>(model, "vocab", where);
     if (!vocabulary.is_object()) throw Error::refused("\"vocab\" must be an object", where);
     std::unordered_map<std::string, int32_t> by_name;
     for (const auto& [name, id] : vocabulary.items()) {
@@ -133,10 +134,11 @@ struct Tokenizer::State {
     const auto unknown = json_get<std::string>(model, "unk_token", where, "");
     if (const auto found = by_name.find(unknown); found != by_name.end())
       bpe.unknown_id = found->second;
-    read_merges(json_get<Json>(model, "merges", where), by_name, where);
+    read_merges(json_get<SortedJson>(model, "merges", where), by_name, where);
   }
 
-  void read_merges(const Json& merges, const std::unordered_map<std::string, int32_t>& by_name,
+  void read_merges(const SortedJson& merges,
+                   const std::unordered_map<std::string, int32_t>& by_name,
                    const std::string& where) {
     const auto id = [&](const std::string& token) {
       const auto found = by_name.find(token);
@@ -145,7 +147,7 @@ struct Tokenizer::State {
       return found->second;
     };
     int32_t rank = 0;
-    for (const Json& merge : merges) {
+    for (const SortedJson& merge : merges) {
       std::string left, right;
       if (merge.is_string()) {
         const auto text = merge.get<std::string>();
@@ -166,9 +168,9 @@ struct Tokenizer::State {
     }
   }
 
-  void read_added(const Json& list) {
+  void read_added(const SortedJson& list) {
     const std::string where = std::string(kWhere) + ", added_tokens";
-    for (const Json& entry : list) {
+    for (const SortedJson& entry : list) {
       AddedToken token;
       token.content = json_get<std::string>(entry, "content", where);
       const auto id = json_get<int64_t>(entry, "id", where);
@@ -194,22 +196,22 @@ struct Tokenizer::State {
     }
   }
 
-  void read_post_processor(const Json& processor) {
+  void read_post_processor(const SortedJson& processor) {
     const std::string where = std::string(kWhere) + ", post_processor";
     if (processor.is_null()) return;
     const auto type = json_get<std::string>(processor, "type", where);
     if (type == "Sequence") {
-      for (const Json& step : json_get<Json>(processor, "processors", where))
+      for (const SortedJson& step : json_get<SortedJson>(processor, "processors", where))
         read_post_processor(step);
     } else if (type == "TemplateProcessing") {
       bool after = false;
-      for (const Json& piece : json_get<Json>(processor, "single", where)) {
+      for (const SortedJson& piece : json_get<SortedJson>(processor, "single", where)) {
         if (piece.contains("Sequence")) {
           after = true;
           continue;
         }
         const auto name =
-            json_get<std::string>(json_get<Json>(piece, "SpecialToken", where), "id", where);
+            json_get<std::string>(json_get<SortedJson>(piece, "SpecialToken", where), "id", where);
         const auto id = id_of(name);
         if (!id) throw Error::refused("\"" + name + "\" is no token", where);
         (after ? suffix : prefix).push_back(*id);
@@ -219,7 +221,7 @@ struct Tokenizer::State {
     }
   }
 
-  void read_decoder(const Json& decoder) {
+  void read_decoder(const SortedJson& decoder) {
     strip_space = decoder_has(decoder, "Strip");
     if (!decoder_has(decoder, "Replace") || bpe.byte_level) return;
     // SentencePiece's "▁" stands for a space.
@@ -238,9 +240,9 @@ struct Tokenizer::State {
     return std::nullopt;
   }
 
-  std::optional<int32_t> special_of(const Json& config, const char* field) const {
+  std::optional<int32_t> special_of(const SortedJson& config, const char* field) const {
     if (!config.is_object() || !config.contains(field)) return std::nullopt;
-    const Json& token = config[field];
+    const SortedJson& token = config[field];
     if (token.is_string()) return id_of(token.get<std::string>());
     if (token.is_object() && token.contains("content") && token["content"].is_string())
       return id_of(token["content"].get<std::string>());
@@ -280,10 +282,10 @@ Tokenizer::~Tokenizer() = default;
 
 Tokenizer Tokenizer::from_json(const std::string& tokenizer_json,
                                const std::string& tokenizer_config_json) {
-  const Json config = tokenizer_config_json.empty()
-                          ? Json::object()
-                          : parse_json(tokenizer_config_json, "tokenizer_config.json");
-  return Tokenizer(std::make_unique<State>(parse_json(tokenizer_json, kWhere), config));
+  const SortedJson config = tokenizer_config_json.empty()
+                                ? SortedJson::object()
+                                : parse_sorted_json(tokenizer_config_json, "tokenizer_config.json");
+  return Tokenizer(std::make_unique<State>(parse_sorted_json(tokenizer_json, kWhere), config));
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view raw, const EncodeOptions& options) const {

@@ -118,49 +118,68 @@ inline void for_each_group(const Panel& panel, int64_t begin, int64_t end, Body 
   }
 }
 
+// The sums of some rows by sixteen outputs, one member a row rather than an array: the compiler
+// then keeps all of them in registers.
+template <int rows>
+struct Tile {
+  __m256 low, high;  // this row
+  Tile<rows - 1> rest;
+
+  void clear() {
+    low = high = _mm256_setzero_ps();
+    rest.clear();
+  }
+  void load(const float* acc) {
+    low = _mm256_loadu_ps(acc);
+    high = _mm256_loadu_ps(acc + 8);
+    rest.load(acc + 16);
+  }
+  void store(float* acc) const {
+    _mm256_storeu_ps(acc, low);
+    _mm256_storeu_ps(acc + 8, high);
+    rest.store(acc + 16);
+  }
+  void add(const float* x, int64_t x_stride, __m256 w_low, __m256 w_high) {
+    const __m256 value = _mm256_broadcast_ss(x);
+    low = _mm256_fmadd_ps(value, w_low, low);
+    high = _mm256_fmadd_ps(value, w_high, high);
+    rest.add(x + x_stride, x_stride, w_low, w_high);
+  }
+};
+
+template <>
+struct Tile<0> {
+  void clear() {}
+  void load(const float*) {}
+  void store(float*) const {}
+  void add(const float*, int64_t, __m256, __m256) {}
+};
+
 // Few rows: weights go from memory to the multiply without a stop.
 template <PanelKind kind, int rows>
 void multiply_few(const Panel& panel, const float* x, int64_t x_stride, float* acc) {
-  __m256 sums[rows][2];
-  for (auto& sum : sums) sum[0] = sum[1] = _mm256_setzero_ps();
+  Tile<rows> sums;
+  sums.clear();
   for_each_group<kind>(panel, 0, panel.inputs,
                        [&](const Decoder<kind>& decoder, int64_t begin, int64_t end) {
+                         Tile<rows> local = sums;
                          for (int64_t k = begin; k < end; ++k) {
                            const Pair w = decoder.at(k);
-                           for (int r = 0; r < rows; ++r) {
-                             const __m256 value = _mm256_broadcast_ss(x + r * x_stride + k);
-                             sums[r][0] = _mm256_fmadd_ps(value, w.low, sums[r][0]);
-                             sums[r][1] = _mm256_fmadd_ps(value, w.high, sums[r][1]);
-                           }
+                           local.add(x + k, x_stride, w.low, w.high);
                          }
+                         sums = local;
                        });
-  for (int r = 0; r < rows; ++r) {
-    _mm256_storeu_ps(acc + r * 16, sums[r][0]);
-    _mm256_storeu_ps(acc + r * 16 + 8, sums[r][1]);
-  }
+  sums.store(acc);
 }
 
 // acc += x · w for one tile of rows over `count` decoded inputs.
 template <int rows>
 void multiply_tile(const float* w, int64_t count, const float* x, int64_t x_stride, float* acc) {
-  __m256 sums[rows][2];
-  for (int r = 0; r < rows; ++r) {
-    sums[r][0] = _mm256_loadu_ps(acc + r * 16);
-    sums[r][1] = _mm256_loadu_ps(acc + r * 16 + 8);
-  }
-  for (int64_t k = 0; k < count; ++k) {
-    const __m256 low = _mm256_load_ps(w + k * 16);
-    const __m256 high = _mm256_load_ps(w + k * 16 + 8);
-    for (int r = 0; r < rows; ++r) {
-      const __m256 value = _mm256_broadcast_ss(x + r * x_stride + k);
-      sums[r][0] = _mm256_fmadd_ps(value, low, sums[r][0]);
-      sums[r][1] = _mm256_fmadd_ps(value, high, sums[r][1]);
-    }
-  }
-  for (int r = 0; r < rows; ++r) {
-    _mm256_storeu_ps(acc + r * 16, sums[r][0]);
-    _mm256_storeu_ps(acc + r * 16 + 8, sums[r][1]);
-  }
+  Tile<rows> sums;
+  sums.load(acc);
+  for (int64_t k = 0; k < count; ++k)
+    sums.add(x + k, x_stride, _mm256_load_ps(w + k * 16), _mm256_load_ps(w + k * 16 + 8));
+  sums.store(acc);
 }
 
 void multiply_tiles(const float* w, int64_t count, const float* x, int64_t x_stride, int64_t rows,
@@ -239,25 +258,46 @@ inline int32_t load_pair(const int16_t* x) {
   return pair;
 }
 
-// Products of two inputs at a time: vpmaddwd adds two exact 32-bit products.
+// As Tile, over pairs of inputs: vpmaddwd adds two exact 32-bit products.
+template <int rows>
+struct IntegerTile {
+  __m256i low, high;
+  IntegerTile<rows - 1> rest;
+
+  void clear() {
+    low = high = _mm256_setzero_si256();
+    rest.clear();
+  }
+  void store(int32_t* acc) const {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(acc), low);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(acc + 8), high);
+    rest.store(acc + 16);
+  }
+  void add(const int16_t* x, int64_t x_stride, __m256i w_low, __m256i w_high) {
+    const __m256i value = _mm256_set1_epi32(load_pair(x));
+    low = _mm256_add_epi32(low, _mm256_madd_epi16(value, w_low));
+    high = _mm256_add_epi32(high, _mm256_madd_epi16(value, w_high));
+    rest.add(x + x_stride, x_stride, w_low, w_high);
+  }
+};
+
+template <>
+struct IntegerTile<0> {
+  void clear() {}
+  void store(int32_t*) const {}
+  void add(const int16_t*, int64_t, __m256i, __m256i) {}
+};
+
 template <int rows>
 void multiply_int8_tile(const int16_t* w, int64_t pairs, const int16_t* x, int64_t x_stride,
                         int32_t* acc) {
-  __m256i sums[rows][2];
-  for (auto& sum : sums) sum[0] = sum[1] = _mm256_setzero_si256();
+  IntegerTile<rows> sums;
+  sums.clear();
   for (int64_t p = 0; p < pairs; ++p) {
-    const __m256i low = _mm256_load_si256(reinterpret_cast<const __m256i*>(w + p * 32));
-    const __m256i high = _mm256_load_si256(reinterpret_cast<const __m256i*>(w + p * 32 + 16));
-    for (int r = 0; r < rows; ++r) {
-      const __m256i value = _mm256_set1_epi32(load_pair(x + r * x_stride + 2 * p));
-      sums[r][0] = _mm256_add_epi32(sums[r][0], _mm256_madd_epi16(value, low));
-      sums[r][1] = _mm256_add_epi32(sums[r][1], _mm256_madd_epi16(value, high));
-    }
+    sums.add(x + 2 * p, x_stride, _mm256_load_si256(reinterpret_cast<const __m256i*>(w + p * 32)),
+             _mm256_load_si256(reinterpret_cast<const __m256i*>(w + p * 32 + 16)));
   }
-  for (int r = 0; r < rows; ++r) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(acc + r * 16), sums[r][0]);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(acc + r * 16 + 8), sums[r][1]);
-  }
+  sums.store(acc);
 }
 
 void multiply_int8(const int8_t* weights, int64_t inputs, const int16_t* x, int64_t x_stride,

@@ -169,7 +169,8 @@ class LinearReader {
         scale = scale.reshaped({linear_.out, 1});
       require_shape("weight_scale", scale, {linear_.out, groups()});
     }
-    for (float value : scale.to(DType::f32).as<float>())
+    const Tensor values = scale.to(DType::f32);
+    for (float value : values.as<float>())
       if (!std::isfinite(value)) refuse("weight_scale", "a scale is not finite");
     linear_.scale = scale;
   }

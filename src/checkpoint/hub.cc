@@ -120,9 +120,11 @@ bool is_hex(const std::string& text, size_t digits) {
          });
 }
 
-// Only what a model needs: weights, configuration, tokenizer; never code.
+// Only what a model needs: weights, configuration, tokenizer; never code. "consolidated" is a
+// second copy of the weights in another layout.
 bool is_wanted(const std::string& name) {
   return name.find('/') == std::string::npos && name.front() != '.' &&
+         !name.starts_with("consolidated") &&
          (name.ends_with(".json") || name.ends_with(".jinja") || name.ends_with(".safetensors"));
 }
 

@@ -13,6 +13,8 @@ namespace {
 
 constexpr int64_t kMaxHeaderBytes = int64_t{64} << 20;
 constexpr size_t kMaxDimensions = 8;
+// Bounds the memory of a hostile header; published files stay below 10,000.
+constexpr size_t kMaxTensors = 1 << 18;
 
 struct TypeName {
   const char* name;
@@ -121,6 +123,7 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
     if (state_ == State::tensor) {
       if (keys_.size() != 3) refuse("needs dtype, shape and data_offsets");
       if (offsets_ != 2) refuse("data_offsets needs two numbers");
+      if (entries_.size() == kMaxTensors) refuse("more than 262144 tensors");
       entries_.emplace(name_, entry_);
     }
     state_ = state_ == State::top ? State::end : State::top;

@@ -1,8 +1,8 @@
 // Reads one safetensors file. The header is validated as a whole before anything is allocated for
 // tensors: strictly the shape the format prescribes, every byte of the file owned by exactly one
 // tensor. Stricter than the reference reader in these points: no tensor named twice, no unknown
-// field, no leading blank, no empty name and none with NUL, '/' or "..", at most 8 dimensions,
-// headers up to 64 MiB. Immutable after construction; threads may share it.
+// field, no leading blank, no empty name and none with NUL, '/' or "..", at most 8 dimensions
+// and 262144 tensors, headers up to 64 MiB. Immutable after construction; threads may share it.
 #pragma once
 
 #include <cstdint>

@@ -23,6 +23,7 @@ void add_inspect(CLI::App& app, Globals& globals);
 void add_pull(CLI::App& app, Globals& globals);
 
 void add_generate(CLI::App& app, Globals& globals);
+void add_quantize(CLI::App& app, Globals& globals);
 void add_score(CLI::App& app, Globals& globals);
 void add_tokenize(CLI::App& app, Globals& globals);
 

@@ -1,0 +1,99 @@
+#include "quantize/gptq.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "quantize/rounding.h"
+
+namespace narrow::quantize {
+namespace {
+
+// Columns whose errors are fed back at once to the rest (the paper's lazy batch).
+constexpr int64_t kBlock = 128;
+// Rows of the weight that one task works on.
+constexpr int64_t kTaskRows = 16;
+
+}  // namespace
+
+GptqResult gptq(const Tensor& weight, const Hessian& hessian, const Scheme& scheme,
+                const GptqOptions& options, ThreadPool& pool) {
+  const int64_t out = weight.dim(0), in = weight.dim(1);
+  const QuantArgs& args = *scheme.weights;
+  const Scales scales = observe(weight.matrix<float>(), args, options.observer);
+
+  std::vector<int32_t> order(static_cast<size_t>(in));
+  std::iota(order.begin(), order.end(), 0);
+  if (options.by_activity) {
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+      return hessian.diagonal(a) > hessian.diagonal(b);
+    });
+  }
+  // Damped Hessian in that order; inputs that never move get a unit diagonal and weight zero.
+  double mean = 0;
+  std::vector<float> h(hessian.sum().size());
+  std::vector<char> dead(static_cast<size_t>(in), 0);
+  for (int64_t i = 0; i < in; ++i) {
+    const int64_t from = order[static_cast<size_t>(i)];
+    dead[static_cast<size_t>(i)] = hessian.diagonal(from) == 0;
+    mean += dead[static_cast<size_t>(i)] ? 1.0 : hessian.diagonal(from);
+    for (int64_t j = 0; j < in; ++j)
+      h[static_cast<size_t>(i * in + j)] =
+          hessian.sum()[static_cast<size_t>(from * in + order[static_cast<size_t>(j)])];
+    if (dead[static_cast<size_t>(i)]) h[static_cast<size_t>(i * in + i)] = 1;
+  }
+  const auto damp = static_cast<float>(options.damping * mean / static_cast<double>(in));
+  for (int64_t i = 0; i < in; ++i) h[static_cast<size_t>(i * in + i)] += damp;
+
+  GptqResult result;
+  const std::vector<float> u = inverse_factor(h, in);
+  result.fell_back = u.empty();
+
+  Tensor w(DType::f32, {out, in});
+  Tensor codes(DType::f32, {out, in});
+  const float* original = weight.as<float>().data();
+  float* working = w.as<float>().data();
+  for (int64_t r = 0; r < out; ++r)
+    for (int64_t i = 0; i < in; ++i)
+      working[r * in + i] = dead[static_cast<size_t>(i)] && !result.fell_back
+                                ? 0.0f
+                                : original[r * in + order[static_cast<size_t>(i)]];
+
+  const int64_t tasks = (out + kTaskRows - 1) / kTaskRows;
+  pool.parallel_for(tasks, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> errors(static_cast<size_t>(kTaskRows * kBlock));
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t r0 = t * kTaskRows, r1 = std::min(out, r0 + kTaskRows);
+      for (int64_t block = 0; block < in; block += kBlock) {
+        const int64_t stop = std::min(in, block + kBlock);
+        for (int64_t r = r0; r < r1; ++r) {
+          float* row = working + r * in;
+          float* error_row = errors.data() + (r - r0) * kBlock;
+          for (int64_t i = block; i < stop; ++i) {
+            const int64_t column = order[static_cast<size_t>(i)];
+            const auto at = static_cast<size_t>(r * scales.groups + column / scales.group_size);
+            const float zero = scales.zero_point.empty() ? 0.0f : scales.zero_point[at];
+            const float code =
+                code_of(row[i], scales.scale[at], zero, args, /*round_quotient=*/false);
+            codes.as<float>()[static_cast<size_t>(r * in + column)] = code;
+            if (result.fell_back) continue;
+            const float* factor = u.data() + i * in;
+            const float error = (row[i] - (code - zero) * scales.scale[at]) / factor[i];
+            error_row[i - block] = error;
+            for (int64_t j = i + 1; j < stop; ++j) row[j] -= error * factor[j];
+          }
+        }
+        if (result.fell_back || stop == in) continue;
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(r1 - r0),
+                    static_cast<int>(in - stop), static_cast<int>(stop - block), -1.0f,
+                    errors.data(), static_cast<int>(kBlock), u.data() + block * in + stop,
+                    static_cast<int>(in), 1.0f, working + r0 * in + stop, static_cast<int>(in));
+      }
+    }
+  });
+  result.linear = pack(codes, scales, scheme);
+  return result;
+}
+
+}  // namespace narrow::quantize

@@ -1,0 +1,114 @@
+#include "quantize/observer.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "quantize/rounding.h"
+#include "tensor/dtype.h"
+
+namespace narrow::quantize {
+namespace {
+
+// The clipping search's norm and step, as llm-compressor's MSE observer has them.
+constexpr double kGrid = 100;
+
+// |d|^2.4 by 2^(2.4 log2 d), both by polynomials (relative error 1e-5): the library's pow would
+// take longer than everything else here.
+inline float power_2_4(float d) {
+  d = std::fabs(d) + 1e-30f;
+  const auto bits = std::bit_cast<uint32_t>(d);
+  const float exponent = static_cast<float>(static_cast<int32_t>(bits >> 23) - 127);
+  const float m = std::bit_cast<float>((bits & 0x7fffffu) | 0x3f800000u);
+  // log2(m) on [1, 2), a minimax polynomial of degree 5.
+  const float log2 =
+      exponent +
+      ((((0.0439288f * m - 0.4096144f) * m + 1.6101775f) * m - 3.5202189f) * m + 5.0697560f) * m -
+      2.7941536f;
+  const float y = std::max(2.4f * log2, -126.0f);
+  const float whole = std::floor(y);
+  const float f = y - whole;
+  const float fraction =
+      1 +
+      f * (0.6931472f + f * (0.2402265f + f * (0.0555041f + f * (0.0096181f + f * 0.0013334f))));
+  return fraction *
+         std::bit_cast<float>(static_cast<uint32_t>(static_cast<int32_t>(whole) + 127) << 23);
+}
+
+float error_of(std::span<const float> w, float scale, float zero, const QuantArgs& args) {
+  const Grid grid = grid_of(args);
+  float sum = 0;
+  if (args.type == QuantArgs::Type::floating) {
+    for (float value : w) sum += power_2_4(to_float(to_f8_e4m3(value / scale)) * scale - value);
+    return sum;
+  }
+  const float inverse = 1 / scale;
+  for (float value : w) {
+    const float code = std::clamp(std::nearbyintf(value * inverse + zero), grid.low, grid.high);
+    sum += power_2_4((code - zero) * scale - value);
+  }
+  return sum;
+}
+
+}  // namespace
+
+Grid grid_of(const QuantArgs& args) {
+  if (args.type == QuantArgs::Type::floating) return {-448, 448};
+  const auto half = static_cast<float>(int64_t{1} << (args.bits - 1));
+  return {-half, half - 1};
+}
+
+float scale_for(float low, float high, const QuantArgs& args, float& zero) {
+  const Grid grid = grid_of(args);
+  zero = 0;
+  float scale;
+  if (args.symmetric) {
+    scale = round_bf16(std::max(-low, high) / ((grid.high - grid.low) / 2));
+  } else {
+    scale = round_bf16((high - low) / (grid.high - grid.low));
+  }
+  // A row of zeros: the epsilon of bf16, as compressed-tensors has it.
+  if (!(scale > 0)) scale = 0x1p-7f;
+  if (!args.symmetric)
+    zero = std::nearbyintf(
+        std::clamp(round_bf16(grid.low - round_bf16(low / scale)), grid.low, grid.high));
+  return scale;
+}
+
+Scales observe(View<const float> w, const QuantArgs& args, const ObserverOptions& options) {
+  Scales scales;
+  scales.rows = w.rows;
+  scales.group_size = args.strategy == QuantArgs::Strategy::group ? args.group_size : w.cols;
+  scales.groups = w.cols / scales.group_size;
+  scales.scale.resize(static_cast<size_t>(scales.rows * scales.groups));
+  if (!args.symmetric) scales.zero_point.resize(scales.scale.size());
+  const auto steps = static_cast<int>(options.max_shrink * kGrid);
+  for (int64_t r = 0; r < w.rows; ++r) {
+    for (int64_t g = 0; g < scales.groups; ++g) {
+      const std::span<const float> part = w.row(r).subspan(
+          static_cast<size_t>(g * scales.group_size), static_cast<size_t>(scales.group_size));
+      const auto [min, max] = std::minmax_element(part.begin(), part.end());
+      const float low = std::min(*min, 0.0f), high = std::max(*max, 0.0f);
+      float best_zero, best_scale = scale_for(low, high, args, best_zero);
+      float best_error = std::numeric_limits<float>::infinity();
+      for (int i = 0; i < steps; ++i) {
+        const auto p = static_cast<float>(1 - i / kGrid);
+        float zero;
+        const float scale = scale_for(p * low, p * high, args, zero);
+        const float error = error_of(part, scale, zero, args);
+        if (error < best_error) {
+          best_error = error;
+          best_scale = scale;
+          best_zero = zero;
+        }
+      }
+      const auto at = static_cast<size_t>(r * scales.groups + g);
+      scales.scale[at] = best_scale;
+      if (!args.symmetric) scales.zero_point[at] = static_cast<int8_t>(best_zero);
+    }
+  }
+  return scales;
+}
+
+}  // namespace narrow::quantize

@@ -1,0 +1,65 @@
+#include "quantize/rounding.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "tensor/dtype.h"
+
+namespace narrow::quantize {
+
+float code_of(float w, float scale, float zero, const QuantArgs& args, bool round_quotient) {
+  float quotient = w / scale;
+  if (round_quotient) quotient = round_bf16(quotient);
+  if (args.type == QuantArgs::Type::floating) return to_float(to_f8_e4m3(quotient));
+  const Grid grid = grid_of(args);
+  if (round_quotient && zero != 0)
+    quotient = round_bf16(quotient + zero);
+  else
+    quotient += zero;
+  return std::nearbyintf(std::clamp(quotient, grid.low, grid.high));
+}
+
+PackedLinear pack(const Tensor& codes, const Scales& scales, const Scheme& scheme) {
+  const QuantArgs& args = *scheme.weights;
+  PackedLinear linear;
+  linear.scheme = scheme;
+  linear.out = codes.dim(0);
+  linear.in = codes.dim(1);
+  const auto values = codes.as<float>();
+  if (args.type == QuantArgs::Type::floating) {
+    linear.weight = codes.to(DType::f8_e4m3);
+  } else {
+    Tensor integers(DType::i8, codes.shape());
+    for (size_t i = 0; i < values.size(); ++i)
+      integers.as<int8_t>()[i] = static_cast<int8_t>(values[i]);
+    linear.weight = scheme.inputs ? integers : pack_codes(integers, args.bits);
+  }
+  linear.scale = Tensor(DType::bf16, {scales.rows, scales.groups});
+  for (size_t i = 0; i < scales.scale.size(); ++i)
+    linear.scale.as<bf16>()[i] = to_bf16(scales.scale[i]);
+  if (!scales.zero_point.empty()) {
+    linear.zero_point = Tensor(DType::i8, {scales.rows, scales.groups});
+    std::copy(scales.zero_point.begin(), scales.zero_point.end(),
+              linear.zero_point.as<int8_t>().begin());
+  }
+  return linear;
+}
+
+PackedLinear round_to_nearest(const Tensor& weight, const Scheme& scheme,
+                              const ObserverOptions& options) {
+  const QuantArgs& args = *scheme.weights;
+  const auto w = weight.matrix<float>();
+  const Scales scales = observe(w, args, options);
+  Tensor codes(DType::f32, weight.shape());
+  for (int64_t r = 0; r < w.rows; ++r) {
+    for (int64_t c = 0; c < w.cols; ++c) {
+      const auto at = static_cast<size_t>(r * scales.groups + c / scales.group_size);
+      const float zero = scales.zero_point.empty() ? 0.0f : scales.zero_point[at];
+      codes.as<float>()[static_cast<size_t>(r * w.cols + c)] =
+          code_of(w(r, c), scales.scale[at], zero, args, /*round_quotient=*/true);
+    }
+  }
+  return pack(codes, scales, scheme);
+}
+
+}  // namespace narrow::quantize

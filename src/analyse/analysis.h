@@ -140,6 +140,8 @@ struct ParetoPoint {
   Mode mode = Mode::sync;
   double relative_cost = 1;  // 1 / cost reduction
   double accuracy = 0;       // average over the shared tasks
+  // Of the cost ratio and of the difference to the baseline; none for the baseline itself.
+  std::optional<Interval> cost_interval, accuracy_interval;
   bool on_front = false;
 };
 

@@ -1,0 +1,312 @@
+#include "analyse/accuracy.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "analyse/rng.h"
+
+namespace narrow::analyse {
+namespace {
+
+constexpr double kMissingLimit = 0.005;  // share of questions; above, no claim is made
+constexpr int64_t kUndecidable = 5;      // flips: 5 against 0 gives p = 0.0625
+
+// A question is known by its cell's name and document number.
+using Question = std::pair<std::string, int64_t>;
+
+struct Answers {
+  std::map<Question, const EvalItem*> items;
+  std::vector<std::string> sources;
+  bool finished = true;
+};
+
+// The metric a task is judged by: what the leaderboards report for it.
+std::string headline_metric(const EvalItem& item) {
+  for (const char* name : {"acc_norm", "acc", "mc2", "exact_match,strict-match", "exact_match"})
+    if (item.metrics.contains(name)) return name;
+  return item.metrics.begin()->first;
+}
+
+double score_of(const EvalItem& item, const std::string& metric) {
+  const auto found = item.metrics.find(metric);
+  return found == item.metrics.end() ? 0 : found->second;
+}
+
+// Guessing level: 1 over the number of choices, averaged; a generated answer is never guessed.
+double chance_of(const Answers& answers) {
+  double sum = 0;
+  for (const auto& [question, item] : answers.items)
+    if (item->choices > 1) sum += 1.0 / static_cast<double>(item->choices);
+  return answers.items.empty() ? 0 : sum / static_cast<double>(answers.items.size());
+}
+
+bool binary(const std::vector<double>& scores) {
+  return std::all_of(scores.begin(), scores.end(),
+                     [](double score) { return score == 0 || score == 1; });
+}
+
+Score score_format(const std::string& format, const Answers& answers, const std::string& metric) {
+  Score score;
+  score.format = format;
+  score.sources = answers.sources;
+  score.count = static_cast<int64_t>(answers.items.size());
+  std::vector<double> values;
+  std::map<std::string, std::vector<double>> others;
+  for (const auto& [question, item] : answers.items) {
+    values.push_back(score_of(*item, metric));
+    score.truncated += item->truncated;
+    for (const auto& [name, value] : item->metrics)
+      if (name != metric) others[name].push_back(value);
+  }
+  score.accuracy.value = mean(values);
+  score.standard_error = standard_error(values);
+  if (binary(values)) {
+    score.accuracy.interval =
+        wilson(std::round(score.accuracy.value * static_cast<double>(score.count)), score.count);
+  } else if (score.count > 1) {
+    const double half = kZ95 * score.standard_error;
+    score.accuracy.interval = {score.accuracy.value - half, score.accuracy.value + half};
+  }
+  for (const auto& [name, list] : others) score.other_metrics[name] = mean(list);
+  return score;
+}
+
+// The pairs of baseline and variant, with what is needed again for the averages.
+struct Paired {
+  PairedScores scores;
+  Resamples resamples;
+  int64_t missing = 0, changed = 0;
+};
+
+Paired pair_up(const Answers& base, const Answers& variant, const std::string& metric) {
+  Paired paired;
+  std::map<std::string, int64_t> labels;
+  bool clustered = false;
+  for (const auto& [question, item] : base.items) clustered |= !item->cluster.empty();
+  for (const auto& [question, item] : base.items) {
+    const auto other = variant.items.find(question);
+    // A question whose prompt differs is another question.
+    if (other == variant.items.end() || other->second->prompt_hash != item->prompt_hash) {
+      ++paired.missing;
+      continue;
+    }
+    paired.scores.a.push_back(score_of(*item, metric));
+    paired.scores.b.push_back(score_of(*other->second, metric));
+    paired.changed += item->answer != other->second->answer;
+    if (clustered) {
+      const std::string label = item->cluster.empty()
+                                    ? fmt::format("{}#{}", question.first, question.second)
+                                    : question.first + "/" + item->cluster;
+      paired.scores.clusters.push_back(
+          labels.try_emplace(label, static_cast<int64_t>(labels.size())).first->second);
+    }
+  }
+  for (const auto& [question, item] : variant.items)
+    if (!base.items.contains(question)) ++paired.missing;
+  return paired;
+}
+
+void test(Comparison& comparison, const PairedScores& scores, const Options& options,
+          uint64_t seed) {
+  const int64_t flips = comparison.lost + comparison.gained;
+  if (scores.binary() && scores.clusters.empty()) {
+    comparison.test = "exact McNemar";
+    comparison.p = mcnemar_exact(comparison.lost, comparison.gained);
+    comparison.decidable = flips > kUndecidable;
+    return;
+  }
+  std::map<int64_t, double> sums;  // of a cluster, or of the question alone
+  for (size_t i = 0; i < scores.a.size(); ++i)
+    sums[scores.clusters.empty() ? static_cast<int64_t>(i) : scores.clusters[i]] +=
+        scores.b[i] - scores.a[i];
+  std::vector<double> differences;
+  for (const auto& [label, sum] : sums)
+    if (sum != 0) differences.push_back(sum);
+  comparison.test = scores.clusters.empty() ? "sign flips" : "sign flips of clusters";
+  comparison.decidable = static_cast<int64_t>(differences.size()) > kUndecidable;
+  comparison.p = differences.empty() ? 1 : sign_flip_test(differences, options.resamples, seed);
+}
+
+Comparison compare(const std::string& format, const Paired& paired, double chance, double margin,
+                   const Options& options, uint64_t seed) {
+  const PairedScores& scores = paired.scores;
+  Comparison result;
+  result.format = format;
+  result.pairs = scores.size();
+  result.missing = paired.missing;
+  result.accuracy_a = mean(scores.a);
+  result.accuracy_b = mean(scores.b);
+  result.difference = paired_difference(scores, paired.resamples);
+  for (size_t i = 0; i < scores.a.size(); ++i) {
+    result.lost += scores.a[i] >= 0.5 && scores.b[i] < 0.5;
+    result.gained += scores.a[i] < 0.5 && scores.b[i] >= 0.5;
+  }
+  const auto flips = static_cast<double>(result.lost + result.gained);
+  result.lost_share = wilson(static_cast<double>(result.lost), result.pairs);
+  result.gained_share = wilson(static_cast<double>(result.gained), result.pairs);
+  result.flip_share = wilson(flips, result.pairs);
+  const auto changed = static_cast<double>(paired.changed);
+  result.answer_changed = {result.pairs > 0 ? changed / static_cast<double>(result.pairs) : 0,
+                           wilson(changed, result.pairs)};
+  test(result, scores, options, seed);
+  // Graded or clustered scores: from the spread of the differences instead of the flips.
+  result.detectable = scores.binary() && scores.clusters.empty()
+                          ? minimum_detectable(result.lost + result.gained, result.pairs)
+                          : std::min(1.0, 2.80 * result.difference.standard_error);
+  const bool whole = static_cast<double>(paired.missing) <=
+                     kMissingLimit * static_cast<double>(result.pairs + paired.missing);
+  if (result.difference.estimate.interval && whole)
+    result.claim = claim(*result.difference.estimate.interval, margin);
+  result.recovery = paired_recovery(scores, paired.resamples, chance);
+  return result;
+}
+
+// A pair of one format on one task, kept for the average.
+struct Part {
+  const Paired* paired;
+  double chance;
+};
+
+// Seeds differ by task, so resamples of different tasks are independent and may be averaged as
+// they stand.
+Average average(const std::string& format, const std::vector<Part>& parts, double margin) {
+  Average result;
+  result.format = format;
+  result.tasks = static_cast<int64_t>(parts.size());
+  const auto tasks = static_cast<double>(parts.size());
+  const size_t resamples = parts.front().paired->resamples.mean_a.size();
+  std::vector<double> a(resamples), b(resamples), differences(resamples), ratios(resamples),
+      corrected(resamples);
+  double chance = 0, variance_a = 0, variance_d = 0, missing = 0, total = 0;
+  for (const Part& part : parts) {
+    const PairedScores& scores = part.paired->scores;
+    missing += static_cast<double>(part.paired->missing);
+    total += static_cast<double>(part.paired->missing + scores.size());
+    result.accuracy_a += mean(scores.a) / tasks;
+    result.accuracy_b += mean(scores.b) / tasks;
+    chance += part.chance / tasks;
+    std::vector<double> difference(scores.a.size());
+    for (size_t i = 0; i < difference.size(); ++i) difference[i] = scores.b[i] - scores.a[i];
+    const bool clustered = !scores.clusters.empty();
+    const double error_a =
+        clustered ? clustered_standard_error(scores.a, scores.clusters) : standard_error(scores.a);
+    double error_d = clustered ? clustered_standard_error(difference, scores.clusters)
+                               : standard_error(difference);
+    // No flip seen is not a spread of zero: the smallest the sample can detect, as a spread.
+    if (error_d == 0) error_d = minimum_detectable(0, scores.size()) / 2.80;
+    variance_a += error_a * error_a / (tasks * tasks);
+    variance_d += error_d * error_d / (tasks * tasks);
+    for (size_t i = 0; i < resamples; ++i) {
+      a[i] += part.paired->resamples.mean_a[i] / tasks;
+      b[i] += part.paired->resamples.mean_b[i] / tasks;
+    }
+  }
+  const double value = result.accuracy_b - result.accuracy_a;
+  result.detectable = std::min(1.0, 2.80 * std::sqrt(variance_d));
+  // Normal, with the spread above: unlike resamples it does not shrink to nothing when a small
+  // sample happens to show no flip.
+  const double half = kZ95 * std::sqrt(variance_d);
+  result.difference = {value, Interval{value - half, value + half}};
+  if (missing <= kMissingLimit * total)
+    result.claim = claim(*result.difference.interval, margin / 2);
+
+  if (result.accuracy_a - chance <= 3 * std::sqrt(variance_a) || result.accuracy_a <= 0) {
+    result.recovery.refusal = "the baseline's average is within three standard errors of chance";
+    return result;
+  }
+  for (size_t i = 0; i < resamples; ++i) {
+    ratios[i] = a[i] > 0 ? b[i] / a[i] : 0;
+    corrected[i] = a[i] > chance ? (b[i] - chance) / (a[i] - chance) : 0;
+  }
+  result.recovery.ratio = {result.accuracy_b / result.accuracy_a, percentile_interval(ratios)};
+  result.recovery.above_chance = {(result.accuracy_b - chance) / (result.accuracy_a - chance),
+                                  percentile_interval(corrected)};
+  return result;
+}
+
+}  // namespace
+
+AccuracyResults analyse_accuracy(const StudyRows& rows, const std::vector<std::string>& formats,
+                                 double margin, const Options& options) {
+  std::vector<std::string> order;  // of tasks, as they appear
+  std::map<std::string, std::map<std::string, Answers>> by_task;
+  for (const EvalCell& cell : rows.evals) {
+    if (std::find(order.begin(), order.end(), cell.task) == order.end()) order.push_back(cell.task);
+    Answers& answers = by_task[cell.task][cell.source.format];
+    answers.sources.push_back(cell.source.id);
+    answers.finished &= cell.source.finished;
+    for (const EvalItem& item : cell.items) answers.items[{cell.source.name, item.doc_id}] = &item;
+  }
+
+  AccuracyResults results;
+  std::map<std::string, std::vector<Paired>> kept;  // by format; pointers into it are taken last
+  std::map<std::string, std::vector<double>> chances;
+  for (const std::string& task : order) {
+    auto& answers = by_task[task];
+    const auto base = answers.find(options.baseline);
+    TaskResult result;
+    result.task = task;
+    for (const auto& [format, list] : answers)
+      if (!list.items.empty()) result.metric = headline_metric(*list.items.begin()->second);
+    if (base != answers.end() && !base->second.items.empty()) {
+      result.chance = chance_of(base->second);
+      result.metric = headline_metric(*base->second.items.begin()->second);
+    }
+    for (const std::string& format : formats) {
+      const auto found = answers.find(format);
+      if (found == answers.end() || found->second.items.empty()) continue;
+      if (!found->second.finished)
+        results.warnings.push_back(
+            fmt::format("{} on {} is unfinished: its figures cover {} questions.", task, format,
+                        found->second.items.size()));
+      result.scores.push_back(score_format(format, found->second, result.metric));
+      if (format == options.baseline || base == answers.end()) continue;
+      Paired paired = pair_up(base->second, found->second, result.metric);
+      if (paired.scores.size() == 0) {
+        results.warnings.push_back(
+            fmt::format("{}: {} and {} share no question, nothing is compared.", task,
+                        options.baseline, format));
+        continue;
+      }
+      const uint64_t seed = seed_for(options.seed, task);
+      paired.resamples = resample_pairs(paired.scores, options.resamples, seed);
+      result.clustered |= !paired.scores.clusters.empty();
+      Comparison comparison = compare(format, paired, result.chance, margin, options, seed);
+      comparison.sources = base->second.sources;
+      comparison.sources.insert(comparison.sources.end(), found->second.sources.begin(),
+                                found->second.sources.end());
+      if (comparison.missing > 0)
+        results.warnings.push_back(
+            fmt::format("{}: {} questions are in only one of {} and {} and leave the comparison.",
+                        task, comparison.missing, options.baseline, format));
+      result.comparisons.push_back(std::move(comparison));
+      kept[format].push_back(std::move(paired));
+      chances[format].push_back(result.chance);
+    }
+    results.tasks.push_back(std::move(result));
+  }
+
+  // One family: every format on every task of this model.
+  std::vector<double> p_values;
+  for (const TaskResult& task : results.tasks)
+    for (const Comparison& comparison : task.comparisons) p_values.push_back(comparison.p);
+  const std::vector<double> adjusted = holm(p_values);
+  size_t next = 0;
+  for (TaskResult& task : results.tasks)
+    for (Comparison& comparison : task.comparisons) comparison.p_holm = adjusted[next++];
+
+  for (const std::string& format : formats) {
+    const auto found = kept.find(format);
+    if (found == kept.end()) continue;
+    std::vector<Part> parts;
+    for (size_t i = 0; i < found->second.size(); ++i)
+      parts.push_back({&found->second[i], chances[format][i]});
+    results.averages.push_back(average(format, parts, margin));
+  }
+  return results;
+}
+
+}  // namespace narrow::analyse

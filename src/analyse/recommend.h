@@ -1,0 +1,20 @@
+// The recommendation, by the study's reasoning: of the formats whose accuracy loss is tolerable,
+// synchronous traffic takes the one with the lowest cost per query, asynchronous traffic the one
+// with the most queries per dollar, mixed traffic the best weighted mean of both. Words claim no
+// more than the intervals do.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "analyse/analysis.h"
+
+namespace narrow::analyse {
+
+// By the interval of the average difference relative to the baseline's average.
+LossVerdict judge_loss(const Average& average, double max_loss);
+
+// Reads formats, averages, divergences, scenarios and costs of the analysis.
+std::vector<Recommendation> recommend(const Analysis& analysis, const Options& options);
+
+}  // namespace narrow::analyse

@@ -1,0 +1,121 @@
+#include "evaluate/filter.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include <algorithm>
+#include <cctype>
+
+#include "base/error.h"
+#include "text/utf8.h"
+
+namespace narrow::evaluate {
+namespace {
+
+constexpr uint32_t kMatchLimit = 10'000'000;
+
+}  // namespace
+
+struct Pattern::State {
+  explicit State(const std::string& expression) {
+    int code_number = 0;
+    size_t offset = 0;
+    code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression.data()), expression.size(),
+                         PCRE2_UTF | PCRE2_UCP, &code_number, &offset, nullptr);
+    if (!code)
+      throw Error::refused("the regular expression does not compile at " + std::to_string(offset),
+                           expression);
+    context = pcre2_match_context_create(nullptr);
+    pcre2_set_match_limit(context, kMatchLimit);
+    data = pcre2_match_data_create_from_pattern(code, nullptr);
+  }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State() {
+    pcre2_match_data_free(data);
+    pcre2_match_context_free(context);
+    pcre2_code_free(code);
+  }
+
+  // Calls match(ovector, groups) for each match, as re.finditer walks.
+  template <class Match>
+  void for_each(const std::string& text, Match match) const {
+    for (size_t at = 0; at <= text.size();) {
+      const int groups = pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
+                                     at, PCRE2_NO_UTF_CHECK, data, context);
+      if (groups == PCRE2_ERROR_NOMATCH) return;
+      if (groups < 0) throw Error::failed("a regular expression exceeds its limits on an answer");
+      const size_t* span = pcre2_get_ovector_pointer(data);
+      const size_t begin = span[0], end = span[1];
+      match(span, groups);
+      at = end > begin
+               ? end
+               : end + std::max<size_t>(1, text::character_length(std::string_view(text).substr(
+                                               std::min(end, text.size()))));
+    }
+  }
+
+  pcre2_code* code;
+  pcre2_match_context* context;
+  pcre2_match_data* data;
+};
+
+Pattern::Pattern(const std::string& expression) : state_(std::make_unique<State>(expression)) {}
+Pattern::Pattern(Pattern&&) noexcept = default;
+Pattern::~Pattern() = default;
+
+std::vector<std::string> Pattern::find_all(const std::string& raw) const {
+  const std::string text = text::repair(raw);
+  std::vector<std::string> found;
+  uint32_t captures = 0;
+  pcre2_pattern_info(state_->code, PCRE2_INFO_CAPTURECOUNT, &captures);
+  state_->for_each(text, [&](const size_t* span, int groups) {
+    const auto part = [&](int g) {
+      return g < groups && span[2 * g] != PCRE2_UNSET
+                 ? text.substr(span[2 * g], span[2 * g + 1] - span[2 * g])
+                 : std::string();
+    };
+    std::string match = part(captures == 0 ? 0 : 1);
+    for (int g = 2; match.empty() && g <= static_cast<int>(captures); ++g) match = part(g);
+    found.push_back(std::move(match));
+  });
+  return found;
+}
+
+std::string Pattern::remove_all(const std::string& raw) const {
+  const std::string text = text::repair(raw);
+  std::string kept;
+  size_t last = 0;
+  state_->for_each(text, [&](const size_t* span, int) {
+    kept.append(text, last, span[0] - last);
+    last = span[1];
+  });
+  return kept.append(text, last);
+}
+
+std::string extract(const Pattern& pattern, int index, const std::string& text) {
+  const auto found = pattern.find_all(text);
+  if (found.empty()) return kNoAnswer;
+  std::string answer = index < 0 ? found.back() : found.front();
+  const auto blank = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; };
+  while (!answer.empty() && blank(answer.back())) answer.pop_back();
+  answer.erase(answer.begin(), std::find_if_not(answer.begin(), answer.end(), blank));
+  return answer;
+}
+
+bool ExactMatch::matches(std::string answer, std::string target) const {
+  for (const Pattern& pattern : ignore) {
+    answer = pattern.remove_all(answer);
+    target = pattern.remove_all(target);
+  }
+  if (ignore_case) {
+    const auto lower = [](std::string& text) {
+      for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    };
+    lower(answer);
+    lower(target);
+  }
+  return answer == target;
+}
+
+}  // namespace narrow::evaluate

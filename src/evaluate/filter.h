@@ -1,0 +1,40 @@
+// From a generated text to an answer, and from an answer to a score, as lm-evaluation-harness does.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace narrow::evaluate {
+
+// A regular expression as Python's re reads it (PCRE2 with UTF and Unicode classes). Immutable.
+class Pattern {
+ public:
+  // Throws Error::refused when it does not compile.
+  explicit Pattern(const std::string& expression);
+  Pattern(Pattern&&) noexcept;
+  ~Pattern();
+
+  // re.findall: each match's first group that is not empty, or the whole match without groups.
+  std::vector<std::string> find_all(const std::string& text) const;
+  // re.sub(pattern, "", text).
+  std::string remove_all(const std::string& text) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+inline constexpr const char* kNoAnswer = "[invalid]";
+
+// RegexFilter: the match at `index` (0 first, -1 last), or "[invalid]".
+std::string extract(const Pattern& pattern, int index, const std::string& text);
+
+// exact_match: both sides stripped of the patterns, then of case.
+struct ExactMatch {
+  std::vector<Pattern> ignore;
+  bool ignore_case = false;
+  bool matches(std::string answer, std::string target) const;
+};
+
+}  // namespace narrow::evaluate

@@ -1,0 +1,200 @@
+#include "evaluate/run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <deque>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/interrupt.h"
+#include "text/utf8.h"
+
+namespace narrow::evaluate {
+namespace {
+
+// Documents in flight: enough to fill the engine's batches with four choices each.
+constexpr size_t kInFlight = 32;
+
+struct Asked {
+  int64_t index = 0;
+  const Subtask* subtask = nullptr;
+  int64_t doc_id = 0;
+  Prompt prompt;
+  std::vector<std::future<endpoint::ScoreResult>> scores;
+  std::future<endpoint::GenerateResult> generation;
+};
+
+int64_t characters(const std::string& text) {
+  int64_t count = 0;
+  for (std::string_view rest = text; !rest.empty(); ++count)
+    rest.remove_prefix(std::max<size_t>(1, text::character_length(rest)));
+  return count;
+}
+
+template <class T>
+T wait_for(std::future<T>& future) {
+  while (future.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready)
+    throw_if_interrupted();
+  return future.get();
+}
+
+void ask(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& options, Asked& asked) {
+  const Prompt& prompt = asked.prompt;
+  const bool chat = options.prompt.chat;
+  if (task.kind == Task::Kind::generate) {
+    endpoint::GenerateRequest request;
+    request.sampling.max_tokens = task.max_tokens;
+    request.sampling.stop = task.stop;
+    request.prompt = generation_prompt(endpoint, prompt.contexts[0], task.max_tokens, chat);
+    asked.generation = endpoint.generate(std::move(request));
+    return;
+  }
+  for (size_t i = 0; i < prompt.continuations.size(); ++i) {
+    const std::string& context = prompt.contexts[prompt.contexts.size() == 1 ? 0 : i];
+    asked.scores.push_back(
+        endpoint.score(score_request(endpoint, context, prompt.continuations[i], chat)));
+  }
+}
+
+Json answer_choice(const Task& task, Asked& asked, Json row) {
+  std::vector<double> sums;
+  Json greedy = Json::array();
+  for (auto& future : asked.scores) {
+    const auto result = wait_for(future);
+    if (!result.error.empty())
+      throw Error::failed(result.error,
+                          asked.subtask->name + ", document " + std::to_string(asked.doc_id));
+    sums.push_back(result.sum());
+    greedy.push_back(result.all_greedy());
+  }
+  const auto largest = [](const std::vector<double>& values) {
+    return std::max_element(values.begin(), values.end()) - values.begin();
+  };
+  row["answer"] = largest(sums);
+  Json metrics = Json::object();
+  for (const std::string& metric : task.metrics) {
+    std::vector<double> values = sums;
+    if (metric == "acc_norm")
+      for (size_t i = 0; i < values.size(); ++i)
+        values[i] /= static_cast<double>(characters(asked.prompt.choices[i]));
+    metrics[metric] = largest(values) == asked.prompt.gold ? 1.0 : 0.0;
+  }
+  row["target"] = asked.prompt.gold;
+  row["metrics"] = std::move(metrics);
+  row["loglikelihoods"] = sums;
+  row["is_greedy"] = std::move(greedy);
+  return row;
+}
+
+Json answer_generation(const Task& task, Asked& asked, Json row) {
+  const auto result = wait_for(asked.generation);
+  if (result.finish == endpoint::FinishReason::error)
+    throw Error::failed(result.error,
+                        asked.subtask->name + ", document " + std::to_string(asked.doc_id));
+  Json answers = Json::object(), metrics = Json::object();
+  for (const Filter& filter : task.filters) {
+    const std::string answer = extract(filter.pattern, filter.index, result.text);
+    answers[filter.name] = answer;
+    metrics["exact_match," + filter.name] =
+        task.exact_match.matches(answer, asked.prompt.target) ? 1.0 : 0.0;
+  }
+  row["answer"] = std::move(answers);
+  row["target"] = asked.prompt.target;
+  row["metrics"] = std::move(metrics);
+  row["response"] = result.text;
+  row["finish"] = endpoint::name_of(result.finish);
+  return row;
+}
+
+Json make_row(const Task& task, Asked& asked) {
+  const Json& doc = asked.subtask->test[static_cast<size_t>(asked.doc_id)];
+  const Prompt& prompt = asked.prompt;
+  Sha256 prompt_hash;
+  for (const std::string& context : prompt.contexts) prompt_hash.add(context + "\n");
+  for (const std::string& continuation : prompt.continuations) prompt_hash.add(continuation + "\n");
+  Json row{
+      {"doc_id", asked.doc_id},
+      {"subtask", asked.subtask->name},
+      {"doc_hash", sha256_hex(to_line(doc))},
+      {"prompt_hash", prompt_hash.hex()},
+      {"prompt", prompt.contexts.size() == 1 ? Json(prompt.contexts[0]) : Json(prompt.contexts)},
+      {"choices", prompt.choices},
+      {"cluster", nullptr}};
+  return task.kind == Task::Kind::generate ? answer_generation(task, asked, std::move(row))
+                                           : answer_choice(task, asked, std::move(row));
+}
+
+int64_t limited(const Subtask& subtask, const RunOptions& options) {
+  const auto all = static_cast<int64_t>(subtask.test.size());
+  return options.limit ? std::min(all, *options.limit) : all;
+}
+
+}  // namespace
+
+Json task_key(const Task& task, const RunOptions& options) {
+  return {{"task", task.name},
+          {"version", task.version},
+          {"yaml_sha256", task.yaml_sha256},
+          {"data_sha256", task.data_sha256},
+          {"shots", options.prompt.shots.value_or(task.shots)},
+          {"limit", options.limit ? Json(*options.limit) : Json()},
+          {"chat", options.prompt.chat}};
+}
+
+int64_t document_count(const Task& task, const RunOptions& options) {
+  int64_t total = 0;
+  for (const Subtask& subtask : task.subtasks) total += limited(subtask, options);
+  return total;
+}
+
+void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& options,
+         const std::set<int64_t>& done, const RowSink& sink) {
+  std::deque<Asked> in_flight;
+  const auto finish_one = [&] {
+    Asked asked = std::move(in_flight.front());
+    in_flight.pop_front();
+    const int64_t index = asked.index;
+    sink(index, make_row(task, asked));
+  };
+  int64_t index = 0;
+  for (const Subtask& subtask : task.subtasks) {
+    Prompter prompter(task, subtask, options.prompt, &endpoint);
+    const int64_t documents = limited(subtask, options);
+    for (int64_t doc = 0; doc < documents; ++doc, ++index) {
+      throw_if_interrupted();
+      // Built even when the row is there: the few-shot generator must advance.
+      Asked asked{index, &subtask, doc, prompter.next(), {}, {}};
+      if (done.contains(index)) continue;
+      ask(task, endpoint, options, asked);
+      in_flight.push_back(std::move(asked));
+      if (in_flight.size() >= kInFlight) finish_one();
+    }
+  }
+  while (!in_flight.empty()) finish_one();
+}
+
+std::vector<Score> summarize(const Task& task, const std::vector<Json>& rows,
+                             const std::string& subtask) {
+  std::vector<Score> scores;
+  for (const std::string& metric : task.metrics) {
+    Score score{metric, 0, 0, 0};
+    double squares = 0;
+    for (const Json& row : rows) {
+      if (!subtask.empty() && row["subtask"] != subtask) continue;
+      const double value = row["metrics"].at(metric).get<double>();
+      score.mean += value;
+      squares += value * value;
+      ++score.documents;
+    }
+    if (score.documents == 0) continue;
+    const auto n = static_cast<double>(score.documents);
+    score.mean /= n;
+    if (score.documents > 1)
+      score.standard_error =
+          std::sqrt(std::max(0.0, (squares - n * score.mean * score.mean) / (n - 1)) / n);
+    scores.push_back(score);
+  }
+  return scores;
+}
+
+}  // namespace narrow::evaluate

@@ -1,0 +1,259 @@
+#include "evaluate/task.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <set>
+
+#include "base/data_files.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+
+namespace narrow::evaluate {
+namespace {
+
+namespace fs = std::filesystem;
+
+// HellaSwag's own cleaning, as lm-evaluation-harness does it.
+std::string clean_hellaswag(std::string text) {
+  const auto blank = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; };
+  while (!text.empty() && blank(text.back())) text.pop_back();
+  text.erase(text.begin(), std::find_if_not(text.begin(), text.end(), blank));
+  const auto replace = [&](const std::string& from, const std::string& to) {
+    std::string result;
+    size_t begin = 0;
+    for (size_t at; (at = text.find(from, begin)) != std::string::npos; begin = at + from.size())
+      result.append(text, begin, at - begin).append(to);
+    text = result.append(text, begin);
+  };
+  replace(" [title]", ". ");
+  static const Pattern brackets("\\[.*?\\]");
+  text = brackets.remove_all(text);
+  replace("  ", " ");
+  return text;
+}
+
+// Python's str.capitalize for the ASCII letters that begin HellaSwag's sentences.
+std::string capitalized(std::string text) {
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 0x80)
+      c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  if (!text.empty() && static_cast<unsigned char>(text[0]) < 0x80)
+    text[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(text[0])));
+  return text;
+}
+
+Json preprocess_hellaswag(const Json& doc, const std::string& where) {
+  const auto text = [&](const char* key) { return json_get<std::string>(doc, key, where); };
+  Json endings = Json::array();
+  for (const Json& ending : json_get<Json>(doc, "endings", where))
+    endings.push_back(clean_hellaswag(ending.get<std::string>()));
+  const Json label = json_get<Json>(doc, "label", where);
+  const int gold =
+      label.is_string() ? std::atoi(label.get<std::string>().c_str()) : label.get<int>();
+  Json result = doc;
+  result["query"] = clean_hellaswag(text("activity_label") + ": " + text("ctx_a") + " " +
+                                    capitalized(text("ctx_b")));
+  result["choices"] = std::move(endings);
+  result["gold"] = gold;
+  return result;
+}
+
+// A row of a comma-separated file with quotes, as MMLU's original files are.
+std::vector<std::vector<std::string>> parse_csv(const std::string& text) {
+  std::vector<std::vector<std::string>> rows;
+  std::vector<std::string> row;
+  std::string field;
+  bool quoted = false, any = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted) {
+      if (c != '"') {
+        field += c;
+      } else if (i + 1 < text.size() && text[i + 1] == '"') {
+        field += text[++i];
+      } else {
+        quoted = false;
+      }
+    } else if (c == '"') {
+      quoted = any = true;
+    } else if (c == ',') {
+      row.push_back(std::exchange(field, {}));
+      any = true;
+    } else if (c == '\n') {
+      if (any || !field.empty()) {
+        row.push_back(std::exchange(field, {}));
+        rows.push_back(std::exchange(row, {}));
+      }
+      any = false;
+    } else if (c != '\r') {
+      field += c;
+      any = true;
+    }
+  }
+  if (any || !field.empty()) {
+    row.push_back(field);
+    rows.push_back(row);
+  }
+  return rows;
+}
+
+Json mmlu_row(const std::vector<std::string>& fields, const std::string& where) {
+  if (fields.size() != 6 || fields[5].size() != 1 || fields[5][0] < 'A' || fields[5][0] > 'D')
+    throw Error::refused("expected question, four choices and a letter", where);
+  return {{"question", fields[0]},
+          {"choices", {fields[1], fields[2], fields[3], fields[4]}},
+          {"answer", fields[5][0] - 'A'}};
+}
+
+class Loader {
+ public:
+  Loader(const fs::path& file, const fs::path& data) : file_(file), data_(data) {}
+
+  Task run() {
+    const std::string text = read_text(file_);
+    where_ = file_.string();
+    const Json yaml = parse_yaml(text, where_);
+    refuse_unknown(yaml, {"name", "version", "kind", "data", "subtasks", "shots", "first_shots",
+                          "preprocess", "description", "question", "answer", "choices", "gold",
+                          "generate", "filters", "exact_match", "metrics"});
+    Task task;
+    task.yaml_sha256 = sha256_hex(text);
+    task.name = json_get<std::string>(yaml, "name", where_);
+    task.version = json_get<int64_t>(yaml, "version", where_);
+    task.kind = kind(json_get<std::string>(yaml, "kind", where_));
+    task.shots = json_get<int64_t>(yaml, "shots", where_, 0);
+    task.first_shots = json_get<bool>(yaml, "first_shots", where_, false);
+    task.preprocess = json_get<std::string>(yaml, "preprocess", where_, "");
+    if (!task.preprocess.empty() && task.preprocess != "hellaswag")
+      throw Error::refused("unknown preprocess \"" + task.preprocess + "\"", where_);
+    set_template(yaml, "description", task.description);
+    set_template(yaml, "question", task.question);
+    set_template(yaml, "answer", task.answer);
+    set_template(yaml, "choices", task.choices);
+    set_template(yaml, "gold", task.gold);
+    if (!task.question) throw Error::refused("missing \"question\"", where_);
+    task.metrics = json_get<std::vector<std::string>>(yaml, "metrics", where_);
+    if (task.kind == Task::Kind::generate) read_generation(yaml, task);
+    read_subtasks(yaml, task);
+    task.data_sha256 = data_hash_.hex();
+    return task;
+  }
+
+ private:
+  void refuse_unknown(const Json& object, const std::set<std::string>& known) const {
+    if (!object.is_object()) throw Error::refused("expected a mapping", where_);
+    for (const auto& [key, value] : object.items())
+      if (!known.count(key)) throw Error::refused("unknown field \"" + key + "\"", where_);
+  }
+
+  Task::Kind kind(const std::string& text) const {
+    if (text == "choice") return Task::Kind::choice;
+    if (text == "context") return Task::Kind::context;
+    if (text == "generate") return Task::Kind::generate;
+    throw Error::refused("unknown kind \"" + text + "\"", where_,
+                         "there are: choice, context, generate");
+  }
+
+  void set_template(const Json& yaml, const char* key, std::optional<text::Template>& out) const {
+    if (yaml.contains(key)) out.emplace(json_get<std::string>(yaml, key, where_));
+  }
+
+  void read_generation(const Json& yaml, Task& task) const {
+    const Json generate = json_get<Json>(yaml, "generate", where_);
+    refuse_unknown(generate, {"max_tokens", "stop"});
+    task.max_tokens = json_get<int64_t>(generate, "max_tokens", where_);
+    task.stop = json_get<std::vector<std::string>>(generate, "stop", where_, {});
+    for (const auto& [name, rule] : json_get<Json>(yaml, "filters", where_).items()) {
+      refuse_unknown(rule, {"first", "last"});
+      const bool last = rule.contains("last");
+      task.filters.push_back({name,
+                              Pattern(json_get<std::string>(rule, last ? "last" : "first", where_)),
+                              last ? -1 : 0});
+    }
+    const Json score = yaml.value("exact_match", Json::object());
+    refuse_unknown(score, {"ignore_case", "ignore"});
+    task.exact_match.ignore_case = json_get<bool>(score, "ignore_case", where_, false);
+    for (const auto& pattern : json_get<std::vector<std::string>>(score, "ignore", where_, {}))
+      task.exact_match.ignore.emplace_back(pattern);
+  }
+
+  void read_subtasks(const Json& yaml, Task& task) {
+    const Json data = json_get<Json>(yaml, "data", where_);
+    refuse_unknown(data, {"test", "shots"});
+    const auto names = json_get<std::vector<std::string>>(yaml, "subtasks", where_, {""});
+    for (const std::string& name : names) {
+      Subtask subtask;
+      subtask.name = name.empty() ? task.name : task.name + "_" + name;
+      std::string spaced = name;
+      std::replace(spaced.begin(), spaced.end(), '_', ' ');
+      subtask.variables = {{"subject", spaced}};
+      subtask.test = rows(data["test"], name, task, /*required=*/true);
+      if (data.contains("shots"))
+        subtask.shots = rows(data["shots"], name, task, /*required=*/false);
+      task.subtasks.push_back(std::move(subtask));
+    }
+  }
+
+  // The first of the candidate files that exists.
+  std::vector<Json> rows(const Json& candidates, const std::string& subject, const Task& task,
+                         bool required) {
+    std::vector<std::string> tried;
+    for (const Json& candidate : candidates) {
+      std::string name = candidate.get<std::string>();
+      if (const size_t at = name.find("{subject}"); at != std::string::npos)
+        name.replace(at, 9, subject);
+      tried.push_back(name);
+      std::error_code ignored;
+      if (!fs::is_regular_file(data_ / name, ignored)) continue;
+      return read(data_ / name, task);
+    }
+    if (!required) return {};
+    throw Error::refused(
+        fmt::format("no data: looked for {}", fmt::join(tried, ", ")), data_.string(),
+        "run scripts/fetch_data.py, or give the folder of your data sets with --data");
+  }
+
+  std::vector<Json> read(const fs::path& path, const Task& task) {
+    std::vector<Json> list;
+    data_hash_.add(read_text(path));
+    const auto add = [&](Json row, const std::string& where) {
+      list.push_back(task.preprocess.empty() ? std::move(row) : preprocess_hellaswag(row, where));
+    };
+    if (path.extension() == ".csv") {
+      const auto table = parse_csv(read_text(path));
+      for (size_t i = 0; i < table.size(); ++i) {
+        const std::string where = path.string() + ":" + std::to_string(i + 1);
+        add(mmlu_row(table[i], where), where);
+      }
+    } else {
+      for_each_json_line(path, [&](Json&& row, int64_t line) {
+        add(std::move(row), path.string() + ":" + std::to_string(line));
+      });
+    }
+    return list;
+  }
+
+  const fs::path file_, data_;
+  std::string where_;
+  Sha256 data_hash_;
+};
+
+fs::path default_data() {
+  if (const char* folder = std::getenv("NARROW_DATA_DIR")) return folder;
+  return fs::path(NARROW_SOURCE_DIR) / "data" / "eval";
+}
+
+}  // namespace
+
+std::vector<std::string> task_names() { return data_file_names("tasks"); }
+
+Task load_task(const std::string& name_or_path, const fs::path& data) {
+  return Loader(find_data_file("tasks", name_or_path), data.empty() ? default_data() : data).run();
+}
+
+}  // namespace narrow::evaluate

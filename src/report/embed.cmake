@@ -1,0 +1,15 @@
+# Writes OUT, a C++ source that defines for each file of PARTS what embedded.h declares.
+set(source "// Generated from the page's parts by embed.cmake.\n#include \"report/embedded.h\"\n\n")
+string(APPEND source "namespace narrow::report {\nnamespace {\n")
+set(views "")
+foreach(part ${PARTS})
+  get_filename_component(name ${part} NAME)
+  string(REGEX REPLACE "[^a-z]" "_" name ${name})
+  file(READ ${part} hex HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+  string(APPEND source "constexpr unsigned char k_${name}[] = {${bytes}};\n")
+  string(APPEND views "std::string_view ${name}() {\n"
+    "  return {reinterpret_cast<const char*>(k_${name}), sizeof(k_${name})};\n}\n")
+endforeach()
+string(APPEND source "}  // namespace\n\n${views}\n}  // namespace narrow::report\n")
+file(WRITE ${OUT} "${source}")

@@ -1,0 +1,355 @@
+#include "report/tables.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "report/numbers.h"
+
+namespace narrow::report {
+namespace {
+
+using analyse::Analysis;
+using analyse::Claim;
+using analyse::Comparison;
+using analyse::Mode;
+
+Cell text(std::string value, std::string source = {}) {
+  return {std::move(value), std::move(source), false, std::nullopt, {}};
+}
+
+Cell format_cell(const std::string& format) { return {format, {}, false, std::nullopt, format}; }
+
+std::string join(const std::vector<std::string>& ids) {
+  // A group of many cells (MMLU has 57) names the first few.
+  constexpr size_t kShown = 4;
+  std::string result;
+  for (size_t i = 0; i < std::min(ids.size(), kShown); ++i) result += (i == 0 ? "" : " ") + ids[i];
+  if (ids.size() > kShown) result += fmt::format(" and {} more", ids.size() - kShown);
+  return result;
+}
+
+template <class T>
+const T* find(const std::vector<T>& list, const std::string& format) {
+  const auto found =
+      std::find_if(list.begin(), list.end(), [&](const T& item) { return item.format == format; });
+  return found == list.end() ? nullptr : &*found;
+}
+
+const analyse::CostResult* cost_of(const Analysis& analysis, const std::string& format, Mode mode) {
+  for (const auto& cost : analysis.costs)
+    if (cost.format == format && cost.mode == mode) return &cost;
+  return nullptr;
+}
+
+Cell recovery_cell(const analyse::Recovery& recovery) {
+  if (!recovery.ratio) return text("–", recovery.refusal);
+  const int digits = decimals(100 * error_of(recovery.ratio->interval), 1);
+  return text(percent(recovery.ratio->value, digits) +
+              range(recovery.ratio->interval, 100, digits));
+}
+
+Cell cost_cell(const analyse::CostResult* cost, bool is_baseline) {
+  if (cost == nullptr) return text("–");
+  if (is_baseline) return text("1");
+  const int digits = std::clamp(decimals(error_of(cost->cost_reduction.interval), 2), 1, 3);
+  Cell cell = text(fixed(cost->cost_reduction.value, digits) +
+                   range(cost->cost_reduction.interval, 1, digits));
+  cell.strong = cost->cost_reduction.interval && cost->cost_reduction.interval->low > 1;
+  return cell;
+}
+
+// What the test and the interval allow one to say, in the table's last column.
+std::string verdict(const Comparison& comparison) {
+  const bool rejected = comparison.decidable && comparison.p_holm < 0.05;
+  switch (comparison.claim) {
+    case Claim::equivalent:
+      return rejected ? "differs, within ± margin" : "within ± margin";
+    case Claim::non_inferior:
+      return rejected ? "differs, loss below margin" : "loss below margin";
+    case Claim::worse:
+      return "loss above margin";
+    case Claim::cannot_tell:
+      if (!rejected) return "cannot tell";
+      return comparison.difference.estimate.value < 0 ? "worse; how much is open" : "better";
+  }
+  return {};
+}
+
+std::string test_words(const Comparison& comparison) {
+  if (!comparison.decidable) return "cannot decide";
+  return p_value(comparison.p_holm);
+}
+
+}  // namespace
+
+Table overview_table(const Analysis& analysis) {
+  Table table{
+      "overview",
+      "All formats at a glance",
+      "Cost reduction: how many times cheaper a query is than on the baseline, mean over the "
+      "scenarios. In brackets 95 % intervals. Bold only where the rows show it.",
+      {"format", "size", "bits per weight", "average accuracy", "difference in points", "recovery",
+       "mean KL, nats", "same top token", "cost reduction, synchronous",
+       "cost reduction, asynchronous"},
+      {}};
+  double extent = analysis.margin_points / 200;
+  for (const auto& average : analysis.averages)
+    if (average.difference.interval)
+      extent = std::max({extent, std::abs(average.difference.interval->low),
+                         std::abs(average.difference.interval->high)});
+  for (const auto& summary : analysis.formats) {
+    const bool is_baseline = summary.format == analysis.baseline;
+    const auto* average = find(analysis.averages, summary.format);
+    const auto* divergence = find(analysis.divergences, summary.format);
+    std::vector<Cell> row{format_cell(summary.format)};
+    if (summary.quantized) {
+      row.push_back(text(bytes(summary.quantized->checkpoint_bytes), summary.quantized->source.id));
+      row.push_back(
+          text(fixed(summary.quantized->bits_per_weight, 2), summary.quantized->source.id));
+    } else {
+      row.insert(row.end(), 2, text("–"));
+    }
+    if (is_baseline) {
+      row.push_back(
+          text(analysis.averages.empty() ? "–" : percent(analysis.averages.front().accuracy_a, 1)));
+      row.push_back(text("baseline"));
+      row.push_back(text(analysis.averages.empty() ? "–" : "100 %"));
+    } else if (average != nullptr) {
+      const int digits = decimals(100 * error_of(average->difference.interval), 1);
+      row.push_back(text(percent(average->accuracy_b, 1)));
+      Cell difference = text(points(average->difference.value, digits) +
+                             signed_range(average->difference.interval, 100, digits));
+      difference.strip =
+          Strip{average->difference.interval->low, average->difference.value,
+                average->difference.interval->high, analysis.margin_points / 200, extent};
+      difference.strong = average->claim != Claim::cannot_tell;
+      row.push_back(difference);
+      row.push_back(recovery_cell(average->recovery));
+    } else {
+      row.insert(row.end(), 3, text("–"));
+    }
+    if (divergence != nullptr) {
+      row.push_back(text(significant(divergence->mean_kl.value, 2), divergence->source));
+      row.push_back(text(percent(divergence->top1_agreement.value, 1), divergence->source));
+    } else {
+      row.insert(row.end(), 2, text("–"));
+    }
+    row.push_back(cost_cell(cost_of(analysis, summary.format, Mode::sync), is_baseline));
+    row.push_back(cost_cell(cost_of(analysis, summary.format, Mode::async), is_baseline));
+    table.rows.push_back(std::move(row));
+  }
+  return table;
+}
+
+std::vector<Table> task_tables(const Analysis& analysis) {
+  std::vector<Table> tables;
+  for (const auto& task : analysis.tasks) {
+    Table table{"task-" + task.task, task.task, "", {}, {}};
+    const auto count = task.scores.empty() ? 0 : task.scores.front().count;
+    table.note = fmt::format("{} questions, metric {}", whole(count), task.metric);
+    if (task.chance > 0) table.note += ", guessing gives " + percent(task.chance, 0);
+    if (task.clustered) table.note += ", questions in clusters";
+    table.note += ".";
+    table.columns = {"format",          "accuracy", "difference in points", "lost",     "gained",
+                     "answers changed", "p (Holm)", "would detect",         "recovery", "verdict"};
+    double extent = analysis.margin_points / 100;
+    for (const Comparison& comparison : task.comparisons)
+      if (comparison.difference.estimate.interval)
+        extent = std::max({extent, std::abs(comparison.difference.estimate.interval->low),
+                           std::abs(comparison.difference.estimate.interval->high)});
+    for (const auto& score : task.scores) {
+      const std::string ids = join(score.sources);
+      const int digits = decimals(100 * score.standard_error, 1);
+      std::vector<Cell> row{
+          format_cell(score.format),
+          text(percent(score.accuracy.value, digits) + range(score.accuracy.interval, 100, digits),
+               ids)};
+      const Comparison* comparison = find(task.comparisons, score.format);
+      if (comparison == nullptr) {
+        row.push_back(text(score.format == analysis.baseline ? "baseline" : "–"));
+        row.insert(row.end(), 7, text(""));
+        table.rows.push_back(std::move(row));
+        continue;
+      }
+      const std::string pair_ids = join(comparison->sources);
+      const auto& difference = comparison->difference.estimate;
+      const int difference_digits = decimals(100 * error_of(difference.interval), 1);
+      Cell cell = text(points(difference.value, difference_digits) +
+                           signed_range(difference.interval, 100, difference_digits),
+                       pair_ids);
+      if (difference.interval)
+        cell.strip = Strip{difference.interval->low, difference.value, difference.interval->high,
+                           analysis.margin_points / 100, extent};
+      row.push_back(cell);
+      row.push_back(text(whole(comparison->lost), pair_ids));
+      row.push_back(text(whole(comparison->gained), pair_ids));
+      row.push_back(text(percent(comparison->answer_changed.value, 1), pair_ids));
+      row.push_back(text(test_words(*comparison), comparison->test));
+      row.push_back(text(fixed(100 * comparison->detectable, 1) + " points"));
+      row.push_back(recovery_cell(comparison->recovery));
+      Cell said = text(verdict(*comparison));
+      said.strong = comparison->claim != Claim::cannot_tell;
+      row.push_back(said);
+      table.rows.push_back(std::move(row));
+    }
+    tables.push_back(std::move(table));
+  }
+  return tables;
+}
+
+std::optional<Table> divergence_table(const Analysis& analysis) {
+  if (analysis.divergences.empty()) return std::nullopt;
+  Table table{"divergence",
+              "Next-token distributions against the baseline",
+              "KL divergence from the baseline's distribution to the format's, in nats per token; "
+              "intervals resample whole windows.",
+              {"format", "text", "mean KL", "99th percentile", "same top token", "perplexity",
+               "baseline's", "ratio", "tokens"},
+              {}};
+  for (const auto& item : analysis.divergences) {
+    const int agree_digits = decimals(100 * error_of(item.top1_agreement.interval), 1);
+    const int ratio_digits = decimals(error_of(item.perplexity_ratio.interval), 3);
+    const double kl_error = error_of(item.mean_kl.interval);
+    std::string kl = significant(item.mean_kl.value);
+    if (kl_error > 0)
+      kl += fmt::format(" ({} to {})", significant(item.mean_kl.interval->low),
+                        significant(item.mean_kl.interval->high));
+    table.rows.push_back({format_cell(item.format), text(item.text), text(kl, item.source),
+                          text(significant(item.kl_p99), item.source),
+                          text(percent(item.top1_agreement.value, agree_digits) +
+                                   range(item.top1_agreement.interval, 100, agree_digits),
+                               item.source),
+                          text(fixed(item.perplexity, 2), item.source),
+                          text(fixed(item.perplexity_base, 2), item.source),
+                          text(fixed(item.perplexity_ratio.value, ratio_digits) +
+                                   range(item.perplexity_ratio.interval, 1, ratio_digits),
+                               item.source),
+                          text(whole(item.positions), item.source)});
+  }
+  return table;
+}
+
+std::optional<Table> text_table(const Analysis& analysis) {
+  if (analysis.texts.empty()) return std::nullopt;
+  Table table{"texts",
+              "Greedy answers against the baseline's",
+              "F-measures, 0 to 1, mean over the prompts. A small change early in a text makes the "
+              "rest different without making it worse.",
+              {"format", "ROUGE-1", "ROUGE-2", "ROUGE-L", "identical",
+               "median token of first difference", "prompts"},
+              {}};
+  for (const auto& item : analysis.texts) {
+    const auto score = [&](const analyse::Estimate& estimate) {
+      const int digits = decimals(error_of(estimate.interval), 2);
+      return text(fixed(estimate.value, digits) + range(estimate.interval, 1, digits), item.source);
+    };
+    table.rows.push_back(
+        {format_cell(item.format), score(item.rouge1), score(item.rouge2), score(item.rougeL),
+         text(whole(item.identical), item.source),
+         text(item.median_divergence ? fixed(*item.median_divergence, 0) : "–", item.source),
+         text(whole(item.prompts), item.source)});
+  }
+  return table;
+}
+
+std::vector<Table> load_tables(const Analysis& analysis) {
+  std::vector<Table> tables;
+  const auto latency = [](const analyse::Latency& value, const std::string& source) {
+    if (value.count == 0) return text("–");
+    std::string words = seconds(value.p50);
+    if (value.p50_interval)
+      words += fmt::format(" ({} to {})", seconds(value.p50_interval->low),
+                           seconds(value.p50_interval->high));
+    return text(words, source);
+  };
+  const auto tail = [](const analyse::Latency& value, const std::string& source) {
+    if (!value.p90) return text("–");
+    return text(seconds(*value.p90) + (value.p99 ? " / " + seconds(*value.p99) : " / –"), source);
+  };
+  for (const Mode mode : {Mode::sync, Mode::async}) {
+    Table table{
+        mode == Mode::sync ? "load-sync" : "load-async",
+        mode == Mode::sync ? "Synchronous: one request after the other"
+                           : "Asynchronous: requests served together",
+        "Medians, with intervals between order statistics where the requests allow one. p90 needs "
+        "100 requests, p99 needs 1000.",
+        {"scenario", "format", "latency", "p90 / p99", "time to first token", "between tokens",
+         "queries per second", "tokens per second", "queries per dollar", "requests"},
+        {}};
+    for (const auto& item : analysis.scenarios) {
+      if (item.mode != mode) continue;
+      table.rows.push_back(
+          {text(item.scenario), format_cell(item.format), latency(item.e2e, item.source),
+           tail(item.e2e, item.source), latency(item.ttft, item.source),
+           latency(item.itl, item.source), text(significant(item.queries_per_second), item.source),
+           text(significant(item.output_tokens_per_second), item.source),
+           text(item.queries_per_dollar ? significant(*item.queries_per_dollar) : "–", item.source),
+           text(whole(item.requests), item.source)});
+    }
+    if (!table.rows.empty()) tables.push_back(std::move(table));
+  }
+  return tables;
+}
+
+std::optional<Table> quantization_table(const Analysis& analysis) {
+  Table table{"quantization",
+              "What quantization did",
+              "Relative error of a layer's output on calibration inputs; 0 is exact.",
+              {"format", "recipe", "size", "bits per weight", "read per token", "calibration",
+               "made in", "median layer error", "worst layer"},
+              {}};
+  for (const auto& summary : analysis.formats) {
+    if (!summary.quantized) continue;
+    const auto& made = *summary.quantized;
+    const std::string& id = made.source.id;
+    std::vector<double> errors;
+    const analyse::QuantizedLayer* worst = nullptr;
+    for (const auto& layer : made.layers) {
+      errors.push_back(layer.relative_error);
+      if (worst == nullptr || layer.relative_error > worst->relative_error) worst = &layer;
+    }
+    std::sort(errors.begin(), errors.end());
+    std::string calibration = made.calibration.empty() ? "none" : made.calibration;
+    if (made.calibration_tokens > 0)
+      calibration += fmt::format(", {} tokens", whole(made.calibration_tokens));
+    table.rows.push_back(
+        {format_cell(summary.format), text(made.recipe, id), text(bytes(made.checkpoint_bytes), id),
+         text(fixed(made.bits_per_weight, 2), id), text(bytes(made.weight_bytes_per_token), id),
+         text(calibration, id), text(seconds(made.seconds), id),
+         text(errors.empty() ? "–" : significant(analyse::quantile_of_sorted(errors, 0.5), 2), id),
+         text(worst == nullptr || worst->relative_error == 0
+                  ? "–"
+                  : fmt::format("{} ({})", significant(worst->relative_error, 2), worst->module),
+              id)});
+  }
+  if (table.rows.empty()) return std::nullopt;
+  return table;
+}
+
+std::optional<Table> environment_table(const Analysis& analysis) {
+  if (analysis.environments.empty()) return std::nullopt;
+  Table table{"environment",
+              "Where it ran",
+              "",
+              {"processor", "hardware", "backend", "threads", "memory", "price per hour", "narrow"},
+              {}};
+  for (const auto& item : analysis.environments)
+    table.rows.push_back(
+        {text(item.cpu, item.source.id), text(item.hardware), text(item.backend),
+         text(whole(item.threads)), text(bytes(item.memory_bytes)),
+         text(item.price_per_hour > 0 ? "$ " + significant(item.price_per_hour) : "unknown"),
+         text(item.version)});
+  return table;
+}
+
+std::vector<std::string> reproduction(const Analysis& analysis) {
+  const std::string model =
+      json_get<std::string>(analysis.plan, "model", "fact \"plan\"", analysis.model);
+  return {fmt::format("narrow study {} --suite {} -o STUDY", model.empty() ? "MODEL" : model,
+                      analysis.study),
+          "narrow recommend STUDY", "narrow report STUDY -o report.html"};
+}
+
+}  // namespace narrow::report

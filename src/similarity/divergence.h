@@ -1,0 +1,37 @@
+// How far the next-token distributions of a variant lie from those of the base model, position by
+// position, over windows of a text.
+#pragma once
+
+#include <functional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "model/decoder.h"
+#include "text/tokenizer.h"
+
+namespace narrow::similarity {
+
+struct TextWindows {
+  std::string name;  // "squad_passages"
+  std::vector<std::vector<int32_t>> windows;
+
+  std::string hash() const;  // SHA-256 of the ids
+};
+
+// The first `characters` characters (0: all) of a file, encoded as one text without special tokens
+// and cut into windows without overlap, of which the first `count` are taken (the convention of
+// docs/metrics.md). Throws Error::refused when the text does not fill them.
+TextWindows read_windows(const std::string& file, const text::Tokenizer& tokenizer, int64_t count,
+                         int64_t length, int64_t characters = 0);
+
+using RowSink = std::function<void(int64_t index, Json row)>;
+
+// One row per window (docs/metrics.md): KL(base || variant) in nats, top-token agreement and
+// negative log-likelihoods per position. Both models run each window on their own. Skips indices in
+// `done`.
+void measure_divergence(model::Decoder& base, model::Decoder& variant, const TextWindows& text,
+                        const std::set<int64_t>& done, const RowSink& sink);
+
+}  // namespace narrow::similarity

@@ -19,6 +19,8 @@ int main(int argc, char** argv) {
   cli::add_pull(app, globals);
   cli::add_generate(app, globals);
   cli::add_quantize(app, globals);
+  cli::add_recommend(app, globals);
+  cli::add_report(app, globals);
   cli::add_score(app, globals);
   cli::add_tokenize(app, globals);
   install_interrupt_handlers();

@@ -25,6 +25,8 @@ void add_pull(CLI::App& app, Globals& globals);
 
 void add_generate(CLI::App& app, Globals& globals);
 void add_quantize(CLI::App& app, Globals& globals);
+void add_recommend(CLI::App& app, Globals& globals);
+void add_report(CLI::App& app, Globals& globals);
 void add_score(CLI::App& app, Globals& globals);
 void add_tokenize(CLI::App& app, Globals& globals);
 

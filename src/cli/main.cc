@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
   cli::add_recommend(app, globals);
   cli::add_report(app, globals);
   cli::add_score(app, globals);
+  cli::add_study(app, globals);
   cli::add_tokenize(app, globals);
   install_interrupt_handlers();
   try {

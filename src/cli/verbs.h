@@ -28,6 +28,7 @@ void add_quantize(CLI::App& app, Globals& globals);
 void add_recommend(CLI::App& app, Globals& globals);
 void add_report(CLI::App& app, Globals& globals);
 void add_score(CLI::App& app, Globals& globals);
+void add_study(CLI::App& app, Globals& globals);
 void add_tokenize(CLI::App& app, Globals& globals);
 
 }  // namespace narrow::cli

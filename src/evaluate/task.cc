@@ -168,7 +168,8 @@ class Loader {
     refuse_unknown(generate, {"max_tokens", "stop"});
     task.max_tokens = json_get<int64_t>(generate, "max_tokens", where_);
     task.stop = json_get<std::vector<std::string>>(generate, "stop", where_, {});
-    for (const auto& [name, rule] : json_get<Json>(yaml, "filters", where_).items()) {
+    const Json filters = json_get<Json>(yaml, "filters", where_);
+    for (const auto& [name, rule] : filters.items()) {
       refuse_unknown(rule, {"first", "last"});
       const bool last = rule.contains("last");
       task.filters.push_back({name,

@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   cli::Globals globals;
   cli::add_bench(app, globals);
+  cli::add_compare(app, globals);
   cli::add_eval(app, globals);
   cli::add_inspect(app, globals);
   cli::add_pull(app, globals);

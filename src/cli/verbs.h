@@ -20,6 +20,7 @@ struct Globals {
 void add_globals(CLI::App& verb, Globals& globals);
 
 void add_bench(CLI::App& app, Globals& globals);
+void add_compare(CLI::App& app, Globals& globals);
 void add_eval(CLI::App& app, Globals& globals);
 void add_inspect(CLI::App& app, Globals& globals);
 void add_pull(CLI::App& app, Globals& globals);

@@ -1,0 +1,207 @@
+// The engine on stories260K: results do not depend on the batch, on chunking, on the prefix cache
+// or on preemption, bit for bit.
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "engine/block_pool.h"
+#include "engine/sampler.h"
+
+namespace narrow::engine {
+namespace {
+
+using endpoint::FinishReason;
+using endpoint::GenerateRequest;
+using endpoint::GenerateResult;
+
+const std::string kModel = std::string(NARROW_SOURCE_DIR) + "/tests/goldens/stories260k";
+
+Options options(const std::string& backend = "cpu") {
+  Options options;
+  options.backend = backend;
+  options.threads = 2;
+  return options;
+}
+
+GenerateRequest request(const Engine& engine, const std::string& prompt, int64_t tokens,
+                        double temperature = 0, uint64_t seed = 0) {
+  GenerateRequest request;
+  request.prompt = engine.tokenizer().encode(prompt, {.add_special = true});
+  request.sampling.max_tokens = tokens;
+  request.sampling.temperature = temperature;
+  request.sampling.seed = seed;
+  request.sampling.logprobs = 2;
+  request.sampling.ignore_eos = true;
+  return request;
+}
+
+const std::vector<std::string> kPrompts = {
+    "Once upon a time", "One day, a little girl named Lily found a needle in her room.",
+    "Tom and Jane are friends. They like to play in the park with their big red ball.", "The dog",
+    "Once upon a time, there was a big bear who lived in the forest"};
+
+void expect_same(const GenerateResult& a, const GenerateResult& b) {
+  EXPECT_EQ(a.token_ids, b.token_ids);
+  EXPECT_EQ(a.text, b.text);
+  ASSERT_EQ(a.logprobs.size(), b.logprobs.size());
+  for (size_t i = 0; i < a.logprobs.size(); ++i) {
+    EXPECT_EQ(a.logprobs[i].logprob, b.logprobs[i].logprob) << "token " << i;
+    EXPECT_EQ(a.logprobs[i].top, b.logprobs[i].top) << "token " << i;
+  }
+}
+
+std::vector<GenerateResult> run_all(Engine& engine, bool together) {
+  std::vector<std::future<GenerateResult>> futures;
+  std::vector<GenerateResult> results;
+  for (size_t i = 0; i < kPrompts.size(); ++i) {
+    futures.push_back(engine.generate(
+        request(engine, kPrompts[i], 40 + static_cast<int64_t>(i), i % 2 ? 0.8 : 0.0, i)));
+    if (!together) results.push_back(futures.back().get());
+  }
+  if (together)
+    for (auto& future : futures) results.push_back(future.get());
+  return results;
+}
+
+class EngineTest : public testing::TestWithParam<std::string> {};
+
+TEST_P(EngineTest, ResultsDoNotDependOnTheSchedule) {
+  Engine alone(kModel, options(GetParam()));
+  const auto expected = run_all(alone, /*together=*/false);
+  for (const auto& result : expected) EXPECT_EQ(result.finish, FinishReason::length);
+
+  Options small_steps = options(GetParam());
+  small_steps.max_step_tokens = 5;
+  Options no_cache = options(GetParam());
+  no_cache.prefix_cache = false;
+  Options tiny_pool = options(GetParam());
+  // 512 tokens of context are 32 blocks; these hold one long request and a bit: others must wait
+  // or be preempted.
+  tiny_pool.kv_bytes = int64_t{5} * 2 * 4 * 16 * 8 * (GetParam() == "cpu" ? 2 : 4) * 9;
+  for (const Options& variant : {options(GetParam()), small_steps, no_cache, tiny_pool}) {
+    Engine engine(kModel, variant);
+    const auto got = run_all(engine, /*together=*/true);
+    for (size_t i = 0; i < got.size(); ++i) {
+      SCOPED_TRACE(kPrompts[i]);
+      expect_same(expected[i], got[i]);
+    }
+    // Again, now from the prefix cache.
+    const auto again = run_all(engine, /*together=*/true);
+    for (size_t i = 0; i < again.size(); ++i) expect_same(expected[i], again[i]);
+    if (variant.kv_bytes > 0) {
+      EXPECT_GT(engine.stats().preemptions, 0);
+    } else if (variant.prefix_cache) {
+      EXPECT_GT(engine.stats().cached_tokens, 0);
+    } else {
+      EXPECT_EQ(engine.stats().cached_tokens, 0);
+    }
+  }
+}
+
+TEST_P(EngineTest, ScoresAgreeWithGeneration) {
+  Engine engine(kModel, options(GetParam()));
+  const auto generated = engine.generate(request(engine, kPrompts[1], 30)).get();
+  endpoint::ScoreRequest score;
+  score.context = engine.tokenizer().encode(kPrompts[1], {.add_special = true});
+  score.continuation = generated.token_ids;
+  const auto scored = engine.score(score).get();
+  ASSERT_EQ(scored.tokens.size(), generated.token_ids.size());
+  EXPECT_TRUE(scored.all_greedy());
+  for (size_t i = 0; i < scored.tokens.size(); ++i)
+    EXPECT_EQ(scored.tokens[i].logprob, generated.logprobs[i].logprob);
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, EngineTest, testing::Values("cpu", "reference"));
+
+TEST(Engine, StopStringsEndBeforeThemselves) {
+  Engine engine(kModel, options());
+  auto whole = request(engine, kPrompts[0], 60);
+  const std::string text = engine.generate(whole).get().text;
+  ASSERT_GT(text.size(), 40u);
+  auto stopped = whole;
+  const std::string stop = text.substr(17, 9);
+  stopped.sampling.stop = {"never this", stop};
+  std::string streamed;
+  const auto result =
+      engine.generate(stopped, [&](int32_t, std::string_view piece) { streamed += piece; }).get();
+  EXPECT_EQ(result.finish, FinishReason::stop);
+  EXPECT_EQ(result.text, text.substr(0, text.find(stop)));
+  EXPECT_EQ(streamed, result.text);
+}
+
+TEST(Engine, RefusesBadRequestsAlone) {
+  Engine engine(kModel, options());
+  auto bad = request(engine, kPrompts[0], 10);
+  bad.prompt.push_back(512);
+  EXPECT_EQ(engine.generate(bad).get().finish, FinishReason::error);
+  bad.prompt.back() = -1;
+  EXPECT_EQ(engine.generate(bad).get().finish, FinishReason::error);
+  auto too_long = request(engine, kPrompts[0], 100000);
+  EXPECT_NE(engine.generate(too_long).get().error.find("context"), std::string::npos);
+  GenerateRequest empty;
+  EXPECT_EQ(engine.generate(empty).get().finish, FinishReason::error);
+  EXPECT_EQ(engine.generate(request(engine, kPrompts[0], 5)).get().token_ids.size(), 5u);
+}
+
+TEST(Engine, CancelledRequestsEnd) {
+  Engine engine(kModel, options());
+  std::stop_source source;
+  auto long_one = request(engine, kPrompts[0], 400);
+  long_one.cancel = source.get_token();
+  auto future =
+      engine.generate(long_one, [&](int32_t, std::string_view) { source.request_stop(); });
+  const auto result = future.get();
+  EXPECT_EQ(result.finish, FinishReason::cancelled);
+  EXPECT_LT(result.token_ids.size(), 400u);
+}
+
+TEST(BlockPool, KeepsAccount) {
+  BlockPool pool(3);
+  const auto a = pool.allocate(), b = pool.allocate(), c = pool.allocate();
+  EXPECT_FALSE(pool.allocate().has_value());
+  const int32_t tokens[] = {1, 2, 3};
+  const BlockHash hash = block_hash("", tokens, 3);
+  pool.publish(*a, hash);
+  pool.release(*a);
+  EXPECT_EQ(pool.find(hash), a);  // still known while nobody took the block
+  pool.release(*a);
+  pool.release(*b);
+  EXPECT_TRUE(pool.consistent());
+  EXPECT_EQ(pool.allocate(), a);  // the least recently used goes first and is forgotten
+  EXPECT_FALSE(pool.find(hash).has_value());
+  pool.release(*c);
+  EXPECT_TRUE(pool.consistent());
+  EXPECT_NE(block_hash(hash, tokens, 3), hash);
+}
+
+TEST(Sampler, FollowsTheDistribution) {
+  const std::vector<float> logits = {0.0f, std::log(3.0f), -100.0f, std::log(6.0f)};
+  endpoint::Sampling sampling;
+  EXPECT_EQ(sample(logits, sampling, 0), 3);
+  sampling.temperature = 1;
+  sampling.seed = 5;
+  std::vector<int64_t> counts(4, 0);
+  constexpr int64_t kDraws = 20000;
+  for (int64_t i = 0; i < kDraws; ++i) ++counts[static_cast<size_t>(sample(logits, sampling, i))];
+  // Four standard deviations of a share of n draws.
+  const auto near = [&](int64_t count, double share) {
+    const double n = kDraws;
+    return std::abs(static_cast<double>(count) / n - share) <
+           4 * std::sqrt(share * (1 - share) / n);
+  };
+  EXPECT_TRUE(near(counts[0], 0.1));
+  EXPECT_TRUE(near(counts[1], 0.3));
+  EXPECT_EQ(counts[2], 0);
+  EXPECT_TRUE(near(counts[3], 0.6));
+  sampling.top_k = 1;
+  for (int64_t i = 0; i < 100; ++i) EXPECT_EQ(sample(logits, sampling, i), 3);
+  sampling.top_k = 0;
+  sampling.top_p = 0.85;  // 0.6 + 0.3 are needed
+  for (int64_t i = 0; i < 200; ++i) EXPECT_NE(sample(logits, sampling, i), 0);
+}
+
+}  // namespace
+}  // namespace narrow::engine

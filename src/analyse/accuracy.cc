@@ -160,6 +160,8 @@ Comparison compare(const std::string& format, const Paired& paired, double chanc
                      kMissingLimit * static_cast<double>(result.pairs + paired.missing);
   if (result.difference.estimate.interval && whole)
     result.claim = claim(*result.difference.estimate.interval, margin);
+  // The interval and the test must not contradict each other.
+  if (result.claim == Claim::worse && !result.decidable) result.claim = Claim::cannot_tell;
   result.recovery = paired_recovery(scores, paired.resamples, chance);
   return result;
 }
@@ -167,6 +169,7 @@ Comparison compare(const std::string& format, const Paired& paired, double chanc
 // A pair of one format on one task, kept for the average.
 struct Part {
   const Paired* paired;
+  Difference difference;
   double chance;
 };
 
@@ -178,24 +181,22 @@ Average average(const std::string& format, const std::vector<Part>& parts, doubl
   result.tasks = static_cast<int64_t>(parts.size());
   const auto tasks = static_cast<double>(parts.size());
   const size_t resamples = parts.front().paired->resamples.mean_a.size();
-  std::vector<double> a(resamples), b(resamples), differences(resamples), ratios(resamples),
-      corrected(resamples);
+  std::vector<double> a(resamples), b(resamples), ratios(resamples), corrected(resamples);
+  std::vector<Difference> differences;
   double chance = 0, variance_a = 0, variance_d = 0, missing = 0, total = 0;
   for (const Part& part : parts) {
     const PairedScores& scores = part.paired->scores;
+    differences.push_back(part.difference);
     missing += static_cast<double>(part.paired->missing);
     total += static_cast<double>(part.paired->missing + scores.size());
     result.accuracy_a += mean(scores.a) / tasks;
     result.accuracy_b += mean(scores.b) / tasks;
     chance += part.chance / tasks;
-    std::vector<double> difference(scores.a.size());
-    for (size_t i = 0; i < difference.size(); ++i) difference[i] = scores.b[i] - scores.a[i];
-    const bool clustered = !scores.clusters.empty();
-    const double error_a =
-        clustered ? clustered_standard_error(scores.a, scores.clusters) : standard_error(scores.a);
-    double error_d = clustered ? clustered_standard_error(difference, scores.clusters)
-                               : standard_error(difference);
-    // No flip seen is not a spread of zero: the smallest the sample can detect, as a spread.
+    const double error_a = scores.clusters.empty()
+                               ? standard_error(scores.a)
+                               : clustered_standard_error(scores.a, scores.clusters);
+    // No flip seen is no spread of zero, but the smallest that the sample can detect.
+    double error_d = part.difference.standard_error;
     if (error_d == 0) error_d = minimum_detectable(0, scores.size()) / 2.80;
     variance_a += error_a * error_a / (tasks * tasks);
     variance_d += error_d * error_d / (tasks * tasks);
@@ -204,12 +205,8 @@ Average average(const std::string& format, const std::vector<Part>& parts, doubl
       b[i] += part.paired->resamples.mean_b[i] / tasks;
     }
   }
-  const double value = result.accuracy_b - result.accuracy_a;
   result.detectable = std::min(1.0, 2.80 * std::sqrt(variance_d));
-  // Normal, with the spread above: unlike resamples it does not shrink to nothing when a small
-  // sample happens to show no flip.
-  const double half = kZ95 * std::sqrt(variance_d);
-  result.difference = {value, Interval{value - half, value + half}};
+  result.difference = average_difference(differences);
   if (missing <= kMissingLimit * total)
     result.claim = claim(*result.difference.interval, margin / 2);
 
@@ -221,9 +218,16 @@ Average average(const std::string& format, const std::vector<Part>& parts, doubl
     ratios[i] = a[i] > 0 ? b[i] / a[i] : 0;
     corrected[i] = a[i] > chance ? (b[i] - chance) / (a[i] - chance) : 0;
   }
-  result.recovery.ratio = {result.accuracy_b / result.accuracy_a, percentile_interval(ratios)};
-  result.recovery.above_chance = {(result.accuracy_b - chance) / (result.accuracy_a - chance),
-                                  percentile_interval(corrected)};
+  const auto ratio = [](double estimate, std::vector<double>& resampled) {
+    const Interval interval = percentile_interval(resampled);
+    // Without any flip there is nothing to vary: that is no certainty.
+    if (interval.low == interval.high) return Estimate{estimate, std::nullopt};
+    return Estimate{estimate, interval};
+  };
+  result.recovery.ratio = ratio(result.accuracy_b / result.accuracy_a, ratios);
+  if (chance > 0)
+    result.recovery.above_chance =
+        ratio((result.accuracy_b - chance) / (result.accuracy_a - chance), corrected);
   return result;
 }
 
@@ -243,6 +247,7 @@ AccuracyResults analyse_accuracy(const StudyRows& rows, const std::vector<std::s
 
   AccuracyResults results;
   std::map<std::string, std::vector<Paired>> kept;  // by format; pointers into it are taken last
+  std::map<std::string, std::vector<Difference>> differences;
   std::map<std::string, std::vector<double>> chances;
   for (const std::string& task : order) {
     auto& answers = by_task[task];
@@ -283,6 +288,7 @@ AccuracyResults analyse_accuracy(const StudyRows& rows, const std::vector<std::s
             fmt::format("{}: {} questions are in only one of {} and {} and leave the comparison.",
                         task, comparison.missing, options.baseline, format));
       result.comparisons.push_back(std::move(comparison));
+      differences[format].push_back(result.comparisons.back().difference);
       kept[format].push_back(std::move(paired));
       chances[format].push_back(result.chance);
     }
@@ -303,7 +309,7 @@ AccuracyResults analyse_accuracy(const StudyRows& rows, const std::vector<std::s
     if (found == kept.end()) continue;
     std::vector<Part> parts;
     for (size_t i = 0; i < found->second.size(); ++i)
-      parts.push_back({&found->second[i], chances[format][i]});
+      parts.push_back({&found->second[i], differences[format][i], chances[format][i]});
     results.averages.push_back(average(format, parts, margin));
   }
   return results;

@@ -152,7 +152,7 @@ struct Recommendation {
   std::string traffic;                // "synchronous", "asynchronous", "mixed"
   std::optional<std::string> format;  // none: the rows support none
   bool supported = false;             // cost and loss both shown by the rows
-  std::string headline;               // one sentence
+  std::string headline;               // one sentence about the format, or why there is none
   std::vector<std::string> reasons;   // sentences, most important first
 };
 

@@ -176,6 +176,20 @@ Difference paired_difference(const PairedScores& scores, const Resamples& resamp
   return result;
 }
 
+Estimate average_difference(std::span<const Difference> tasks) {
+  double sum = 0, below = 0, above = 0;
+  for (const Difference& task : tasks) {
+    // A single question bounds nothing.
+    const Interval interval = task.estimate.interval.value_or(Interval{-1, 1});
+    sum += task.estimate.value;
+    below += (task.estimate.value - interval.low) * (task.estimate.value - interval.low);
+    above += (interval.high - task.estimate.value) * (interval.high - task.estimate.value);
+  }
+  const auto count = static_cast<double>(tasks.size());
+  return {sum / count,
+          Interval{(sum - std::sqrt(below)) / count, (sum + std::sqrt(above)) / count}};
+}
+
 Recovery paired_recovery(const PairedScores& scores, const Resamples& resamples, double chance) {
   Recovery result;
   if (scores.size() < 2) {
@@ -192,10 +206,13 @@ Recovery paired_recovery(const PairedScores& scores, const Resamples& resamples,
   }
   // A resample at chance has no ratio; it stands for the far end.
   const auto ratio = [&](double from) {
-    return Estimate{(b - from) / (a - from),
-                    interval_of(scores, resamples, [from](double mean_a, double mean_b) {
-                      return mean_a > from ? (mean_b - from) / (mean_a - from) : 0.0;
-                    })};
+    Estimate estimate{(b - from) / (a - from),
+                      interval_of(scores, resamples, [from](double mean_a, double mean_b) {
+                        return mean_a > from ? (mean_b - from) / (mean_a - from) : 0.0;
+                      })};
+    // Without any flip resamples have nothing to vary: that is no certainty.
+    if (estimate.interval->low == estimate.interval->high) estimate.interval.reset();
+    return estimate;
   };
   result.ratio = ratio(0);
   if (chance > 0) result.above_chance = ratio(chance);

@@ -47,6 +47,11 @@ struct Difference {
 };
 Difference paired_difference(const PairedScores& scores, const Resamples& resamples);
 
+// Plain mean of the differences of several tasks. The interval is put together from theirs: the
+// distances to the ends add in squares (Zou and Donner's recovery of variances), so it is as wide
+// as small samples make it.  REQUIRES: not empty.
+Estimate average_difference(std::span<const Difference> tasks);
+
 // mean b / mean a, interval inside the resamples. No value when mean a is within three standard
 // errors of `chance`, where the ratio says nothing.
 struct Recovery {

@@ -202,8 +202,15 @@ Recommendation recommend_for(const Analysis& analysis, const Options& options,
     }
   std::vector<std::string> excluded;
   const std::vector<Candidate> candidates = candidates_for(analysis, options, modes, excluded);
+  // A gain that is shown, in cost and in accuracy, comes before a larger one that is not.
   std::vector<const Candidate*> ties;
-  const Candidate* chosen = choose(candidates, /*proven_only=*/false, &ties);
+  const Candidate* chosen = choose(candidates, /*proven_only=*/true, &ties);
+  const bool gain_shown =
+      chosen != nullptr && chosen->format != analysis.baseline && chosen->cheaper_shown;
+  if (!gain_shown) {
+    ties.clear();
+    chosen = choose(candidates, /*proven_only=*/false, &ties);
+  }
   if (chosen == nullptr) {
     result.headline = "Cannot tell: no measured format keeps the limits.";
     result.reasons = excluded;
@@ -215,14 +222,12 @@ Recommendation recommend_for(const Analysis& analysis, const Options& options,
   result.supported = loss_shown && (is_baseline || chosen->cheaper_shown);
 
   if (is_baseline) {
-    result.headline =
-        candidates.size() + excluded.size() > 1
-            ? fmt::format("{}: no measured quantized format that keeps the limits is cheaper here.",
-                          chosen->format)
-            : fmt::format("{}: nothing else was measured under this traffic.", chosen->format);
+    result.headline = candidates.size() + excluded.size() > 1
+                          ? "no measured quantized format that keeps the limits is cheaper here."
+                          : "nothing else was measured under this traffic.";
   } else {
-    result.headline = fmt::format("{}: {} than {}", chosen->format,
-                                  reduction_words(chosen->reduction), analysis.baseline);
+    result.headline =
+        fmt::format("{} than {}", reduction_words(chosen->reduction), analysis.baseline);
     if (result.supported)
       result.headline += fmt::format(", accuracy loss below {}.", percent(analysis.max_loss));
     else if (!chosen->cheaper_shown)
@@ -257,8 +262,14 @@ Recommendation recommend_for(const Analysis& analysis, const Options& options,
   std::stable_sort(others.begin(), others.end(), [](const Candidate* a, const Candidate* b) {
     return a->reduction > b->reduction;
   });
-  for (const Candidate* other : others)
-    result.reasons.push_back(fmt::format("{}: {}.", other->format, other->evidence));
+  for (const Candidate* other : others) {
+    const bool open = gain_shown && other->loss == LossVerdict::cannot_tell;
+    result.reasons.push_back(
+        fmt::format("{}: {}{}.", other->format, other->evidence,
+                    open ? fmt::format("; whether it loses less than {}, this study cannot tell",
+                                       percent(analysis.max_loss))
+                         : ""));
+  }
   result.reasons.insert(result.reasons.end(), excluded.begin(), excluded.end());
   return result;
 }

@@ -211,6 +211,8 @@ Estimate block_ratio(std::span<const double> numerators, std::span<const double>
     jackknife[i] = bottom > 0 ? (numerator - numerators[i]) / bottom : estimate.value;
   }
   estimate.interval = bca(estimate.value, ratios, jackknife);
+  // Blocks that are all alike leave nothing to resample: that is no certainty.
+  if (estimate.interval->low == estimate.interval->high) estimate.interval.reset();
   return estimate;
 }
 

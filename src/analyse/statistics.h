@@ -54,7 +54,7 @@ Interval percentile_interval(std::vector<double>& resamples);
 std::vector<double> holm(std::span<const double> p_values);
 
 // Mean of ratio sum(numerators) / sum(denominators) over blocks (windows of a text) with a BCa
-// interval by resampling blocks. With fewer than two blocks: no interval.
+// interval by resampling blocks. With fewer than two blocks, or blocks all alike: no interval.
 Estimate block_ratio(std::span<const double> numerators, std::span<const double> denominators,
                      int64_t resamples, uint64_t seed);
 

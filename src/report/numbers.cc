@@ -73,7 +73,9 @@ std::string seconds(double value) {
 
 std::string significant(double value, int digits) {
   if (value == 0) return "0";
-  const int magnitude = static_cast<int>(std::floor(std::log10(std::abs(value))));
+  int magnitude = static_cast<int>(std::floor(std::log10(std::abs(value))));
+  // 9.996 is written 10.0.
+  if (std::abs(value) / std::pow(10, magnitude) >= 10 - 0.5 * std::pow(10, 1 - digits)) ++magnitude;
   if (magnitude < -5) return fmt::format("{:.{}e}", value, digits - 1);
   return fixed(value, std::max(0, digits - 1 - magnitude));
 }
@@ -82,14 +84,14 @@ std::string whole(int64_t value) { return typeset(std::to_string(value)); }
 
 std::string range(const std::optional<analyse::Interval>& interval, double scale, int decimals) {
   if (!interval) return {};
-  return fmt::format(" ({} to {})", fixed(scale * interval->low, decimals),
+  return fmt::format("{} to {}", fixed(scale * interval->low, decimals),
                      fixed(scale * interval->high, decimals));
 }
 
 std::string signed_range(const std::optional<analyse::Interval>& interval, double scale,
                          int decimals) {
   if (!interval) return {};
-  return fmt::format(" ({} to {})", points(scale * interval->low / 100, decimals),
+  return fmt::format("{} to {}", points(scale * interval->low / 100, decimals),
                      points(scale * interval->high / 100, decimals));
 }
 

@@ -23,7 +23,7 @@ std::string bytes(int64_t count);                       // "270 MB"
 std::string seconds(double value);                      // "1.24 s", "310 ms"
 std::string significant(double value, int digits = 3);  // "1 390", "0.0123"
 std::string whole(int64_t value);                       // "14 042"
-// " (1.2 to 3.4)", scaled; empty without an interval.
+// "1.2 to 3.4", scaled; empty without an interval.
 std::string range(const std::optional<analyse::Interval>& interval, double scale, int decimals);
 std::string signed_range(const std::optional<analyse::Interval>& interval, double scale,
                          int decimals);

@@ -10,6 +10,10 @@ namespace {
 
 using analyse::Analysis;
 
+std::string words(const Cell& cell) {
+  return cell.detail.empty() ? cell.text : cell.text + " (" + cell.detail + ")";
+}
+
 std::string markdown_table(const Table& table) {
   std::string result = fmt::format("### {}\n\n", escape_markdown(table.title));
   if (!table.note.empty()) result += escape_markdown(table.note) + "\n\n";
@@ -19,8 +23,8 @@ std::string markdown_table(const Table& table) {
   result += "|\n";
   for (const auto& row : table.rows) {
     for (const Cell& cell : row)
-      result += cell.strong ? "| **" + escape_markdown(cell.text) + "** "
-                            : "| " + escape_markdown(cell.text) + " ";
+      result += cell.strong ? "| **" + escape_markdown(words(cell)) + "** "
+                            : "| " + escape_markdown(words(cell)) + " ";
     result += "|\n";
   }
   return result + "\n";
@@ -59,7 +63,10 @@ std::string join(const std::vector<std::string>& ids) {
 std::string summary(const Analysis& analysis) {
   std::string result;
   for (const auto& item : analysis.recommendations)
-    result += fmt::format("{:<13} {}\n", item.traffic, visible(item.headline));
+    result += fmt::format(
+        "{:<13} {}{}\n", item.traffic,
+        item.format ? visible(*item.format) + (item.supported ? ": " : " (provisional): ") : "",
+        visible(item.headline));
   const Table table = overview_table(analysis);
   // The columns that fit a terminal: format, size, accuracy difference, KL, cost reductions.
   static constexpr size_t kColumns[] = {0, 1, 3, 4, 6, 8, 9};
@@ -73,7 +80,7 @@ std::string summary(const Analysis& analysis) {
   for (const size_t column : kColumns) lines[0].push_back(table.columns[column]);
   for (const auto& row : table.rows) {
     lines.emplace_back();
-    for (const size_t column : kColumns) lines.back().push_back(visible(row[column].text));
+    for (const size_t column : kColumns) lines.back().push_back(visible(words(row[column])));
   }
   for (const auto& line : lines) {
     for (size_t i = 0; i < line.size(); ++i) {
@@ -96,8 +103,11 @@ std::string markdown(const Analysis& analysis) {
                         escape_markdown(analysis.study), escape_markdown(analysis.hardware),
                         escape_markdown(analysis.baseline));
   for (const auto& item : analysis.recommendations) {
-    result += fmt::format("- **{}**: {}{}\n", item.traffic, escape_markdown(item.headline),
-                          item.supported ? "" : " (provisional)");
+    result += fmt::format(
+        "- **{}**: {}{}\n", item.traffic,
+        item.format ? escape_markdown(*item.format) + (item.supported ? ": " : " (provisional): ")
+                    : "",
+        escape_markdown(item.headline));
     for (const std::string& reason : item.reasons)
       result += "  - " + escape_markdown(reason) + "\n";
   }
@@ -115,9 +125,9 @@ std::string markdown(const Analysis& analysis) {
   result += "## Quantization and provenance\n\n";
   if (const auto table = quantization_table(analysis)) result += markdown_table(*table);
   if (const auto table = environment_table(analysis)) result += markdown_table(*table);
-  result += "```\n";
-  for (const std::string& command : reproduction(analysis)) result += visible(command) + "\n";
-  return result + "```\n";
+  for (const std::string& command : reproduction(analysis))
+    result += "    " + visible(command) + "\n";
+  return result;
 }
 
 std::string csv(const Analysis& analysis) {

@@ -173,6 +173,7 @@ class Page {
         if (!cell.format.empty())
           put("<span class=\"swatch\" style=\"{}\"></span>", colour_style(cell.format));
         out_ += escape(cell.text);
+        if (!cell.detail.empty()) put("<small>{}</small>", escape(cell.detail));
         if (cell.strip && cell.strip->extent > 0) strip(*cell.strip, format);
         out_ += "</td>";
       }

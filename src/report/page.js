@@ -69,10 +69,13 @@
     datasets.push({ label: "front", front: true, type: "line", data: front, borderColor: soft,
       borderDash: [4, 4], borderWidth: 1.5, radius: 0, hoverRadius: 0 });
     const every = (key, ends) => points.flatMap((p) => p[ends] ? [p[key], ...p[ends]] : [p[key]]);
+    // An axis with some room, from one round number to another.
     const padded = (values) => {
       const low = Math.min(...values), high = Math.max(...values);
-      const room = Math.max((high - low) * 0.1, high * 0.02);
-      return { min: Math.max(0, low - room), max: high + room };
+      const room = Math.max((high - low) * 0.08, high * 0.01);
+      const step = Math.pow(10, Math.floor(Math.log10(high - low + 2 * room))) / 4;
+      return { min: Math.max(0, Math.floor((low - room) / step) * step),
+        max: Math.ceil((high + room) / step) * step };
     };
     return new Chart(canvas, {
       type: "scatter", data: { datasets }, plugins: [crosses],

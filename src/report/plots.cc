@@ -106,17 +106,20 @@ std::vector<Plot> load_plots(const Analysis& analysis) {
   };
   if (measured(Mode::sync)) {
     plots.push_back(bar_plot(analysis, Mode::sync, "latency-sync", "Synchronous latency",
-                             "Median of one request alone. Lower is better.", "s",
+                             "Median of one request alone. Lower is better.", "seconds",
                              [](const auto& item) { return item.e2e.p50; }));
+    plots.push_back(bar_plot(analysis, Mode::sync, "ttft-sync", "Synchronous time to first token",
+                             "Median of one request alone. Lower is better.", "seconds",
+                             [](const auto& item) { return item.ttft.p50; }));
   }
   if (measured(Mode::async)) {
     plots.push_back(bar_plot(analysis, Mode::async, "throughput-async", "Asynchronous throughput",
                              "Finished queries per second, served together. Higher is better.",
-                             "queries/s",
+                             "queries per second",
                              [](const auto& item) { return item.queries_per_second; }));
     plots.push_back(bar_plot(analysis, Mode::async, "latency-async", "Asynchronous latency",
-                             "Median under that load, waiting included. Lower is better.", "s",
-                             [](const auto& item) { return item.e2e.p50; }));
+                             "Median under that load, waiting included. Lower is better.",
+                             "seconds", [](const auto& item) { return item.e2e.p50; }));
   }
   return plots;
 }

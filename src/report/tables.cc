@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
+#include <cstring>
 
+#include "analyse/cost.h"
 #include "report/numbers.h"
 
 namespace narrow::report {
@@ -16,10 +19,17 @@ using analyse::Comparison;
 using analyse::Mode;
 
 Cell text(std::string value, std::string source = {}) {
-  return {std::move(value), std::move(source), false, std::nullopt, {}};
+  return {std::move(value), {}, std::move(source), false, std::nullopt, {}};
 }
 
-Cell format_cell(const std::string& format) { return {format, {}, false, std::nullopt, format}; }
+// A number and its interval.
+Cell estimate(std::string value, std::string interval, std::string source = {}) {
+  return {std::move(value), std::move(interval), std::move(source), false, std::nullopt, {}};
+}
+
+Cell format_cell(const std::string& format) {
+  return {format, {}, {}, false, std::nullopt, format};
+}
 
 std::string join(const std::vector<std::string>& ids) {
   // A group of many cells (MMLU has 57) names the first few.
@@ -46,17 +56,17 @@ const analyse::CostResult* cost_of(const Analysis& analysis, const std::string& 
 Cell recovery_cell(const analyse::Recovery& recovery) {
   if (!recovery.ratio) return text("–", recovery.refusal);
   const int digits = decimals(100 * error_of(recovery.ratio->interval), 1);
-  return text(percent(recovery.ratio->value, digits) +
-              range(recovery.ratio->interval, 100, digits));
+  return estimate(percent(recovery.ratio->value, digits),
+                  range(recovery.ratio->interval, 100, digits));
 }
 
 Cell cost_cell(const analyse::CostResult* cost, bool is_baseline) {
   if (cost == nullptr) return text("–");
   if (is_baseline) return text("1");
   const int digits = std::clamp(decimals(error_of(cost->cost_reduction.interval), 2), 1, 3);
-  Cell cell = text(fixed(cost->cost_reduction.value, digits) +
-                   range(cost->cost_reduction.interval, 1, digits));
-  cell.strong = cost->cost_reduction.interval && cost->cost_reduction.interval->low > 1;
+  Cell cell = estimate(fixed(cost->cost_reduction.value, digits),
+                       range(cost->cost_reduction.interval, 1, digits));
+  cell.strong = analyse::shown_cheaper(*cost);
   return cell;
 }
 
@@ -89,7 +99,7 @@ Table overview_table(const Analysis& analysis) {
       "overview",
       "All formats at a glance",
       "Cost reduction: how many times cheaper a query is than on the baseline, mean over the "
-      "scenarios. In brackets 95 % intervals. Bold only where the rows show it.",
+      "scenarios. Small: 95 % intervals. Bold only where the rows show it.",
       {"format", "size", "bits per weight", "average accuracy", "difference in points", "recovery",
        "mean KL, nats", "same top token", "cost reduction, synchronous",
        "cost reduction, asynchronous"},
@@ -119,8 +129,8 @@ Table overview_table(const Analysis& analysis) {
     } else if (average != nullptr) {
       const int digits = decimals(100 * error_of(average->difference.interval), 1);
       row.push_back(text(percent(average->accuracy_b, 1)));
-      Cell difference = text(points(average->difference.value, digits) +
-                             signed_range(average->difference.interval, 100, digits));
+      Cell difference = estimate(points(average->difference.value, digits),
+                                 signed_range(average->difference.interval, 100, digits));
       difference.strip =
           Strip{average->difference.interval->low, average->difference.value,
                 average->difference.interval->high, analysis.margin_points / 200, extent};
@@ -162,10 +172,9 @@ std::vector<Table> task_tables(const Analysis& analysis) {
     for (const auto& score : task.scores) {
       const std::string ids = join(score.sources);
       const int digits = decimals(100 * score.standard_error, 1);
-      std::vector<Cell> row{
-          format_cell(score.format),
-          text(percent(score.accuracy.value, digits) + range(score.accuracy.interval, 100, digits),
-               ids)};
+      std::vector<Cell> row{format_cell(score.format),
+                            estimate(percent(score.accuracy.value, digits),
+                                     range(score.accuracy.interval, 100, digits), ids)};
       const Comparison* comparison = find(task.comparisons, score.format);
       if (comparison == nullptr) {
         row.push_back(text(score.format == analysis.baseline ? "baseline" : "–"));
@@ -176,9 +185,8 @@ std::vector<Table> task_tables(const Analysis& analysis) {
       const std::string pair_ids = join(comparison->sources);
       const auto& difference = comparison->difference.estimate;
       const int difference_digits = decimals(100 * error_of(difference.interval), 1);
-      Cell cell = text(points(difference.value, difference_digits) +
-                           signed_range(difference.interval, 100, difference_digits),
-                       pair_ids);
+      Cell cell = estimate(points(difference.value, difference_digits),
+                           signed_range(difference.interval, 100, difference_digits), pair_ids);
       if (difference.interval)
         cell.strip = Strip{difference.interval->low, difference.value, difference.interval->high,
                            analysis.margin_points / 100, extent};
@@ -211,22 +219,22 @@ std::optional<Table> divergence_table(const Analysis& analysis) {
   for (const auto& item : analysis.divergences) {
     const int agree_digits = decimals(100 * error_of(item.top1_agreement.interval), 1);
     const int ratio_digits = decimals(error_of(item.perplexity_ratio.interval), 3);
-    const double kl_error = error_of(item.mean_kl.interval);
-    std::string kl = significant(item.mean_kl.value);
-    if (kl_error > 0)
-      kl += fmt::format(" ({} to {})", significant(item.mean_kl.interval->low),
-                        significant(item.mean_kl.interval->high));
-    table.rows.push_back({format_cell(item.format), text(item.text), text(kl, item.source),
-                          text(significant(item.kl_p99), item.source),
-                          text(percent(item.top1_agreement.value, agree_digits) +
-                                   range(item.top1_agreement.interval, 100, agree_digits),
-                               item.source),
-                          text(fixed(item.perplexity, 2), item.source),
-                          text(fixed(item.perplexity_base, 2), item.source),
-                          text(fixed(item.perplexity_ratio.value, ratio_digits) +
-                                   range(item.perplexity_ratio.interval, 1, ratio_digits),
-                               item.source),
-                          text(whole(item.positions), item.source)});
+    const bool kl_known = error_of(item.mean_kl.interval) > 0;
+    const std::string kl_range =
+        kl_known ? fmt::format("{} to {}", significant(item.mean_kl.interval->low),
+                               significant(item.mean_kl.interval->high))
+                 : "";
+    table.rows.push_back(
+        {format_cell(item.format), text(item.text),
+         estimate(significant(item.mean_kl.value), kl_range, item.source),
+         text(significant(item.kl_p99), item.source),
+         estimate(percent(item.top1_agreement.value, agree_digits),
+                  range(item.top1_agreement.interval, 100, agree_digits), item.source),
+         text(fixed(item.perplexity, 2), item.source),
+         text(fixed(item.perplexity_base, 2), item.source),
+         estimate(fixed(item.perplexity_ratio.value, ratio_digits),
+                  range(item.perplexity_ratio.interval, 1, ratio_digits), item.source),
+         text(whole(item.positions), item.source)});
   }
   return table;
 }
@@ -241,9 +249,9 @@ std::optional<Table> text_table(const Analysis& analysis) {
                "median token of first difference", "prompts"},
               {}};
   for (const auto& item : analysis.texts) {
-    const auto score = [&](const analyse::Estimate& estimate) {
-      const int digits = decimals(error_of(estimate.interval), 2);
-      return text(fixed(estimate.value, digits) + range(estimate.interval, 1, digits), item.source);
+    const auto score = [&](const analyse::Estimate& value) {
+      const int digits = decimals(error_of(value.interval), 2);
+      return estimate(fixed(value.value, digits), range(value.interval, 1, digits), item.source);
     };
     table.rows.push_back(
         {format_cell(item.format), score(item.rouge1), score(item.rouge2), score(item.rougeL),
@@ -258,11 +266,11 @@ std::vector<Table> load_tables(const Analysis& analysis) {
   std::vector<Table> tables;
   const auto latency = [](const analyse::Latency& value, const std::string& source) {
     if (value.count == 0) return text("–");
-    std::string words = seconds(value.p50);
-    if (value.p50_interval)
-      words += fmt::format(" ({} to {})", seconds(value.p50_interval->low),
-                           seconds(value.p50_interval->high));
-    return text(words, source);
+    const std::string interval = value.p50_interval
+                                     ? fmt::format("{} to {}", seconds(value.p50_interval->low),
+                                                   seconds(value.p50_interval->high))
+                                     : "";
+    return estimate(seconds(value.p50), interval, source);
   };
   const auto tail = [](const analyse::Latency& value, const std::string& source) {
     if (!value.p90) return text("–");
@@ -317,12 +325,11 @@ std::optional<Table> quantization_table(const Analysis& analysis) {
     table.rows.push_back(
         {format_cell(summary.format), text(made.recipe, id), text(bytes(made.checkpoint_bytes), id),
          text(fixed(made.bits_per_weight, 2), id), text(bytes(made.weight_bytes_per_token), id),
-         text(calibration, id), text(seconds(made.seconds), id),
+         text(calibration, id), text(made.seconds > 0 ? seconds(made.seconds) : "–", id),
          text(errors.empty() ? "–" : significant(analyse::quantile_of_sorted(errors, 0.5), 2), id),
-         text(worst == nullptr || worst->relative_error == 0
-                  ? "–"
-                  : fmt::format("{} ({})", significant(worst->relative_error, 2), worst->module),
-              id)});
+         worst == nullptr || worst->relative_error == 0
+             ? text("–", id)
+             : estimate(significant(worst->relative_error, 2), worst->module, id)});
   }
   if (table.rows.empty()) return std::nullopt;
   return table;
@@ -345,10 +352,20 @@ std::optional<Table> environment_table(const Analysis& analysis) {
 }
 
 std::vector<std::string> reproduction(const Analysis& analysis) {
+  // A word of a shell command on one line, quoted where it is not plain.
+  const auto word = [](const std::string& plain) {
+    const auto is_plain = [](char c) {
+      return std::isalnum(static_cast<unsigned char>(c)) || std::strchr("._/-", c) != nullptr;
+    };
+    if (!plain.empty() && std::all_of(plain.begin(), plain.end(), is_plain)) return plain;
+    std::string quoted = "'";
+    for (const char c : plain) quoted += c == '\'' ? "'\\''" : std::string(1, c == '\n' ? ' ' : c);
+    return quoted + "'";
+  };
   const std::string model =
       json_get<std::string>(analysis.plan, "model", "fact \"plan\"", analysis.model);
-  return {fmt::format("narrow study {} --suite {} -o STUDY", model.empty() ? "MODEL" : model,
-                      analysis.study),
+  return {fmt::format("narrow study {} --suite {} -o STUDY", model.empty() ? "MODEL" : word(model),
+                      word(analysis.study)),
           "narrow recommend STUDY", "narrow report STUDY -o report.html"};
 }
 

@@ -18,6 +18,7 @@ struct Strip {
 
 struct Cell {
   std::string text;
+  std::string detail;   // the interval, "−5.3 to +1.4": in smaller type below
   std::string source;   // first 12 hex digits of the cells behind the number, space-separated
   bool strong = false;  // only for what the rows support
   std::optional<Strip> strip;

@@ -67,8 +67,13 @@ std::vector<const Json*> Prompter::draw() {
     for (int64_t i = 0; i < shots_; ++i)
       examples.push_back(&subtask_.shots[static_cast<size_t>(i)]);
   } else {
-    for (int64_t i : random_.sample(static_cast<int64_t>(subtask_.shots.size()), shots_))
+    // Where the contexts are the choices, the harness draws one example more and leaves the last
+    // out.
+    const auto pool = static_cast<int64_t>(subtask_.shots.size());
+    const int64_t drawn = task_.kind == Task::Kind::context ? std::min(pool, shots_ + 1) : shots_;
+    for (int64_t i : random_.sample(pool, drawn))
       examples.push_back(&subtask_.shots[static_cast<size_t>(i)]);
+    examples.resize(static_cast<size_t>(shots_));
   }
   return examples;
 }

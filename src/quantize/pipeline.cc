@@ -91,26 +91,35 @@ class Stream {
     }
   }
 
-  // Output of one half of a layer for window w: "self_attn" or "mlp" of `layer`, on the normed
-  // input that `base` gives it.
-  std::vector<float> half_output(const model::Layer& base, const model::LayerWeights& weights,
-                                 const model::Layer& layer, const std::string& half, size_t w) {
-    const int64_t rows = plans_[w]->batch().rows();
-    const ops::Matrix out = workspace_->block_out(rows);
+  // What enters a half ("self_attn" or "mlp") of the layer `base` for window w, normed:
+  // [rows, hidden], owned by the caller.
+  ops::DeviceBuffer half_input(const model::Layer& base, const model::LayerWeights& weights,
+                               const std::string& half, size_t w) {
     const ops::DeviceBuffer residual = copied(w);
-    const ops::DeviceBuffer normed_memory = backend_.allocate(residual.size_bytes);
+    ops::DeviceBuffer normed_memory = backend_.allocate(residual.size_bytes);
     const ops::Matrix normed = matrix(normed_memory, w);
     const auto epsilon = static_cast<float>(config_.rms_norm_epsilon);
     backend_.rms_norm(matrix(residual, w), backend_.prepare(weights.input_norm), epsilon, normed);
-    if (half == "self_attn") {
-      layer.attention(*plans_[w], rope_, normed, kv_, *workspace_, out);
-    } else {
+    if (half == "mlp") {
+      const ops::Matrix out = workspace_->block_out(normed.rows);
       base.attention(*plans_[w], rope_, normed, kv_, *workspace_, out);
       backend_.add_rms_norm(matrix(residual, w), out, backend_.prepare(weights.post_attention_norm),
                             epsilon, normed);
-      layer.mlp(normed, *workspace_, out);
     }
-    std::vector<float> result(static_cast<size_t>(rows * config_.hidden));
+    return normed_memory;
+  }
+
+  // What comes out of that half of `layer`.
+  std::vector<float> half_output(const model::Layer& layer, const std::string& half,
+                                 const ops::DeviceBuffer& input, size_t w) {
+    const ops::Matrix normed = matrix(input, w);
+    const ops::Matrix out = workspace_->block_out(normed.rows);
+    if (half == "mlp") {
+      layer.mlp(normed, *workspace_, out);
+    } else {
+      layer.attention(*plans_[w], rope_, normed, kv_, *workspace_, out);
+    }
+    std::vector<float> result(static_cast<size_t>(out.rows * out.cols));
     backend_.download(std::as_writable_bytes(std::span(result)), out.data);
     return result;
   }
@@ -141,35 +150,37 @@ class Stream {
 HalfError half_error_of(Stream& stream, const model::LayerWeights& weights,
                         const checkpoint::ModelConfig& config, ops::Backend& backend,
                         int64_t windows) {
+  struct Half {
+    std::vector<ops::DeviceBuffer> inputs;  // by window
+    std::vector<std::vector<float>> outputs;
+  };
   struct Known {
     model::LayerWeights weights;
     std::unique_ptr<model::Layer> layer;
-    std::map<std::string, std::vector<std::vector<float>>> outputs;  // by half, window
+    std::map<std::string, Half> halves;
   };
   auto known = std::make_shared<Known>();
   known->weights = weights;
   known->layer = std::make_unique<model::Layer>(config, weights, backend);
   return [known, windows, &stream, &config, &backend](
-             const std::string& half, const std::map<std::string, Tensor>& replaced) {
-    auto& outputs = known->outputs[half];
-    if (outputs.empty()) {
-      for (int64_t w = 0; w < windows; ++w)
-        outputs.push_back(stream.half_output(*known->layer, known->weights, *known->layer, half,
-                                             static_cast<size_t>(w)));
+             const std::string& name, const std::map<std::string, Tensor>& replaced) {
+    throw_if_interrupted();
+    Half& half = known->halves[name];
+    for (auto w = half.inputs.size(); w < static_cast<size_t>(windows); ++w) {
+      half.inputs.push_back(stream.half_input(*known->layer, known->weights, name, w));
+      half.outputs.push_back(stream.half_output(*known->layer, name, half.inputs[w], w));
     }
     model::LayerWeights changed = known->weights;
-    for (const auto& [name, weight] : replaced) {
-      changed.linears.at(name).weight = weight.to(DType::bf16);
-      changed.linears.at(name).scheme = {};
+    for (const auto& [linear, weight] : replaced) {
+      changed.linears.at(linear).weight = weight.to(DType::bf16);
+      changed.linears.at(linear).scheme = {};
     }
     const model::Layer layer(config, changed, backend);
     double error = 0;
-    for (int64_t w = 0; w < windows; ++w) {
-      const auto got =
-          stream.half_output(*known->layer, known->weights, layer, half, static_cast<size_t>(w));
-      const auto& wanted = outputs[static_cast<size_t>(w)];
+    for (size_t w = 0; w < static_cast<size_t>(windows); ++w) {
+      const auto got = stream.half_output(layer, name, half.inputs[w], w);
       for (size_t i = 0; i < got.size(); ++i) {
-        const double difference = static_cast<double>(got[i]) - wanted[i];
+        const double difference = static_cast<double>(got[i]) - half.outputs[w][i];
         error += difference * difference;
       }
     }

@@ -20,7 +20,7 @@ struct Recipe {
   double damping = 0.01;            // gptq
   bool activation_order = true;     // gptq
   std::optional<double> smoothing;  // SmoothQuant strength, before the method
-  int64_t search_samples = 4;       // awq: windows on which candidates are compared
+  int64_t search_samples = 2;       // awq: windows on which candidates are compared
   int64_t samples = 128;            // calibration windows
   int64_t length = 512;             // tokens of a window
   std::string calibration;          // file; empty: the packaged text

@@ -14,7 +14,7 @@ namespace {
 constexpr double kMissingLimit = 0.005;  // share of questions; above, no claim is made
 constexpr int64_t kUndecidable = 5;      // flips: 5 against 0 gives p = 0.0625
 
-// A question is known by its cell's name and document number.
+// A question is known by its cell's name, its subtask and its document number.
 using Question = std::pair<std::string, int64_t>;
 
 struct Answers {
@@ -33,6 +33,14 @@ std::string headline_metric(const EvalItem& item) {
 double score_of(const EvalItem& item, const std::string& metric) {
   const auto found = item.metrics.find(metric);
   return found == item.metrics.end() ? 0 : found->second;
+}
+
+// What was answered, as the metric sees it: "exact_match,strict-match" looks at that filter.
+std::string answer_of(const EvalItem& item, const std::string& metric) {
+  const size_t comma = metric.find(',');
+  const auto found = item.answers.find(comma == std::string::npos ? "" : metric.substr(comma + 1));
+  if (found != item.answers.end()) return found->second;
+  return item.answers.empty() ? "" : item.answers.begin()->second;
 }
 
 // Guessing level: 1 over the number of choices, averaged; a generated answer is never guessed.
@@ -95,7 +103,7 @@ Paired pair_up(const Answers& base, const Answers& variant, const std::string& m
     }
     paired.scores.a.push_back(score_of(*item, metric));
     paired.scores.b.push_back(score_of(*other->second, metric));
-    paired.changed += item->answer != other->second->answer;
+    paired.changed += answer_of(*item, metric) != answer_of(*other->second, metric);
     if (clustered) {
       const std::string label = item->cluster.empty()
                                     ? fmt::format("{}#{}", question.first, question.second)
@@ -242,7 +250,8 @@ AccuracyResults analyse_accuracy(const StudyRows& rows, const std::vector<std::s
     Answers& answers = by_task[cell.task][cell.source.format];
     answers.sources.push_back(cell.source.id);
     answers.finished &= cell.source.finished;
-    for (const EvalItem& item : cell.items) answers.items[{cell.source.name, item.doc_id}] = &item;
+    for (const EvalItem& item : cell.items)
+      answers.items[{cell.source.name + "/" + item.subtask, item.doc_id}] = &item;
   }
 
   AccuracyResults results;

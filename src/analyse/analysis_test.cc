@@ -78,6 +78,38 @@ TEST(Analysis, CountsFlipsBothWays) {
   EXPECT_THAT(comparison.sources, SizeIs(2));
 }
 
+// A document number counts within its subtask, and the answer is that of the metric: the choice per
+// character for acc_norm, the filter's extract for a generated one.
+TEST(Analysis, AnswersAreThoseOfTheMetric) {
+  std::vector<CellRows> cells;
+  for (const bool base : {true, false}) {
+    CellRows choices = test::cell("eval", base ? "bf16" : "w8a8-fp", "mmlu");
+    for (const char* subtask : {"anatomy", "virology"})
+      test::append(choices, {{"doc_id", 0},
+                             {"subtask", subtask},
+                             {"choices", {"a", "long answer"}},
+                             {"loglikelihoods", {-1.0, base ? -9.0 : -12.0}},
+                             {"answer", 0},
+                             {"metrics", {{"acc", 1}, {"acc_norm", base ? 1 : 0}}}});
+    cells.push_back(std::move(choices));
+    CellRows generated = test::cell("eval", base ? "bf16" : "w8a8-fp", "gsm8k");
+    for (int i = 0; i < 2; ++i)
+      test::append(
+          generated,
+          {{"doc_id", i},
+           {"answer", {{"strict-match", "7"}, {"flexible-extract", base ? "7" : "8"}}},
+           {"metrics",
+            {{"exact_match,strict-match", 1}, {"exact_match,flexible-extract", base ? 1 : 0}}}});
+    cells.push_back(std::move(generated));
+  }
+  const Analysis analysis = analyse(parse_study(nullptr, nullptr, cells), quick());
+  EXPECT_EQ(analysis.tasks[0].scores[0].count, 2);
+  EXPECT_EQ(analysis.tasks[0].metric, "acc_norm");
+  EXPECT_EQ(analysis.tasks[0].comparisons[0].lost, 2);
+  EXPECT_EQ(analysis.tasks[0].comparisons[0].answer_changed.value, 1);
+  EXPECT_EQ(analysis.tasks[1].comparisons[0].answer_changed.value, 0);
+}
+
 TEST(Analysis, FiveFlipsCannotDecide) {
   std::vector<CellRows> cells;
   for (const char* format : {"bf16", "w8a8-fp"}) {
@@ -151,7 +183,7 @@ TEST(Analysis, ThroughputCountsFinishedRequestsOverTheirSpan) {
   std::vector<CellRows> cells;
   CellRows load = test::cell("load", "bf16", "chat/async");
   const auto request = [&](double sent, double e2e, const char* status, bool warmup) {
-    test::append(load, {{"sent_s", sent},
+    test::append(load, {{"intended_s", sent},
                         {"e2e_s", e2e},
                         {"status", status},
                         {"warmup", warmup},

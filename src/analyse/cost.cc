@@ -53,8 +53,8 @@ ScenarioResult scenario_of(const LoadCell& cell, const std::optional<double>& pr
       ++result.failed;
       continue;
     }
-    begin = e2e.empty() ? request.sent_s : std::min(begin, request.sent_s);
-    end = std::max(end, request.sent_s + request.e2e_s);
+    begin = e2e.empty() ? request.intended_s : std::min(begin, request.intended_s);
+    end = std::max(end, request.intended_s + request.e2e_s);
     e2e.push_back(request.e2e_s);
     ttft.push_back(request.ttft_s);
     if (!request.itl_s.empty()) itl.push_back(mean(request.itl_s));

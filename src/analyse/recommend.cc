@@ -46,14 +46,22 @@ std::string reduction_words(double reduction) {
 }
 
 std::string evidence_of(const CostResult& cost, const std::string& baseline) {
+  const double reduction = cost.cost_reduction.value;
   std::string words =
-      fmt::format("{} than {}", reduction_words(cost.cost_reduction.value), baseline);
-  if (cost.cost_reduction.value < 1)
-    words = fmt::format("{} as {}", reduction_words(cost.cost_reduction.value), baseline);
+      fmt::format("{} {} {}", reduction_words(reduction), reduction >= 1 ? "than" : "as", baseline);
   if (cost.cost_reduction.interval)
     words += fmt::format(" (95 % interval of the cost reduction {:.2f} to {:.2f})",
                          cost.cost_reduction.interval->low, cost.cost_reduction.interval->high);
   return words + fmt::format(", cheaper in {} of {} scenarios", cost.cheaper_in, cost.scenarios);
+}
+
+// The same for a deployment that serves both kinds.
+std::string evidence_of(const CostResult& sync, const CostResult& async) {
+  return fmt::format(
+      "cost reduction {:.2f} synchronous (cheaper in {} of {} scenarios) and {:.2f} asynchronous "
+      "({} of {})",
+      sync.cost_reduction.value, sync.cheaper_in, sync.scenarios, async.cost_reduction.value,
+      async.cheaper_in, async.scenarios);
 }
 
 // Median of the figure an SLO bounds: the highest percentile the requests support.
@@ -100,7 +108,7 @@ std::string loss_words(const Analysis& analysis, const Candidate& candidate) {
     case LossVerdict::cannot_tell:
       return fmt::format(
           "Accuracy of {}: {}. This cannot tell whether the loss is below {}; a loss under {:.1f} "
-          "points would go unseen.",
+          "points would likely go unseen.",
           candidate.format, seen, percent(analysis.max_loss), 100 * average->detectable);
   }
   return {};
@@ -156,25 +164,25 @@ std::vector<Candidate> candidates_for(const Analysis& analysis, const Options& o
     candidate.loss = summary.loss;
     candidate.mean_kl = summary.format == analysis.baseline ? std::optional<double>(0)
                                                             : mean_kl_of(analysis, summary.format);
+    std::vector<const CostResult*> costs;
     double reduction = 0, weights = 0;
-    bool measured = true;
     candidate.cheaper_shown = true;
     for (const Mode mode : modes) {
       const CostResult* cost = cost_of(analysis, summary.format, mode);
-      if (cost == nullptr) {
-        measured = false;
-        break;
-      }
+      if (cost == nullptr) break;
       const double weight = modes.size() == 1 ? 1 : shares[mode == Mode::sync ? 0 : 1];
       reduction += weight * cost->cost_reduction.value;
       weights += weight;
       candidate.cheaper_shown &= shown_cheaper(*cost) || weight == 0;
-      if (modes.size() == 1) candidate.interval = cost->cost_reduction.interval;
-      candidate.evidence += (candidate.evidence.empty() ? "" : "; ") +
-                            (modes.size() == 1 ? "" : to_string(mode) + ": ") +
-                            evidence_of(*cost, analysis.baseline);
+      costs.push_back(cost);
     }
-    if (!measured) continue;
+    if (costs.size() != modes.size()) continue;
+    if (modes.size() == 1) {
+      candidate.interval = costs[0]->cost_reduction.interval;
+      candidate.evidence = evidence_of(*costs[0], analysis.baseline);
+    } else {
+      candidate.evidence = evidence_of(*costs[0], *costs[1]);
+    }
     candidate.reduction = reduction / weights;
     const std::string broken = broken_limit(analysis, summary.format, modes, options.slo);
     if (!broken.empty()) {
@@ -263,12 +271,12 @@ Recommendation recommend_for(const Analysis& analysis, const Options& options,
     return a->reduction > b->reduction;
   });
   for (const Candidate* other : others) {
-    const bool open = gain_shown && other->loss == LossVerdict::cannot_tell;
-    result.reasons.push_back(
-        fmt::format("{}: {}{}.", other->format, other->evidence,
-                    open ? fmt::format("; whether it loses less than {}, this study cannot tell",
-                                       percent(analysis.max_loss))
-                         : ""));
+    std::string line = fmt::format("{}: {}", other->format, other->evidence);
+    if (other->mean_kl) line += fmt::format(", mean KL {:.2g} nats", *other->mean_kl);
+    if (gain_shown && other->loss == LossVerdict::cannot_tell)
+      line += fmt::format("; whether it loses less than {}, this study cannot tell",
+                          percent(analysis.max_loss));
+    result.reasons.push_back(line + ".");
   }
   result.reasons.insert(result.reasons.end(), excluded.begin(), excluded.end());
   return result;

@@ -38,19 +38,49 @@ std::string text(const Json& row, const char* key, const std::string& where) {
   return json_get<std::string>(row, key, where, std::string());
 }
 
-std::string line(const Json& row, const char* key) {
-  const auto found = row.find(key);
-  return found == row.end() ? "null" : to_line(*found);
+// The choice with the highest log-likelihood per character, which is what acc_norm judges; a row's
+// own "answer" is that of the plain sums. Negative when the row does not carry its choices.
+int64_t normalized_choice(const Json& data, const std::string& where) {
+  const auto choices = data.find("choices"), likelihoods = data.find("loglikelihoods");
+  if (choices == data.end() || likelihoods == data.end() || !choices->is_array() ||
+      choices->size() != likelihoods->size())
+    return -1;
+  const auto sums = numbers(data, "loglikelihoods", where);
+  int64_t best = -1;
+  double highest = 0;
+  for (size_t i = 0; i < sums.size(); ++i) {
+    if (!(*choices)[i].is_string()) return -1;
+    const auto& choice = (*choices)[i].get_ref<const std::string&>();
+    const auto characters = std::count_if(choice.begin(), choice.end(), [](char c) {
+      return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+    });
+    const double value = sums[i] / static_cast<double>(std::max<int64_t>(1, characters));
+    if (best >= 0 && value <= highest) continue;
+    best = static_cast<int64_t>(i);
+    highest = value;
+  }
+  return best;
+}
+
+std::map<std::string, std::string> parse_answers(const Json& data, const std::string& where) {
+  if (const int64_t choice =
+          data["metrics"].contains("acc_norm") ? normalized_choice(data, where) : -1;
+      choice >= 0)
+    return {{"", std::to_string(choice)}};
+  const auto answer = data.find("answer");
+  if (answer == data.end()) return {{"", "null"}};
+  if (!answer->is_object()) return {{"", to_line(*answer)}};
+  std::map<std::string, std::string> answers;
+  for (const auto& [filter, value] : answer->items()) answers[filter] = to_line(value);
+  return answers;
 }
 
 EvalItem parse_item(const store::Row& row, const std::string& where) {
   const Json& data = row.data;
   EvalItem item;
-  item.index = row.index;
   item.doc_id = json_get<int64_t>(data, "doc_id", where);
+  item.subtask = text(data, "subtask", where);
   item.prompt_hash = text(data, "prompt_hash", where);
-  item.target = line(data, "target");
-  item.answer = line(data, "answer");
   item.truncated = text(data, "finish", where) == "length";
   item.cluster = text(data, "cluster", where);
   const auto likelihoods = data.find("loglikelihoods");
@@ -67,6 +97,7 @@ EvalItem parse_item(const store::Row& row, const std::string& where) {
       throw Error::refused("metric \"" + name + "\" is outside 0 to 1", where);
     item.metrics[name] = score;
   }
+  item.answers = parse_answers(data, where);
   return item;
 }
 

@@ -27,9 +27,11 @@ struct Source {
 };
 
 struct EvalItem {
-  int64_t index = 0;
   int64_t doc_id = 0;
-  std::string prompt_hash, target, answer;  // target and answer as one line of JSON
+  std::string subtask;  // doc_id counts within it; empty: the task has none
+  std::string prompt_hash;
+  // By filter for generated answers, else under "": what was answered, as a line of JSON.
+  std::map<std::string, std::string> answers;
   std::map<std::string, double> metrics;
   int64_t choices = 0;  // continuations scored; 0: the answer was generated
   bool truncated = false;
@@ -65,7 +67,8 @@ struct TextCell {
 enum class Mode { sync, async };
 std::string to_string(Mode mode);  // "synchronous", "asynchronous"
 
-// Times in seconds from the start of the cell's run.
+// Times in seconds: intended and sent from the start of the cell's run, first token and end from
+// the intended time, so that waiting to be sent counts.
 struct Request {
   int64_t prompt_tokens = 0, output_tokens = 0, concurrency = 0;
   double intended_s = 0, sent_s = 0, ttft_s = 0, e2e_s = 0;

@@ -3,9 +3,9 @@
 #include <charconv>
 #include <cmath>
 
-#include "base/data_files.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "load/hardware.h"
 #include "store/store.h"
 
 namespace narrow::cli {
@@ -101,15 +101,14 @@ analyse::Analysis analyse_directory(const StudyOptions& arguments) {
   const analyse::StudyRows rows = analyse::load_study(store::Store(file));
 
   if (!arguments.hardware.empty()) {
-    const auto path = find_data_file("hardware", arguments.hardware);
-    const std::string name = path.stem();
+    const load::Hardware hardware = load::load_hardware(arguments.hardware);
     for (const auto& environment : rows.environments)
-      if (!environment.hardware.empty() && environment.hardware != name)
-        throw Error::refused(
-            "the rows were measured on " + environment.hardware + " and say nothing about " + name,
-            file.string(), "run narrow study on that machine");
-    options.hardware = name;
-    options.price_per_hour = json_get<double>(read_yaml(path), "price_per_hour", path.string());
+      if (!environment.hardware.empty() && environment.hardware != hardware.name)
+        throw Error::refused("the rows were measured on " + environment.hardware +
+                                 " and say nothing about " + hardware.name,
+                             file.string(), "run narrow study on that machine");
+    options.hardware = hardware.name;
+    options.price_per_hour = hardware.price_per_hour;
   }
   if (arguments.price) options.price_per_hour = arguments.price;
   return analyse::analyse(rows, options);

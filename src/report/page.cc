@@ -209,9 +209,10 @@ class Page {
     }
     put("<p>Every format answers the same questions as {}, so differences are paired. The bar "
         "shows "
-        "the difference with its 95 % interval, the grey band the margin of ± {:g} points fixed "
+        "the difference with its 95 % interval, the grey band the margin of ± {:g} {} fixed "
         "before the run. “Cannot tell” is an answer: the sample is too small for another.</p>\n",
-        escape(analysis_.baseline), analysis_.margin_points);
+        escape(analysis_.baseline), analysis_.margin_points,
+        analysis_.margin_points == 1 ? "point" : "points");
     for (const Table& item : tables) table(item, /*heading=*/true);
   }
 
@@ -228,7 +229,7 @@ class Page {
     out_ += "<h3>Under load</h3>\n";
     plots(load_plots(analysis_));
     for (const Table& item : load_tables(analysis_)) {
-      put("<details><summary>{}: all figures</summary>\n", escape(item.title));
+      put("<details><summary>All figures. {}</summary>\n", escape(item.title));
       table(item);
       out_ += "</details>\n";
     }

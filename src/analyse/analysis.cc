@@ -138,6 +138,14 @@ void add_warnings(const StudyRows& rows, Analysis& analysis) {
   if (!analysis.scenarios.empty() && !analysis.price_per_hour)
     warnings.push_back(
         "No price per hour is known: costs are ratios, queries per dollar are left out.");
+  if (rows.superseded > 0)
+    warnings.push_back(
+        fmt::format("{} cells of earlier runs with other settings are in the store and left out.",
+                    rows.superseded));
+  if (json_get<std::string>(rows.model, "source_format", "fact \"model\"", "") == "GGUF")
+    warnings.push_back(
+        "The model was read from a GGUF file: what its weights lost there, the baseline has lost "
+        "too, and every format is compared with that baseline.");
   for (const auto& note :
        json_get<std::vector<std::string>>(rows.model, "notes", "fact \"model\"", {}))
     warnings.push_back(note);

@@ -104,6 +104,7 @@ Json to_json(const FormatSummary& summary) {
   for (const QuantizedLayer& layer : quantized.layers)
     layers.push_back({{"module", layer.module},
                       {"relative_error", layer.relative_error},
+                      {"output_error", or_null(layer.output_error)},
                       {"group_size", or_null(layer.group_size)},
                       {"note", layer.note}});
   json["quantized"] = {{"recipe", quantized.recipe},

@@ -327,6 +327,26 @@ TEST(Rows, AStudyWithoutRowsIsRefused) {
   EXPECT_THROW(analyse(test::study(), options), Error);
 }
 
+// The same cell run again under another key: the later finished one counts, and it is said.
+TEST(Rows, TheLastFinishedRunCounts) {
+  auto cells = test::cells();
+  CellRows again = test::cell("eval", "w8a8-fp", "arc_challenge");
+  again.cell.key["version"] = "2";
+  for (int i = 0; i < 60; ++i)
+    test::append(
+        again, {{"doc_id", i}, {"prompt_hash", std::to_string(i)}, {"metrics", {{"acc_norm", 0}}}});
+  cells.push_back(again);
+  CellRows unfinished = again;
+  unfinished.cell.key["version"] = "3";
+  unfinished.finished = false;
+  unfinished.rows.resize(1);
+  cells.push_back(unfinished);
+  const Analysis analysis = analyse(parse_study(test::plan({}), nullptr, cells), quick());
+  EXPECT_EQ(of(analysis.tasks[0].comparisons, "w8a8-fp").pairs, 60);
+  EXPECT_EQ(of(analysis.tasks[0].comparisons, "w8a8-fp").accuracy_b, 0);
+  EXPECT_THAT(analysis.warnings, Contains(HasSubstr("2 cells of earlier runs")));
+}
+
 // Cells cut short, empty or with one row must not break anything downstream.
 TEST(Rows, PartialStudiesAreAnalysed) {
   for (const size_t keep : {0, 1, 2}) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 namespace narrow::analyse {
 namespace {
@@ -162,6 +163,8 @@ QuantizeCell parse_quantize(const Source& source, const Json& data, const std::s
     layer.module = json_get<std::string>(entry, "module", where);
     layer.note = text(entry, "note", where);
     layer.relative_error = number_or_zero(entry, "relative_error", where);
+    if (entry.contains("output_error") && !entry["output_error"].is_null())
+      layer.output_error = number(entry, "output_error", where);
     const int64_t group = count(entry, "group_size", where);
     if (group > 0) layer.group_size = group;
     cell.layers.push_back(std::move(layer));
@@ -213,7 +216,16 @@ StudyRows parse_study(const Json& plan, const Json& model, const std::vector<Cel
   study.plan = plan;
   study.model = model;
   const auto planned = planned_tasks(plan);
+  std::map<std::tuple<std::string, std::string, std::string>, const CellRows*> chosen;
+  for (const CellRows& rows : cells) {
+    auto& place = chosen[{rows.cell.kind, rows.cell.format, rows.cell.name}];
+    if (place == nullptr || rows.finished || !place->finished) place = &rows;
+  }
   for (const CellRows& cell_rows : cells) {
+    if (chosen[{cell_rows.cell.kind, cell_rows.cell.format, cell_rows.cell.name}] != &cell_rows) {
+      ++study.superseded;
+      continue;
+    }
     const store::Cell& cell = cell_rows.cell;
     const Source source{cell.format, cell.name, cell.id().substr(0, 12), cell_rows.finished};
     const auto where = [&](const store::Row& row) {

@@ -84,7 +84,8 @@ struct LoadCell {
 
 struct QuantizedLayer {
   std::string module, note;
-  double relative_error = 0;
+  double relative_error = 0;           // of the weights
+  std::optional<double> output_error;  // of the layer's output on calibration inputs
   std::optional<int64_t> group_size;
 };
 struct QuantizeCell {
@@ -111,9 +112,12 @@ struct StudyRows {
   std::vector<LoadCell> loads;
   std::vector<QuantizeCell> quantized;
   std::vector<EnvironmentCell> environments;
+  int64_t superseded = 0;  // cells left out because the same was run again with other settings
 };
 
-// Throws Error::refused for a row that does not follow its format.
+// Of cells with the same kind, format and name (run again with another version, say) the last
+// finished one counts, or the last. Throws Error::refused for a row that does not follow its
+// format.
 StudyRows parse_study(const Json& plan, const Json& model, const std::vector<CellRows>& cells);
 // Reads the facts "plan" and "model" and every cell.
 StudyRows load_study(const store::Store& store);

@@ -184,10 +184,12 @@ inline CellRows quantize_cell(const FormatTraits& format, const Shape& shape) {
   for (int i = 0; i < 16; ++i)
     for (const char* part :
          {"self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj"})
-      layers.push_back({{"module", "model.layers." + std::to_string(i) + "." + part},
-                        {"relative_error", format.noise * (0.5 + rng.uniform())},
-                        {"group_size", format.bits < 8 ? Json(128) : Json(nullptr)},
-                        {"note", nullptr}});
+      layers.push_back(
+          {{"module", "model.layers." + std::to_string(i) + "." + part},
+           {"relative_error", format.noise * (0.5 + rng.uniform())},
+           {"output_error", format.bits < 8 ? Json(format.noise * rng.uniform()) : Json(nullptr)},
+           {"group_size", format.bits < 8 ? Json(128) : Json(nullptr)},
+           {"note", nullptr}});
   append(rows, {{"format", format.name},
                 {"recipe", format.name},
                 {"checkpoint_bytes", static_cast<int64_t>(format.bits * 1e9 / 8)},

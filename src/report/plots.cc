@@ -125,26 +125,39 @@ std::vector<Plot> load_plots(const Analysis& analysis) {
 }
 
 std::vector<Plot> layer_plots(const Analysis& analysis) {
-  Plot plot{"layers",
-            "Error of each layer",
-            "Relative error of the layer's output on calibration inputs.",
-            "Relative error of each layer by format; the table above names median and worst.",
-            {{"kind", "layers"}, {"series", Json::array()}}};
+  Plot weights{"layers-weights",
+               "Weight error of each layer",
+               "|W − Q| / |W|.",
+               "Relative error of each layer's weights by format; the table above names median and "
+               "worst.",
+               {{"kind", "layers"}, {"series", Json::array()}}};
+  Plot outputs = weights;
+  outputs.id = "layers-outputs";
+  outputs.title = "Output error of each layer";
+  outputs.note = "On calibration inputs; recipes without calibration have none.";
   for (const auto& summary : analysis.formats) {
     if (!summary.quantized) continue;
-    Json values = Json::array(), modules = Json::array();
-    bool some = false;
+    Json weight_errors = Json::array(), output_errors = Json::array(), modules = Json::array();
+    bool some_weights = false, some_outputs = false;
     for (const auto& layer : summary.quantized->layers) {
-      values.push_back(layer.relative_error);
       modules.push_back(visible(layer.module));
-      some |= layer.relative_error > 0;
+      weight_errors.push_back(layer.relative_error);
+      output_errors.push_back(layer.output_error.value_or(0));
+      some_weights |= layer.relative_error > 0;
+      some_outputs |= layer.output_error.value_or(0) > 0;
     }
-    if (some)
-      plot.data["series"].push_back(
-          {{"format", visible(summary.format)}, {"values", values}, {"modules", modules}});
+    const std::string format = visible(summary.format);
+    if (some_weights)
+      weights.data["series"].push_back(
+          {{"format", format}, {"values", weight_errors}, {"modules", modules}});
+    if (some_outputs)
+      outputs.data["series"].push_back(
+          {{"format", format}, {"values", output_errors}, {"modules", modules}});
   }
-  if (plot.data["series"].empty()) return {};
-  return {plot};
+  std::vector<Plot> plots;
+  for (const Plot& plot : {weights, outputs})
+    if (!plot.data["series"].empty()) plots.push_back(plot);
+  return plots;
 }
 
 }  // namespace narrow::report

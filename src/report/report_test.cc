@@ -123,7 +123,7 @@ TEST(Page, HasEveryPart) {
   for (const char* part :
        {"id=\"formats\"", "id=\"accuracy\"", "id=\"cost\"", "id=\"similarity\"",
         "id=\"quantization\"", "id=\"provenance\"", "id=\"terms\"", "data-plot=\"pareto-sync\"",
-        "data-plot=\"pareto-async\"", "data-plot=\"latency-sync\"", "data-plot=\"layers\"",
+        "data-plot=\"pareto-async\"", "data-plot=\"latency-sync\"", "data-plot=\"layers-outputs\"",
         "Where the answers part", "multiplied by 0.125", "Small samples"})
     EXPECT_THAT(page, HasSubstr(part));
   expect_inert(page);

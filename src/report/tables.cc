@@ -302,23 +302,35 @@ std::vector<Table> load_tables(const Analysis& analysis) {
 }
 
 std::optional<Table> quantization_table(const Analysis& analysis) {
-  Table table{"quantization",
-              "What quantization did",
-              "Relative error of a layer's output on calibration inputs; 0 is exact.",
-              {"format", "recipe", "size", "bits per weight", "read per token", "calibration",
-               "made in", "median layer error", "worst layer"},
-              {}};
+  Table table{
+      "quantization",
+      "What quantization did",
+      "Weight error: |W − Q| / |W| of a layer. Output error: the same of the layer's output "
+      "on calibration inputs, which is what the calibrated recipes make small, at the cost "
+      "of the weights'. Small: the worst layer.",
+      {"format", "recipe", "size", "bits per weight", "read per token", "calibration", "made in",
+       "median weight error", "median output error"},
+      {}};
+  // Median over the layers that have the figure, and the worst of them.
+  const auto error_cell = [](const analyse::QuantizeCell& made, const auto& error_of_layer) {
+    std::vector<double> errors;
+    const analyse::QuantizedLayer* worst = nullptr;
+    for (const auto& layer : made.layers) {
+      const std::optional<double> error = error_of_layer(layer);
+      if (!error) continue;
+      errors.push_back(*error);
+      if (worst == nullptr || *error > *error_of_layer(*worst)) worst = &layer;
+    }
+    if (errors.empty()) return text("–", made.source.id);
+    std::sort(errors.begin(), errors.end());
+    return estimate(significant(analyse::quantile_of_sorted(errors, 0.5), 2),
+                    fmt::format("{} {}", significant(errors.back(), 2), worst->module),
+                    made.source.id);
+  };
   for (const auto& summary : analysis.formats) {
     if (!summary.quantized) continue;
     const auto& made = *summary.quantized;
     const std::string& id = made.source.id;
-    std::vector<double> errors;
-    const analyse::QuantizedLayer* worst = nullptr;
-    for (const auto& layer : made.layers) {
-      errors.push_back(layer.relative_error);
-      if (worst == nullptr || layer.relative_error > worst->relative_error) worst = &layer;
-    }
-    std::sort(errors.begin(), errors.end());
     std::string calibration = made.calibration.empty() ? "none" : made.calibration;
     if (made.calibration_tokens > 0)
       calibration += fmt::format(", {} tokens", whole(made.calibration_tokens));
@@ -326,10 +338,8 @@ std::optional<Table> quantization_table(const Analysis& analysis) {
         {format_cell(summary.format), text(made.recipe, id), text(bytes(made.checkpoint_bytes), id),
          text(fixed(made.bits_per_weight, 2), id), text(bytes(made.weight_bytes_per_token), id),
          text(calibration, id), text(made.seconds > 0 ? seconds(made.seconds) : "–", id),
-         text(errors.empty() ? "–" : significant(analyse::quantile_of_sorted(errors, 0.5), 2), id),
-         worst == nullptr || worst->relative_error == 0
-             ? text("–", id)
-             : estimate(significant(worst->relative_error, 2), worst->module, id)});
+         error_cell(made, [](const auto& layer) { return std::optional(layer.relative_error); }),
+         error_cell(made, [](const auto& layer) { return layer.output_error; })});
   }
   if (table.rows.empty()) return std::nullopt;
   return table;

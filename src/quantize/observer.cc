@@ -66,7 +66,8 @@ float scale_for(float low, float high, const QuantArgs& args, float& zero) {
   if (args.symmetric) {
     scale = round_bf16(std::max(-low, high) / ((grid.high - grid.low) / 2));
   } else {
-    scale = round_bf16((high - low) / (grid.high - grid.low));
+    // The range is a bf16 number too, as everything compressed-tensors computes from bf16 weights.
+    scale = round_bf16(round_bf16(high - low) / (grid.high - grid.low));
   }
   // A row of zeros: the epsilon of bf16, as compressed-tensors has it.
   if (!(scale > 0)) scale = 0x1p-7f;

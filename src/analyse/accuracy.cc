@@ -215,8 +215,8 @@ Average average(const std::string& format, const std::vector<Part>& parts, doubl
   }
   result.detectable = std::min(1.0, 2.80 * std::sqrt(variance_d));
   result.difference = average_difference(differences);
-  if (missing <= kMissingLimit * total)
-    result.claim = claim(*result.difference.interval, margin / 2);
+  result.complete = missing <= kMissingLimit * total;
+  if (result.complete) result.claim = claim(*result.difference.interval, margin / 2);
 
   if (result.accuracy_a - chance <= 3 * std::sqrt(variance_a) || result.accuracy_a <= 0) {
     result.recovery.refusal = "the baseline's average is within three standard errors of chance";

@@ -65,7 +65,9 @@ std::string model_name(const StudyRows& rows) {
   std::string name = json_get<std::string>(rows.model, "name", "fact \"model\"", "");
   if (name.empty()) name = json_get<std::string>(rows.plan, "model", "fact \"plan\"", "");
   const size_t slash = name.find_last_of('/');
-  return slash == std::string::npos || slash + 1 == name.size() ? name : name.substr(slash + 1);
+  if (slash != std::string::npos && slash + 1 < name.size()) name.erase(0, slash + 1);
+  if (name.ends_with(".gguf")) name.resize(name.size() - 5);
+  return name;
 }
 
 std::vector<ParetoPoint> pareto_of(const Analysis& analysis) {
@@ -122,7 +124,7 @@ void add_warnings(const StudyRows& rows, Analysis& analysis) {
   if (100 * worst > analysis.margin_points)
     warnings.push_back(fmt::format(
         "Small samples: on {} ({} questions) only a difference of {:.1f} points or more would be "
-        "detected with 80 % power, while the margin is {:g}.",
+        "detected with 80 % power; the margin is {:g}.",
         worst_task, fewest, 100 * worst, analysis.margin_points));
   for (const TaskResult& task : analysis.tasks)
     if (task.comparisons.empty() && !task.scores.empty())

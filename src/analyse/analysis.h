@@ -80,7 +80,8 @@ struct Average {
   std::string format;
   int64_t tasks = 0;
   double accuracy_a = 0, accuracy_b = 0;
-  double detectable = 0;  // points of average accuracy, 80 % power
+  double detectable = 0;  // as a share of one, 80 % power
+  bool complete = true;   // false: too many questions are in only one of the two to claim anything
   Estimate difference;
   Recovery recovery;  // ratio of the averages, questions resampled inside each task
   Claim claim = Claim::cannot_tell;

@@ -138,6 +138,8 @@ TEST(Analysis, OtherPromptsAreOtherQuestions) {
   EXPECT_EQ(comparison.pairs, 50);
   EXPECT_EQ(comparison.missing, 10);
   EXPECT_EQ(comparison.claim, Claim::cannot_tell);
+  EXPECT_FALSE(of(analysis.averages, "w8a8-fp").complete);
+  EXPECT_EQ(of(analysis.formats, "w8a8-fp").loss, LossVerdict::cannot_tell);
   EXPECT_THAT(analysis.warnings, Contains(HasSubstr("10 questions are in only one")));
 }
 

@@ -138,6 +138,11 @@ bool shown_cheaper(const CostResult& cost) {
   return cost.scenarios >= kScenariosForSignTest && cost.cheaper_in == cost.scenarios;
 }
 
+bool shown_dearer(const CostResult& cost) {
+  if (cost.cost_reduction.interval) return cost.cost_reduction.interval->high < 1;
+  return cost.scenarios >= kScenariosForSignTest && cost.cheaper_in == 0;
+}
+
 CostResults analyse_cost(const StudyRows& rows, const std::vector<std::string>& formats,
                          const Options& options) {
   CostResults results;

@@ -26,5 +26,7 @@ CostResults analyse_cost(const StudyRows& rows, const std::vector<std::string>& 
 // Whether the rows show that a format is cheaper than the baseline: the interval lies above 1, or,
 // without one, it is cheaper in every one of at least six scenarios (sign test p < 0.05).
 bool shown_cheaper(const CostResult& cost);
+// The reverse, by the same rule.
+bool shown_dearer(const CostResult& cost);
 
 }  // namespace narrow::analyse

@@ -14,7 +14,7 @@ struct Candidate {
   std::string format;
   double reduction = 1;
   std::optional<Interval> interval;
-  bool cheaper_shown = false;
+  bool cheaper_shown = true, dearer_shown = true;
   std::string evidence;  // of the cost, in words
   LossVerdict loss = LossVerdict::cannot_tell;
   std::optional<double> mean_kl;
@@ -166,7 +166,6 @@ std::vector<Candidate> candidates_for(const Analysis& analysis, const Options& o
                                                             : mean_kl_of(analysis, summary.format);
     std::vector<const CostResult*> costs;
     double reduction = 0, weights = 0;
-    candidate.cheaper_shown = true;
     for (const Mode mode : modes) {
       const CostResult* cost = cost_of(analysis, summary.format, mode);
       if (cost == nullptr) break;
@@ -174,6 +173,7 @@ std::vector<Candidate> candidates_for(const Analysis& analysis, const Options& o
       reduction += weight * cost->cost_reduction.value;
       weights += weight;
       candidate.cheaper_shown &= shown_cheaper(*cost) || weight == 0;
+      candidate.dearer_shown &= shown_dearer(*cost) || weight == 0;
       costs.push_back(cost);
     }
     if (costs.size() != modes.size()) continue;
@@ -228,11 +228,14 @@ Recommendation recommend_for(const Analysis& analysis, const Options& options,
   const bool is_baseline = chosen->format == analysis.baseline;
   const bool loss_shown = chosen->loss == LossVerdict::within;
   result.supported = loss_shown && (is_baseline || chosen->cheaper_shown);
+  if (is_baseline)  // only when nothing else could be cheaper
+    for (const Candidate& candidate : candidates)
+      result.supported &= candidate.format == analysis.baseline || candidate.dearer_shown;
 
   if (is_baseline) {
     result.headline = candidates.size() + excluded.size() > 1
-                          ? "no measured quantized format that keeps the limits is cheaper here."
-                          : "nothing else was measured under this traffic.";
+                          ? "No measured quantized format that keeps the limits is cheaper here."
+                          : "Nothing else was measured under this traffic.";
   } else {
     result.headline =
         fmt::format("{} than {}", reduction_words(chosen->reduction), analysis.baseline);
@@ -285,7 +288,7 @@ Recommendation recommend_for(const Analysis& analysis, const Options& options,
 }  // namespace
 
 LossVerdict judge_loss(const Average& average, double max_loss) {
-  if (average.accuracy_a <= 0 || !average.difference.interval) return LossVerdict::cannot_tell;
+  if (!average.complete || average.accuracy_a <= 0) return LossVerdict::cannot_tell;
   const double low = average.difference.interval->low / average.accuracy_a;
   const double high = average.difference.interval->high / average.accuracy_a;
   if (low >= -max_loss) return LossVerdict::within;

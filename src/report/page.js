@@ -115,9 +115,10 @@
         borderColor: colour(series.format), backgroundColor: colour(series.format),
         pointStyle: shape(series.format), radius: 2.5 })) },
       options: { maintainAspectRatio: false, animation: false,
-        scales: { x: axis("layer, in the order of the model"),
+        scales: { x: axis("layer, in the order of the model",
+            { max: Math.max(...plot.series.map((series) => series.values.length)) }),
           y: axis("relative error", { type: "logarithmic",
-            ticks: { color: soft, callback: (v) => /^1e|^[1]/.test(v.toExponential()) ? readable(v) : "" } }) },
+            ticks: { color: soft, callback: (v) => /^[125]e/.test(v.toExponential()) ? readable(v) : "" } }) },
         plugins: { legend: { position: "bottom", labels: { usePointStyle: true, color: ink } },
           tooltip: { callbacks: { label: (item) => item.dataset.label + ", " + item.raw.name + ": " +
             readable(item.raw.y) } } } }

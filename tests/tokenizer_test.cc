@@ -68,7 +68,11 @@ TEST(ChatTemplate, SmolLM2) {
         EXPECT_EQ(text::join(segments), row["text"].get<std::string>());
         EXPECT_EQ(tokenizer.encode(text::join(segments), {.parse_special = true}),
                   row["ids"].get<std::vector<int32_t>>());
-        EXPECT_EQ(text::encode(tokenizer, segments), row["ids"].get<std::vector<int32_t>>());
+        // chat7 holds control tokens in a user's text: transformers lets them through, this does
+        // not.
+        const bool injection = row["id"] == "chat7";
+        EXPECT_EQ(text::encode(tokenizer, segments) == row["ids"].get<std::vector<int32_t>>(),
+                  !injection);
         ++rendered;
       });
   EXPECT_GT(rendered, 5);

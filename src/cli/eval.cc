@@ -1,18 +1,19 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <chrono>
 #include <iostream>
 #include <sstream>
 
-#include "base/data_files.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "checkpoint/hub.h"
 #include "cli/verbs.h"
 #include "engine/engine.h"
-#include "evaluate/run.h"
+#include "evaluate/results.h"
+#include "store/store.h"
 
 namespace narrow::cli {
 namespace {
@@ -22,14 +23,15 @@ namespace fs = std::filesystem;
 struct Arguments {
   std::string model, tasks, task_dir, data, output = "out/eval", show;
   int64_t limit = -1, shots = -1;
-  bool chat = false, list = false;
+  bool chat = false, multiturn = true, list = false;
 };
 
 std::vector<std::string> split(const std::string& list) {
   std::vector<std::string> parts;
   std::istringstream stream(list);
   for (std::string part; std::getline(stream, part, ',');)
-    if (!part.empty()) parts.push_back(part);
+    if (!part.empty() && std::find(parts.begin(), parts.end(), part) == parts.end())
+      parts.push_back(part);
   return parts;
 }
 
@@ -44,15 +46,52 @@ evaluate::RunOptions options_of(const Arguments& arguments) {
   if (arguments.limit >= 0) options.limit = arguments.limit;
   if (arguments.shots >= 0) options.prompt.shots = arguments.shots;
   options.prompt.chat = arguments.chat;
+  options.prompt.multiturn = arguments.multiturn;
   return options;
 }
 
-void show(const Arguments& arguments) {
+void list(const Arguments& arguments, const Globals& globals) {
+  std::vector<std::string> names = evaluate::task_names();
+  if (!arguments.task_dir.empty()) {
+    for (const auto& entry : fs::directory_iterator(arguments.task_dir))
+      if (entry.path().extension() == ".yaml") names.push_back(entry.path().stem());
+    std::sort(names.begin(), names.end());
+    names.erase(std::unique(names.begin(), names.end()), names.end());
+  }
+  if (globals.json) {
+    std::cout << Json{{"tasks", names}}.dump(1) << "\n";
+    return;
+  }
+  for (const std::string& name : names) std::cout << name << "\n";
+}
+
+// The prompts as the model gets them; a chat template is the model's, so it needs one.
+void show(const Arguments& arguments, const Globals& globals) {
   const evaluate::Task task = load(arguments, arguments.show);
+  std::optional<engine::Engine> engine;
+  if (arguments.chat) {
+    if (arguments.model.empty())
+      throw Error::refused("--show with --apply-chat-template needs a MODEL for its template");
+    engine.emplace(checkpoint::resolve_model(arguments.model),
+                   engine::Options{.backend = globals.backend, .threads = globals.threads});
+  }
   const evaluate::Subtask& subtask = task.subtasks.front();
-  evaluate::Prompter prompter(task, subtask, options_of(arguments).prompt, nullptr);
-  for (int i = 0; i < 3 && i < static_cast<int>(subtask.test.size()); ++i) {
+  evaluate::check_shots(task, options_of(arguments).prompt);
+  evaluate::Prompter prompter(task, subtask, options_of(arguments).prompt,
+                              engine ? &*engine : nullptr);
+  const auto documents = std::min<size_t>(
+      subtask.test.size(), arguments.limit >= 0 ? static_cast<size_t>(arguments.limit) : 3);
+  for (size_t i = 0; i < documents; ++i) {
     const evaluate::Prompt prompt = prompter.next();
+    if (globals.json) {
+      std::cout << to_line({{"subtask", subtask.name},
+                            {"doc_id", i},
+                            {"contexts", prompt.contexts},
+                            {"continuations", prompt.continuations},
+                            {"target", prompt.target}})
+                << "\n";
+      continue;
+    }
     std::cout << fmt::format("--- {} document {}\n", subtask.name, i);
     for (const std::string& context : prompt.contexts) std::cout << context << "\n---\n";
     for (const std::string& continuation : prompt.continuations)
@@ -61,122 +100,93 @@ void show(const Arguments& arguments) {
   }
 }
 
-// A row as lm-evaluation-harness logs it, one line per filter.
-void write_samples(const evaluate::Task& task, const std::vector<Json>& rows,
-                   const std::string& subtask, const fs::path& file) {
-  std::string text;
-  for (const Json& row : rows) {
-    if (row["subtask"] != subtask) continue;
-    const bool generated = row.contains("response");
-    std::vector<std::string> filters;
-    for (const evaluate::Filter& filter : task.filters) filters.push_back(filter.name);
-    if (!generated) filters = {"none"};
-    for (const std::string& filter : filters) {
-      Json line{{"doc_id", row["doc_id"]}, {"target", row["target"]}};
-      line["arguments"] = {{"prompt", row["prompt"]}, {"choices", row["choices"]}};
-      if (generated) {
-        line["resps"] = Json::array({Json::array({row["response"]})});
-        line["filtered_resps"] = Json::array({row["answer"][filter]});
-      } else {
-        Json resps = Json::array();
-        for (size_t i = 0; i < row["loglikelihoods"].size(); ++i)
-          resps.push_back(Json::array({row["loglikelihoods"][i], row["is_greedy"][i]}));
-        line["resps"] = resps;
-        line["filtered_resps"] = resps;
-      }
-      line["filter"] = filter;
-      Json metrics = Json::array();
-      for (const auto& [name, value] : row["metrics"].items()) {
-        const std::string suffix = "," + filter;
-        if (generated && !name.ends_with(suffix)) continue;
-        const std::string bare = generated ? name.substr(0, name.size() - suffix.size()) : name;
-        metrics.push_back(bare);
-        line[bare] = value;
-      }
-      line["metrics"] = metrics;
-      line["doc_hash"] = row["doc_hash"];
-      line["prompt_hash"] = row["prompt_hash"];
-      line["target_hash"] = sha256_hex(row["target"].dump());
-      text += to_line(line) + "\n";
-    }
-  }
-  write_text(file, text);
+// Rows go to a store in the output folder, so that a run that was stopped continues.
+std::vector<Json> evaluate_task(const evaluate::Task& task, engine::Engine& engine,
+                                const evaluate::RunOptions& options, store::Store& store) {
+  const endpoint::Info& info = engine.info();
+  const store::Cell cell{"eval",
+                         info.format,
+                         task.name,
+                         {{"model_sha256", info.fingerprint},
+                          {"backend", info.backend},
+                          {"version", NARROW_VERSION},
+                          {"task", evaluate::task_key(task, options)}}};
+  store.add_cell(cell);
+  std::set<int64_t> done;
+  for (const store::Row& row : store.rows(cell)) done.insert(row.index);
+  Progress progress("eval " + task.name, evaluate::document_count(task, options), "documents");
+  progress.skip(static_cast<int64_t>(done.size()));
+  evaluate::run(task, engine, options, done, [&](int64_t index, Json row) {
+    store.append(cell, {index, std::move(row)});
+    progress.advance();
+  });
+  store.finish_cell(cell);
+  std::vector<Json> rows;
+  for (store::Row& row : store.rows(cell)) rows.push_back(std::move(row.data));
+  return rows;
 }
 
-void add_results(const evaluate::Task& task, const std::vector<Json>& rows, const std::string& name,
-                 const std::string& subtask, Json& results) {
-  Json entry{{"alias", name}};
-  for (const evaluate::Score& score : evaluate::summarize(task, rows, subtask)) {
-    const size_t comma = score.metric.find(',');
-    const std::string metric = score.metric.substr(0, comma);
-    const std::string filter = comma == std::string::npos ? "none" : score.metric.substr(comma + 1);
-    entry[metric + "," + filter] = score.mean;
-    entry[metric + "_stderr," + filter] = score.standard_error;
-    entry["sample_len"] = score.documents;
+void print_scores(const Json& results) {
+  for (const auto& [name, entry] : results.items()) {
+    for (const auto& [metric, value] : entry.items()) {
+      const size_t comma = metric.find(',');
+      if (comma == std::string::npos || metric.substr(0, comma).ends_with("_stderr")) continue;
+      std::string error_key = metric;
+      error_key.insert(comma, "_stderr");
+      const Json& error = entry.at(error_key);
+      std::cout << fmt::format("{:<36} {:<30} {:.4f} ± {}  ({} documents)\n", name, metric,
+                               value.get<double>(),
+                               error.is_number() ? fmt::format("{:.4f}", error.get<double>()) : "–",
+                               entry["sample_len"].get<int64_t>());
+    }
   }
-  results[name] = std::move(entry);
 }
 
 void run(const Arguments& arguments, const Globals& globals) {
-  if (arguments.list) {
-    for (const std::string& name : evaluate::task_names()) std::cout << name << "\n";
-    return;
-  }
-  if (!arguments.show.empty()) return show(arguments);
-  if (arguments.model.empty() || arguments.tasks.empty())
+  if (arguments.list) return list(arguments, globals);
+  if (!arguments.show.empty()) return show(arguments, globals);
+  const std::vector<std::string> names = split(arguments.tasks);
+  if (arguments.model.empty() || names.empty())
     throw Error::refused("give a MODEL and --tasks, or --list");
   const auto options = options_of(arguments);
   std::vector<evaluate::Task> tasks;
-  for (const std::string& name : split(arguments.tasks)) tasks.push_back(load(arguments, name));
+  for (const std::string& name : names) {
+    tasks.push_back(load(arguments, name));
+    evaluate::check_shots(tasks.back(), options.prompt);
+  }
+  const auto start = std::chrono::steady_clock::now();
   engine::Engine engine(checkpoint::resolve_model(arguments.model),
                         {.backend = globals.backend, .threads = globals.threads});
-  fs::create_directories(arguments.output);
-  Json results = Json::object(), versions = Json::object(), shots = Json::object(),
-       samples = Json::object();
-  for (const evaluate::Task& task : tasks) {
-    std::vector<Json> rows;
-    {
-      Progress progress("eval " + task.name, evaluate::document_count(task, options), "documents");
-      evaluate::run(task, engine, options, {}, [&](int64_t, Json row) {
-        rows.push_back(std::move(row));
-        progress.advance();
-      });
-    }
-    add_results(task, rows, task.name, "", results);
-    for (const evaluate::Subtask& subtask : task.subtasks) {
-      if (task.subtasks.size() > 1) add_results(task, rows, subtask.name, subtask.name, results);
-      versions[subtask.name] = task.version;
-      shots[subtask.name] = options.prompt.shots.value_or(task.shots);
-      samples[subtask.name] = {{"original", subtask.test.size()},
-                               {"effective", results[subtask.name]["sample_len"]}};
-      write_samples(task, rows, subtask.name,
-                    fs::path(arguments.output) / ("samples_" + subtask.name + ".jsonl"));
-    }
+  const fs::path output = arguments.output;
+  fs::create_directories(output);
+  std::vector<evaluate::Evaluated> evaluated;
+  {
+    store::Store store(output / "eval.db");
+    for (const evaluate::Task& task : tasks)
+      evaluated.push_back({&task, evaluate_task(task, engine, options, store)});
   }
-  const Json document{{"results", results},
-                      {"versions", versions},
-                      {"n-shot", shots},
-                      {"n-samples", samples},
-                      {"config",
-                       {{"model", engine.info().model},
+  for (const auto& [task, rows] : evaluated)
+    for (const evaluate::Subtask& subtask : task->subtasks)
+      write_text(output / ("samples_" + subtask.name + ".jsonl"),
+                 evaluate::samples_lines(*task, subtask, rows));
+  Json document = evaluate::results_document(evaluated, options);
+  document["config"] = {{"model", engine.info().model},
                         {"format", engine.info().format},
                         {"backend", engine.info().backend},
                         {"model_sha256", engine.info().fingerprint},
-                        {"chat_template", arguments.chat}}}};
-  write_text(fs::path(arguments.output) / "results.json", document.dump(1) + "\n");
+                        {"limit", options.limit ? Json(*options.limit) : Json()},
+                        {"narrow", NARROW_VERSION}};
+  document["model_source"] = "narrow";
+  document["model_name"] = engine.info().model;
+  document["apply_chat_template"] = arguments.chat;
+  document["fewshot_as_multiturn"] = arguments.chat && arguments.multiturn;
+  document["total_evaluation_time_seconds"] = fmt::format(
+      "{:.3f}", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  write_text(output / "results.json", document.dump(1) + "\n");
   if (globals.json) {
     std::cout << document.dump(1) << "\n";
-    return;
-  }
-  for (const auto& [name, entry] : results.items()) {
-    for (const auto& [metric, value] : entry.items()) {
-      if (!value.is_number_float() || metric.find("_stderr") != std::string::npos) continue;
-      std::string error_key = metric;
-      error_key.insert(error_key.find(','), "_stderr");
-      std::cout << fmt::format("{:<28} {:<30} {:.4f} ± {:.4f}  ({} documents)\n", name, metric,
-                               value.get<double>(), entry[error_key].get<double>(),
-                               entry["sample_len"].get<int64_t>());
-    }
+  } else {
+    print_scores(document["results"]);
   }
 }
 
@@ -187,19 +197,25 @@ void add_eval(CLI::App& app, Globals& globals) {
   CLI::App* verb = app.add_subcommand("eval", "score a model on tasks");
   verb->footer(
       "Examples:\n  narrow eval --list\n  narrow eval --show gsm8k\n"
-      "  narrow eval MODEL --tasks arc_challenge,mmlu --limit 100 -o out/eval");
+      "  narrow eval MODEL --tasks arc_challenge,mmlu --limit 100 -o out/eval\n"
+      "  narrow eval MODEL --tasks mmlu_anatomy,mmlu_stem --num-fewshot 5\n"
+      "Run it again to continue; finished documents are kept in eval.db of the output folder.");
   verb->add_option("model", arguments->model, "directory, .gguf file or hub name");
-  verb->add_option("--tasks", arguments->tasks, "names, parted by commas");
+  verb->add_option("--tasks", arguments->tasks,
+                   "names, parted by commas; a subject or group of a task is one too");
   verb->add_flag("--list", arguments->list, "print the tasks there are");
   verb->add_option("--show", arguments->show, "print the first prompts of a task");
   verb->add_option("--limit", arguments->limit, "documents of each task or subject")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   verb->add_option("--num-fewshot", arguments->shots, "examples before each question")
       ->check(CLI::Range(0, 1000));
-  verb->add_flag("--apply-chat-template", arguments->chat,
-                 "through the model's chat template, examples as turns");
-  verb->add_option("--task-dir", arguments->task_dir, "a folder of your own task files");
-  verb->add_option("--data", arguments->data, "folder of the data sets; default data/eval");
+  verb->add_flag("--apply-chat-template", arguments->chat, "through the model's chat template");
+  verb->add_flag("--fewshot-as-multiturn,!--no-fewshot-as-multiturn", arguments->multiturn,
+                 "behind a chat template each example is a turn (the default)");
+  verb->add_option("--task-dir", arguments->task_dir, "a folder of your own task files")
+      ->check(CLI::ExistingDirectory);
+  verb->add_option("--data", arguments->data, "folder of the data sets; default data/eval")
+      ->check(CLI::ExistingDirectory);
   verb->add_option("-o,--output", arguments->output, "folder of results.json and samples")
       ->capture_default_str();
   add_globals(*verb, globals);

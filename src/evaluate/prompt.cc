@@ -1,7 +1,10 @@
 #include "evaluate/prompt.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 
 #include "base/error.h"
 
@@ -13,15 +16,30 @@ constexpr uint32_t kFewShotSeed = 1234;
 
 bool blank(char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; }
 
-std::vector<std::string> texts(const Json& list, const std::string& where) {
-  std::vector<std::string> result;
-  if (!list.is_array()) throw Error::refused("expected a list of texts", where);
-  for (const Json& item : list)
-    result.push_back(item.is_string() ? item.get<std::string>() : item.dump());
-  return result;
+// Control tokens in a context are those of a chat template. BOS is not added to a text that has it.
+text::Tokenizer::EncodeOptions encode_options(const text::Tokenizer& tokenizer,
+                                              const std::string& context, bool chat) {
+  const auto start = tokenizer.bos_id() ? tokenizer.bos_id() : tokenizer.eos_id();
+  const bool begun = chat && start && context.starts_with(tokenizer.token_bytes(*start));
+  return {.add_special = !begun, .parse_special = chat};
 }
 
 }  // namespace
+
+void check_shots(const Task& task, const PromptOptions& options) {
+  const int64_t shots = options.shots.value_or(task.shots);
+  const int64_t needed =
+      shots + (task.leave_out_document && !task.first_shots && shots > 0 ? 1 : 0);
+  for (const Subtask& subtask : task.subtasks) {
+    const auto pool = static_cast<int64_t>(subtask.shots.size());
+    if (shots < 0 || needed > pool)
+      throw Error::refused(
+          fmt::format("{} examples are drawn from at least {} rows, the data has {}", shots, needed,
+                      pool),
+          "task " + subtask.name,
+          "use fewer shots or give the training split (docs/evaluation.md)");
+  }
+}
 
 Prompter::Prompter(const Task& task, const Subtask& subtask, const PromptOptions& options,
                    const endpoint::Endpoint* endpoint)
@@ -30,12 +48,10 @@ Prompter::Prompter(const Task& task, const Subtask& subtask, const PromptOptions
       options_(options),
       endpoint_(endpoint),
       shots_(options.shots.value_or(task.shots)),
-      random_(kFewShotSeed) {
-  if (shots_ > static_cast<int64_t>(subtask.shots.size())) {
-    throw Error::refused("wants " + std::to_string(shots_) + " examples, the data has " +
-                             std::to_string(subtask.shots.size()),
-                         "task " + subtask.name, "use fewer shots or give the training split");
-  }
+      random_(kFewShotSeed) {}
+
+std::string Prompter::where() const {
+  return subtask_.name + ", document " + std::to_string(index_ - 1);
 }
 
 Json Prompter::variables(const Json& doc) const {
@@ -44,53 +60,88 @@ Json Prompter::variables(const Json& doc) const {
   return all;
 }
 
-std::string Prompter::question(const Json& vars, bool as_example) const {
-  const Json value = task_.question->evaluate(vars);
-  if (task_.kind != Task::Kind::context) return value.get<std::string>();
-  const auto contexts = texts(value, task_.name);
-  return as_example ? contexts.at(task_.gold->evaluate(vars).get<size_t>()) : contexts[0];
+std::vector<std::string> Prompter::texts(const Json& list) const {
+  std::vector<std::string> result;
+  if (!list.is_array() || list.empty()) throw Error::refused("expected a list of texts", where());
+  for (const Json& item : list)
+    result.push_back(item.is_string() ? item.get<std::string>() : item.dump());
+  return result;
 }
 
-std::string Prompter::example_answer(const Json& vars) const {
-  if (task_.answer) return task_.answer->render(vars);
-  const auto choices = texts(task_.choices->evaluate(vars), task_.name);
-  const Json gold = task_.gold->evaluate(vars);
-  const int64_t index =
-      gold.is_string() ? std::stoll(gold.get<std::string>()) : gold.get<int64_t>();
-  return choices.at(static_cast<size_t>(index));
+// Index of the right choice: a number, or its digits.
+int64_t Prompter::gold(const Json& vars, size_t choices) const {
+  const Json value = task_.gold->evaluate(vars);
+  const std::string digits = value.is_string() ? value.get<std::string>() : value.dump();
+  int64_t index = -1;
+  const auto end = digits.data() + digits.size();
+  if (std::from_chars(digits.data(), end, index).ptr != end || digits.empty() || index < 0 ||
+      index >= static_cast<int64_t>(choices))
+    throw Error::refused("\"gold\" is \"" + digits + "\", the index of no choice", where());
+  return index;
 }
 
-std::vector<const Json*> Prompter::draw() {
-  std::vector<const Json*> examples;
-  if (shots_ == 0) return examples;
-  if (task_.first_shots) {
-    for (int64_t i = 0; i < shots_; ++i)
-      examples.push_back(&subtask_.shots[static_cast<size_t>(i)]);
-  } else {
-    // Where the contexts are the choices, the harness draws one example more and leaves the last
-    // out.
-    const auto pool = static_cast<int64_t>(subtask_.shots.size());
-    const int64_t drawn = task_.kind == Task::Kind::context ? std::min(pool, shots_ + 1) : shots_;
-    for (int64_t i : random_.sample(pool, drawn))
-      examples.push_back(&subtask_.shots[static_cast<size_t>(i)]);
-    examples.resize(static_cast<size_t>(shots_));
+Prompter::Example Prompter::example(const Json& doc) const {
+  const Json vars = variables(doc);
+  if (task_.kind == Task::Kind::generate)
+    return {task_.question->render(vars), task_.answer->render(vars)};
+  if (task_.kind == Task::Kind::context) {
+    const auto contexts = texts(task_.question->evaluate(vars));
+    return {contexts[static_cast<size_t>(gold(vars, contexts.size()))], task_.answer->render(vars)};
   }
+  const auto choices = texts(task_.choices->evaluate(vars));
+  return {task_.question->render(vars), choices[static_cast<size_t>(gold(vars, choices.size()))]};
+}
+
+std::vector<const Json*> Prompter::draw(const Json& doc) {
+  std::vector<const Json*> examples;
+  const auto fits = [&](const Json& row) { return !task_.leave_out_document || row != doc; };
+  const auto full = [&] { return static_cast<int64_t>(examples.size()) == shots_; };
+  if (shots_ == 0) return examples;
+  const auto pool = static_cast<int64_t>(subtask_.shots.size());
+  if (task_.first_shots) {
+    for (const Json& row : subtask_.shots)
+      if (!full() && fits(row)) examples.push_back(&row);
+  } else {
+    for (int64_t i : random_.sample(pool, shots_ + (task_.leave_out_document ? 1 : 0)))
+      if (const Json& row = subtask_.shots[static_cast<size_t>(i)]; !full() && fits(row))
+        examples.push_back(&row);
+    if (!full()) {  // the document was there more than once: drawn anew from the others
+      std::vector<const Json*> others;
+      for (const Json& row : subtask_.shots)
+        if (fits(row)) others.push_back(&row);
+      examples.clear();
+      if (static_cast<int64_t>(others.size()) >= shots_)
+        for (int64_t i : random_.sample(static_cast<int64_t>(others.size()), shots_))
+          examples.push_back(others[static_cast<size_t>(i)]);
+    }
+  }
+  if (!full()) throw Error::refused("too few examples beside the document itself", where());
   return examples;
 }
 
-std::string Prompter::wrap_chat(const std::vector<std::pair<std::string, std::string>>& examples,
-                                const std::string& last_question) const {
+std::string Prompter::description() const {
+  return task_.description ? task_.description->render(subtask_.variables) : "";
+}
+
+std::string Prompter::wrap_chat(const std::vector<Example>& examples,
+                                const std::string& question) const {
   const text::ChatTemplate* chat = endpoint_ ? endpoint_->chat_template() : nullptr;
   if (!chat) throw Error::refused("the model has no chat template", "task " + task_.name);
   Json messages = Json::array();
-  const std::string description =
-      task_.description ? task_.description->render(subtask_.variables) : "";
-  if (!description.empty()) messages.push_back({{"role", "system"}, {"content", description}});
-  for (const auto& [question, answer] : examples) {
-    messages.push_back({{"role", "user"}, {"content", question}});
-    messages.push_back({{"role", "assistant"}, {"content", answer}});
+  const auto say = [&](const char* role, const std::string& content) {
+    messages.push_back({{"role", role}, {"content", content}});
+  };
+  if (const std::string text = description(); !text.empty()) say("system", text);
+  std::string before;
+  for (const Example& example : examples) {
+    if (options_.multiturn) {
+      say("user", example.question);
+      say("assistant", example.answer);
+    } else {
+      before += example.question + " " + example.answer + "\n\n";
+    }
   }
-  messages.push_back({{"role", "user"}, {"content", last_question}});
+  say("user", before + question);
   text::ChatTemplate::Inputs inputs;
   inputs.messages = std::move(messages);
   const text::Tokenizer& tokenizer = endpoint_->tokenizer();
@@ -102,41 +153,37 @@ std::string Prompter::wrap_chat(const std::vector<std::pair<std::string, std::st
 Prompt Prompter::next() {
   const Json& doc = subtask_.test.at(index_++);
   const Json vars = variables(doc);
-  std::vector<std::pair<std::string, std::string>> examples;
-  for (const Json* example : draw()) {
-    const Json example_vars = variables(*example);
-    examples.emplace_back(question(example_vars, /*as_example=*/true),
-                          example_answer(example_vars));
+  std::vector<Example> examples;
+  std::string before = description();
+  for (const Json* row : draw(doc)) {
+    examples.push_back(example(*row));
+    before += examples.back().question + " " + examples.back().answer + "\n\n";
   }
-  std::string before = task_.description ? task_.description->render(subtask_.variables) : "";
-  for (const auto& [question, answer] : examples) before += question + " " + answer + "\n\n";
-  const auto context = [&](const std::string& last) {
-    return options_.chat ? wrap_chat(examples, last) : before + last;
+  const auto context = [&](const std::string& question) {
+    return options_.chat ? wrap_chat(examples, question) : before + question;
   };
 
   Prompt prompt;
   // Behind a chat template the answer begins a turn: no blank stands before it.
   const std::string delimiter = options_.chat ? "" : " ";
   if (task_.kind == Task::Kind::generate) {
-    prompt.contexts.push_back(context(question(vars, false)));
+    prompt.contexts.push_back(context(task_.question->render(vars)));
     prompt.target = task_.answer->render(vars);
-    return prompt;
-  }
-  const Json gold = task_.gold->evaluate(vars);
-  prompt.gold = gold.is_string() ? std::stoll(gold.get<std::string>()) : gold.get<int64_t>();
-  if (task_.kind == Task::Kind::context) {
+  } else if (task_.kind == Task::Kind::context) {
     prompt.target = task_.answer->render(vars);
-    for (const std::string& last : texts(task_.question->evaluate(vars), task_.name)) {
-      prompt.contexts.push_back(context(last));
+    prompt.choices = texts(task_.question->evaluate(vars));
+    for (const std::string& question : prompt.choices) {
+      prompt.contexts.push_back(context(question));
       prompt.continuations.push_back(delimiter + prompt.target);
-      prompt.choices.push_back(last);
     }
+    prompt.gold = gold(vars, prompt.choices.size());
   } else {
-    prompt.contexts.push_back(context(question(vars, false)));
-    prompt.choices = texts(task_.choices->evaluate(vars), task_.name);
+    prompt.contexts.push_back(context(task_.question->render(vars)));
+    prompt.choices = texts(task_.choices->evaluate(vars));
     for (const std::string& choice : prompt.choices)
       prompt.continuations.push_back(delimiter + choice);
-    prompt.target = prompt.choices.at(static_cast<size_t>(prompt.gold));
+    prompt.gold = gold(vars, prompt.choices.size());
+    prompt.target = prompt.choices[static_cast<size_t>(prompt.gold)];
   }
   return prompt;
 }
@@ -145,7 +192,6 @@ endpoint::ScoreRequest score_request(const endpoint::Endpoint& endpoint, std::st
                                      std::string continuation, bool chat) {
   const text::Tokenizer& tokenizer = endpoint.tokenizer();
   endpoint::ScoreRequest request;
-  const text::Tokenizer::EncodeOptions options{.add_special = !chat, .parse_special = chat};
   size_t end = context.size();
   while (end > 0 && blank(context[end - 1])) --end;
   continuation = context.substr(end) + continuation;
@@ -156,6 +202,7 @@ endpoint::ScoreRequest score_request(const endpoint::Endpoint& endpoint, std::st
     request.continuation =
         tokenizer.encode(continuation, {.add_special = false, .parse_special = chat});
   } else {
+    const auto options = encode_options(tokenizer, context, chat);
     request.context = tokenizer.encode(context, options);
     const auto whole = tokenizer.encode(context + continuation, options);
     const size_t cut = std::min(request.context.size(), whole.size());
@@ -171,7 +218,8 @@ endpoint::ScoreRequest score_request(const endpoint::Endpoint& endpoint, std::st
 
 std::vector<int32_t> generation_prompt(const endpoint::Endpoint& endpoint,
                                        const std::string& context, int64_t max_tokens, bool chat) {
-  auto ids = endpoint.tokenizer().encode(context, {.add_special = !chat, .parse_special = chat});
+  const text::Tokenizer& tokenizer = endpoint.tokenizer();
+  auto ids = tokenizer.encode(context, encode_options(tokenizer, context, chat));
   const int64_t limit = endpoint.info().context_tokens - max_tokens;
   if (static_cast<int64_t>(ids.size()) > limit && limit > 0)
     ids.erase(ids.begin(), ids.end() - limit);

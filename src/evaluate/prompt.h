@@ -13,7 +13,8 @@ namespace narrow::evaluate {
 
 struct PromptOptions {
   std::optional<int64_t> shots;  // none: the task's number
-  bool chat = false;             // through the chat template, examples as turns
+  bool chat = false;             // through the chat template
+  bool multiturn = true;         // behind it: each example a turn; otherwise one message for all
 };
 
 // What is asked about one document. choice: one context, several continuations; context: as many
@@ -26,8 +27,14 @@ struct Prompt {
   std::string target;                // text of the right answer
 };
 
+// Throws Error::refused when a subtask has too few examples to draw from: cheap, to be called
+// before a model is loaded.
+void check_shots(const Task& task, const PromptOptions& options);
+
 // Builds prompts in the order of the documents: the few-shot generator advances with each, so none
-// may be left out. One per subtask. Throws Error::refused when there are too few examples.
+// may be left out. One per subtask. Throws Error::refused for a document that a template does not
+// fit.
+// REQUIRES: check_shots passed; task and subtask outlive the prompter.
 class Prompter {
  public:
   Prompter(const Task& task, const Subtask& subtask, const PromptOptions& options,
@@ -35,12 +42,17 @@ class Prompter {
   Prompt next();  // REQUIRES: called at most subtask.test.size() times
 
  private:
+  struct Example {
+    std::string question, answer;
+  };
   Json variables(const Json& doc) const;
-  std::string example_answer(const Json& variables) const;
-  std::string question(const Json& variables, bool as_example) const;
-  std::vector<const Json*> draw();
-  std::string wrap_chat(const std::vector<std::pair<std::string, std::string>>& examples,
-                        const std::string& last_question) const;
+  int64_t gold(const Json& variables, size_t choices) const;
+  Example example(const Json& doc) const;
+  std::vector<const Json*> draw(const Json& doc);
+  std::string description() const;
+  std::string wrap_chat(const std::vector<Example>& examples, const std::string& question) const;
+  std::vector<std::string> texts(const Json& list) const;
+  std::string where() const;
 
   const Task& task_;
   const Subtask& subtask_;
@@ -54,6 +66,7 @@ class Prompter {
 // Token ids of context and continuation by lm-evaluation-harness's rule: blanks at the end of the
 // context move to the continuation, both are encoded together, and the context's own length cuts.
 // Too long: cut from the left. An empty context is the model's BOS (or EOS) token.
+// Special tokens are added as the tokenizer does, unless the text begins with BOS (of a template).
 endpoint::ScoreRequest score_request(const endpoint::Endpoint& endpoint, std::string context,
                                      std::string continuation, bool chat);
 std::vector<int32_t> generation_prompt(const endpoint::Endpoint& endpoint,

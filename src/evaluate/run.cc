@@ -1,7 +1,6 @@
 #include "evaluate/run.h"
 
 #include <algorithm>
-#include <cmath>
 #include <deque>
 
 #include "base/error.h"
@@ -79,7 +78,9 @@ Json answer_choice(const Task& task, Asked& asked, Json row) {
         values[i] /= static_cast<double>(characters(asked.prompt.choices[i]));
     metrics[metric] = largest(values) == asked.prompt.gold ? 1.0 : 0.0;
   }
-  row["target"] = asked.prompt.gold;
+  // As the harness does, which puts the contexts of such a task where others have their target.
+  row["target"] =
+      task.kind == Task::Kind::context ? Json(asked.prompt.target) : Json(asked.prompt.gold);
   row["metrics"] = std::move(metrics);
   row["loglikelihoods"] = sums;
   row["is_greedy"] = std::move(greedy);
@@ -115,10 +116,11 @@ Json make_row(const Task& task, Asked& asked) {
   Json row{
       {"doc_id", asked.doc_id},
       {"subtask", asked.subtask->name},
-      {"doc_hash", sha256_hex(to_line(doc))},
+      {"doc_hash", sha256_hex(doc.dump(2, ' ', false, Json::error_handler_t::replace))},
       {"prompt_hash", prompt_hash.hex()},
       {"prompt", prompt.contexts.size() == 1 ? Json(prompt.contexts[0]) : Json(prompt.contexts)},
       {"choices", prompt.choices},
+      {"continuations", prompt.continuations},
       {"cluster", nullptr}};
   return task.kind == Task::Kind::generate ? answer_generation(task, asked, std::move(row))
                                            : answer_choice(task, asked, std::move(row));
@@ -138,7 +140,8 @@ Json task_key(const Task& task, const RunOptions& options) {
           {"data_sha256", task.data_sha256},
           {"shots", options.prompt.shots.value_or(task.shots)},
           {"limit", options.limit ? Json(*options.limit) : Json()},
-          {"chat", options.prompt.chat}};
+          {"chat", options.prompt.chat},
+          {"multiturn", options.prompt.chat && options.prompt.multiturn}};
 }
 
 int64_t document_count(const Task& task, const RunOptions& options) {
@@ -149,6 +152,7 @@ int64_t document_count(const Task& task, const RunOptions& options) {
 
 void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& options,
          const std::set<int64_t>& done, const RowSink& sink) {
+  check_shots(task, options.prompt);
   std::deque<Asked> in_flight;
   const auto finish_one = [&] {
     Asked asked = std::move(in_flight.front());
@@ -171,30 +175,6 @@ void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
     }
   }
   while (!in_flight.empty()) finish_one();
-}
-
-std::vector<Score> summarize(const Task& task, const std::vector<Json>& rows,
-                             const std::string& subtask) {
-  std::vector<Score> scores;
-  for (const std::string& metric : task.metrics) {
-    Score score{metric, 0, 0, 0};
-    double squares = 0;
-    for (const Json& row : rows) {
-      if (!subtask.empty() && row["subtask"] != subtask) continue;
-      const double value = row["metrics"].at(metric).get<double>();
-      score.mean += value;
-      squares += value * value;
-      ++score.documents;
-    }
-    if (score.documents == 0) continue;
-    const auto n = static_cast<double>(score.documents);
-    score.mean /= n;
-    if (score.documents > 1)
-      score.standard_error =
-          std::sqrt(std::max(0.0, (squares - n * score.mean * score.mean) / (n - 1)) / n);
-    scores.push_back(score);
-  }
-  return scores;
 }
 
 }  // namespace narrow::evaluate

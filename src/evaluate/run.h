@@ -1,4 +1,4 @@
-// Runs a task on an endpoint and turns what comes back into rows and scores.
+// Runs a task on an endpoint and turns what comes back into rows, one for each document.
 #pragma once
 
 #include <functional>
@@ -15,7 +15,11 @@ struct RunOptions {
   PromptOptions prompt;
 };
 
-// Called once per document, from the caller's thread; index: position in the run.
+// Called once per document, from the caller's thread; index: position in the run. A row has
+//   doc_id, subtask, doc_hash (SHA-256 as lm-evaluation-harness makes it), prompt_hash (of every
+//   context and continuation), prompt, choices, continuations, target, answer, metrics, cluster and
+//   loglikelihoods, is_greedy   of a choice (answer: the likeliest), or
+//   response, finish            of a generation (answer: filter → extracted text).
 using RowSink = std::function<void(int64_t index, Json row)>;
 
 // Everything beside the model that can change a row.
@@ -28,16 +32,5 @@ int64_t document_count(const Task& task, const RunOptions& options);
 // documents. Throws Error::failed when the endpoint cannot answer.
 void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& options,
          const std::set<int64_t>& done, const RowSink& sink);
-
-struct Score {
-  std::string metric;  // "acc", "exact_match,strict-match"
-  double mean = 0;
-  double standard_error = 0;  // sample standard deviation / sqrt(n); of a group: over all documents
-  int64_t documents = 0;
-};
-
-// Scores of a subtask ("" : of all rows).
-std::vector<Score> summarize(const Task& task, const std::vector<Json>& rows,
-                             const std::string& subtask = "");
 
 }  // namespace narrow::evaluate

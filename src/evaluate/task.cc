@@ -18,6 +18,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr int64_t kMostShots = 1000;
+constexpr int64_t kMostTokens = 1 << 20;
+
 // HellaSwag's own cleaning, as lm-evaluation-harness does it.
 std::string clean_hellaswag(std::string text) {
   const auto blank = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; };
@@ -50,11 +53,13 @@ std::string capitalized(std::string text) {
 Json preprocess_hellaswag(const Json& doc, const std::string& where) {
   const auto text = [&](const char* key) { return json_get<std::string>(doc, key, where); };
   Json endings = Json::array();
-  for (const Json& ending : json_get<Json>(doc, "endings", where))
-    endings.push_back(clean_hellaswag(ending.get<std::string>()));
+  for (const auto& ending : json_get<std::vector<std::string>>(doc, "endings", where))
+    endings.push_back(clean_hellaswag(ending));
   const Json label = json_get<Json>(doc, "label", where);
-  const int gold =
-      label.is_string() ? std::atoi(label.get<std::string>().c_str()) : label.get<int>();
+  const std::string digit = label.is_string() ? label.get<std::string>() : label.dump();
+  if (digit.size() != 1 || digit[0] < '0' || digit[0] >= static_cast<char>('0' + endings.size()))
+    throw Error::refused("\"label\" is the index of no ending", where);
+  const int gold = digit[0] - '0';
   Json result = doc;
   result["query"] = clean_hellaswag(text("activity_label") + ": " + text("ctx_a") + " " +
                                     capitalized(text("ctx_b")));
@@ -112,22 +117,29 @@ Json mmlu_row(const std::vector<std::string>& fields, const std::string& where) 
 
 class Loader {
  public:
-  Loader(const fs::path& file, const fs::path& data) : file_(file), data_(data) {}
+  // part: the one subtask or group to load, without the task's name before it; empty: all.
+  Loader(const fs::path& file, const fs::path& data, const std::string& part)
+      : file_(file), data_(data), part_(part) {}
 
   Task run() {
     const std::string text = read_text(file_);
     where_ = file_.string();
     const Json yaml = parse_yaml(text, where_);
-    refuse_unknown(yaml, {"name", "version", "kind", "data", "subtasks", "shots", "first_shots",
-                          "preprocess", "description", "question", "answer", "choices", "gold",
-                          "generate", "filters", "exact_match", "metrics"});
+    refuse_unknown(yaml,
+                   {"name", "version", "group_version", "kind", "data", "subtasks", "shots",
+                    "first_shots", "leave_out_document", "preprocess", "description", "question",
+                    "answer", "choices", "gold", "generate", "filters", "exact_match", "metrics"});
     Task task;
     task.yaml_sha256 = sha256_hex(text);
     task.name = json_get<std::string>(yaml, "name", where_);
     task.version = json_get<int64_t>(yaml, "version", where_);
     task.kind = kind(json_get<std::string>(yaml, "kind", where_));
+    task.group_version = json_get<int64_t>(yaml, "group_version", where_, task.version);
     task.shots = json_get<int64_t>(yaml, "shots", where_, 0);
+    if (task.shots < 0 || task.shots > kMostShots)
+      throw Error::refused(fmt::format("\"shots\" is not in 0 … {}", kMostShots), where_);
     task.first_shots = json_get<bool>(yaml, "first_shots", where_, false);
+    task.leave_out_document = json_get<bool>(yaml, "leave_out_document", where_, false);
     task.preprocess = json_get<std::string>(yaml, "preprocess", where_, "");
     if (!task.preprocess.empty() && task.preprocess != "hellaswag")
       throw Error::refused("unknown preprocess \"" + task.preprocess + "\"", where_);
@@ -136,15 +148,39 @@ class Loader {
     set_template(yaml, "answer", task.answer);
     set_template(yaml, "choices", task.choices);
     set_template(yaml, "gold", task.gold);
-    if (!task.question) throw Error::refused("missing \"question\"", where_);
     task.metrics = json_get<std::vector<std::string>>(yaml, "metrics", where_);
     if (task.kind == Task::Kind::generate) read_generation(yaml, task);
+    check_whole(task);
     read_subtasks(yaml, task);
     task.data_sha256 = data_hash_.hex();
     return task;
   }
 
  private:
+  // Every template the kind evaluates is there, every metric is one it computes.
+  void check_whole(const Task& task) const {
+    const bool choice = task.kind == Task::Kind::choice,
+               generate = task.kind == Task::Kind::generate;
+    const auto need = [&](bool there, const char* key) {
+      if (!there) throw Error::refused(std::string("missing \"") + key + "\"", where_);
+    };
+    need(task.question.has_value(), "question");
+    need(choice ? task.choices.has_value() : task.answer.has_value(),
+         choice ? "choices" : "answer");
+    if (!generate) need(task.gold.has_value(), "gold");
+    std::set<std::string> known{"acc", "acc_norm"};
+    if (task.kind == Task::Kind::context) known = {"acc"};
+    if (generate) {
+      known.clear();
+      for (const Filter& filter : task.filters) known.insert("exact_match," + filter.name);
+    }
+    need(!task.metrics.empty(), "metrics");
+    for (const std::string& metric : task.metrics)
+      if (!known.contains(metric))
+        throw Error::refused("unknown metric \"" + metric + "\"", where_,
+                             fmt::format("there are: {}", fmt::join(known, ", ")));
+  }
+
   void refuse_unknown(const Json& object, const std::set<std::string>& known) const {
     if (!object.is_object()) throw Error::refused("expected a mapping", where_);
     for (const auto& [key, value] : object.items())
@@ -167,8 +203,11 @@ class Loader {
     const Json generate = json_get<Json>(yaml, "generate", where_);
     refuse_unknown(generate, {"max_tokens", "stop"});
     task.max_tokens = json_get<int64_t>(generate, "max_tokens", where_);
+    if (task.max_tokens < 1 || task.max_tokens > kMostTokens)
+      throw Error::refused(fmt::format("\"max_tokens\" is not in 1 … {}", kMostTokens), where_);
     task.stop = json_get<std::vector<std::string>>(generate, "stop", where_, {});
     const Json filters = json_get<Json>(yaml, "filters", where_);
+    if (!filters.is_object()) throw Error::refused("\"filters\" is no mapping", where_);
     for (const auto& [name, rule] : filters.items()) {
       refuse_unknown(rule, {"first", "last"});
       const bool last = rule.contains("last");
@@ -183,29 +222,44 @@ class Loader {
       task.exact_match.ignore.emplace_back(pattern);
   }
 
+  // "subtasks" is absent, a list of names, or a mapping of groups to lists of names.
   void read_subtasks(const Json& yaml, Task& task) {
     const Json data = json_get<Json>(yaml, "data", where_);
     refuse_unknown(data, {"test", "shots"});
-    const auto names = json_get<std::vector<std::string>>(yaml, "subtasks", where_, {""});
-    for (const std::string& name : names) {
-      Subtask subtask;
-      subtask.name = name.empty() ? task.name : task.name + "_" + name;
-      std::string spaced = name;
-      std::replace(spaced.begin(), spaced.end(), '_', ' ');
-      subtask.variables = {{"subject", spaced}};
-      subtask.test = rows(data["test"], name, task, /*required=*/true);
-      if (data.contains("shots"))
-        subtask.shots = rows(data["shots"], name, task, /*required=*/false);
-      task.subtasks.push_back(std::move(subtask));
+    const auto test = json_get<std::vector<std::string>>(data, "test", where_);
+    const auto shots = json_get<std::vector<std::string>>(data, "shots", where_, {});
+    const auto add_group = [&](const std::string& group, const std::vector<std::string>& names) {
+      for (const std::string& name : names) {
+        if (!part_.empty() && part_ != name && part_ != group) continue;
+        Subtask subtask;
+        subtask.name = name.empty() ? task.name : task.name + "_" + name;
+        if (!group.empty()) subtask.group = task.name + "_" + group;
+        std::string spaced = name;
+        std::replace(spaced.begin(), spaced.end(), '_', ' ');
+        subtask.variables = {{"subject", spaced}};
+        subtask.test = rows(test, name, task, /*required=*/true);
+        subtask.shots = rows(shots, name, task, /*required=*/false);
+        task.subtasks.push_back(std::move(subtask));
+      }
+    };
+    const auto subtasks = yaml.find("subtasks");
+    if (subtasks != yaml.end() && subtasks->is_object()) {
+      for (const auto& [group, names] : subtasks->items())
+        add_group(group, json_get<std::vector<std::string>>(*subtasks, group.c_str(), where_));
+    } else {
+      add_group("", json_get<std::vector<std::string>>(yaml, "subtasks", where_, {""}));
     }
+    if (task.subtasks.empty())
+      throw Error::refused(part_.empty() ? "\"subtasks\" is empty" : "no subtask \"" + part_ + "\"",
+                           where_);
+    if (!part_.empty()) task.name += "_" + part_;
   }
 
   // The first of the candidate files that exists.
-  std::vector<Json> rows(const Json& candidates, const std::string& subject, const Task& task,
-                         bool required) {
+  std::vector<Json> rows(const std::vector<std::string>& candidates, const std::string& subject,
+                         const Task& task, bool required) {
     std::vector<std::string> tried;
-    for (const Json& candidate : candidates) {
-      std::string name = candidate.get<std::string>();
+    for (std::string name : candidates) {
       if (const size_t at = name.find("{subject}"); at != std::string::npos)
         name.replace(at, 9, subject);
       tried.push_back(name);
@@ -233,13 +287,16 @@ class Loader {
       }
     } else {
       for_each_json_line(path, [&](Json&& row, int64_t line) {
-        add(std::move(row), path.string() + ":" + std::to_string(line));
+        const std::string where = path.string() + ":" + std::to_string(line);
+        if (!row.is_object()) throw Error::refused("expected an object", where);
+        add(std::move(row), where);
       });
     }
     return list;
   }
 
   const fs::path file_, data_;
+  const std::string part_;
   std::string where_;
   Sha256 data_hash_;
 };
@@ -254,7 +311,13 @@ fs::path default_data() {
 std::vector<std::string> task_names() { return data_file_names("tasks"); }
 
 Task load_task(const std::string& name_or_path, const fs::path& data) {
-  return Loader(find_data_file("tasks", name_or_path), data.empty() ? default_data() : data).run();
+  const fs::path folder = data.empty() ? default_data() : data;
+  for (const std::string& task : task_names()) {
+    if (name_or_path.starts_with(task + "_"))
+      return Loader(find_data_file("tasks", task), folder, name_or_path.substr(task.size() + 1))
+          .run();
+  }
+  return Loader(find_data_file("tasks", name_or_path), folder, "").run();
 }
 
 }  // namespace narrow::evaluate

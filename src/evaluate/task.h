@@ -23,6 +23,7 @@ struct Filter {
 // A set of documents with one few-shot pool: a task has one, a group such as mmlu one per subject.
 struct Subtask {
   std::string name;         // "mmlu_anatomy"
+  std::string group;        // "mmlu_stem"; empty where the task has no groups
   Json variables;           // for the templates: {"subject": "anatomy"}
   std::vector<Json> test;   // documents, in order
   std::vector<Json> shots;  // pool of examples; empty when the data set has none here
@@ -36,12 +37,16 @@ struct Task {
   };
 
   std::string name;
-  int64_t version = 0;
+  int64_t version = 0;        // of the harness's task
+  int64_t group_version = 0;  // of its scores over several subtasks
   Kind kind = Kind::choice;
   std::string yaml_sha256, data_sha256;
   int64_t shots = 0;         // unless the caller says otherwise
   bool first_shots = false;  // the first of the pool for every document; otherwise drawn
-  std::string preprocess;    // "" or "hellaswag"
+  // One example more is drawn than asked for and the document itself, if among them, left out:
+  // what the harness does for tasks that name neither a few-shot nor a test split.
+  bool leave_out_document = false;
+  std::string preprocess;  // "" or "hellaswag"
   std::optional<text::Template> description;
   std::optional<text::Template> question;  // contexts of kind `context` are its list
   std::optional<text::Template> answer;    // text of the right answer
@@ -59,7 +64,9 @@ struct Task {
 std::vector<std::string> task_names();
 
 // By name from tasks/ or a path; rows from `data` (folder of data sets; empty: $NARROW_DATA_DIR or
-// data/eval in the source tree). Throws Error::refused naming the field, or the files looked for.
+// data/eval in the source tree). A subtask or group of a task is a name too ("mmlu_anatomy",
+// "mmlu_stem") and reads its own files only. Throws Error::refused naming the field, or the files
+// looked for.
 Task load_task(const std::string& name_or_path, const std::filesystem::path& data = {});
 
 }  // namespace narrow::evaluate

@@ -63,8 +63,10 @@ class Study {
                               {"parameters", model->config().parameters()},
                               {"source_format", model_path_.extension() == ".gguf" ? "GGUF" : ""}});
     for (const std::string& format : plan.formats) recipes_.emplace(format, recipe(format));
-    for (const TaskPlan& task : plan.tasks)
+    for (const TaskPlan& task : plan.tasks) {
       tasks_.push_back(evaluate::load_task(task.name, settings.data));
+      evaluate::check_shots(tasks_.back(), {task.shots, plan.chat_template});
+    }
     kl_text_ = text_folder() / "squad_passages.txt";
     prompts_file_ = text_folder() / "squad_prompts.jsonl";
   }

@@ -1,0 +1,234 @@
+#include "evaluate/results.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "base/error.h"
+#include "base/hash.h"
+
+namespace narrow::evaluate {
+namespace {
+
+struct Sums {
+  int64_t documents = 0;
+  double sum = 0, squares = 0;
+
+  double mean() const { return sum / static_cast<double>(documents); }
+  double variance() const {  // of the sample
+    const auto n = static_cast<double>(documents);
+    return std::max(0.0, (squares - n * mean() * mean()) / (n - 1));
+  }
+};
+
+// lm-evaluation-harness writes "metric,filter"; scored choices have the filter "none".
+std::string with_filter(const std::string& metric) {
+  return metric.find(',') == std::string::npos ? metric + ",none" : metric;
+}
+
+std::string error_name(const std::string& metric) {
+  const size_t comma = metric.find(',');
+  return metric.substr(0, comma) + "_stderr" + metric.substr(comma);
+}
+
+// Python's str() of what JSON holds here: a float (the shortest digits that read back as it), an
+// integer or a text.
+std::string python_text(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_number_float()) return value.dump();
+  std::string digits = fmt::format("{}", value.get<double>());
+  if (digits.find_first_of(".en") == std::string::npos) digits += ".0";
+  return digits;
+}
+
+std::string alias_of(const Task& task, const std::string& name) {
+  return name.starts_with(task.name + "_") ? name.substr(task.name.size() + 1) : name;
+}
+
+Json entry_of(const Task& task, const std::vector<Json>& rows, const std::string& name) {
+  Json entry{{"alias", alias_of(task, name)}, {"name", name}, {"sample_len", 0}};
+  for (const Score& score : summarize(task, rows, name)) {
+    entry[score.metric] = score.mean;
+    entry[error_name(score.metric)] = score.standard_error ? Json(*score.standard_error) : "N/A";
+    entry["sample_len"] = score.documents;
+  }
+  return entry;
+}
+
+// Groups in the order of the task file, each with its subtasks.
+std::vector<std::pair<std::string, std::vector<std::string>>> groups_of(const Task& task) {
+  std::vector<std::pair<std::string, std::vector<std::string>>> groups;
+  for (const Subtask& subtask : task.subtasks) {
+    if (subtask.group.empty() || subtask.group == task.name) continue;
+    if (groups.empty() || groups.back().first != subtask.group)
+      groups.push_back({subtask.group, {}});
+    groups.back().second.push_back(subtask.name);
+  }
+  return groups;
+}
+
+bool is_single(const Task& task) {
+  return task.subtasks.size() == 1 && task.subtasks[0].name == task.name;
+}
+
+Json arguments_of(const Task& task, const Json& row) {
+  Json arguments = Json::object();
+  const Json& prompt = row["prompt"];
+  const auto add = [&](size_t i, const Json& context, const Json& second) {
+    arguments["gen_args_" + std::to_string(i)] = {{"arg_0", context}, {"arg_1", second}};
+  };
+  if (task.kind == Task::Kind::generate) {
+    add(0, prompt,
+        {{"until", task.stop},
+         {"do_sample", false},
+         {"temperature", 0.0},
+         {"max_gen_toks", task.max_tokens}});
+    return arguments;
+  }
+  const Json& continuations = row["continuations"];
+  for (size_t i = 0; i < continuations.size(); ++i)
+    add(i, prompt.is_array() ? prompt[i] : prompt, continuations[i]);
+  return arguments;
+}
+
+Json sample(const Task& task, const Subtask& subtask, const Json& row, const std::string& filter) {
+  const bool generated = task.kind == Task::Kind::generate;
+  const std::string target = python_text(row["target"]);
+  Json line{{"doc_id", row["doc_id"]},
+            {"doc", subtask.test.at(row["doc_id"].get<size_t>())},
+            {"target", target},
+            {"arguments", arguments_of(task, row)}};
+  Json responses = Json::array(), filtered = Json::array();
+  if (generated) {
+    responses.push_back(Json::array({row["response"]}));
+    filtered.push_back(row["answer"][filter]);
+  } else {
+    for (size_t i = 0; i < row["loglikelihoods"].size(); ++i) {
+      const Json pair = Json::array({python_text(row["loglikelihoods"][i]),
+                                     row["is_greedy"][i].get<bool>() ? "True" : "False"});
+      responses.push_back(Json::array({pair}));
+      filtered.push_back(pair);
+    }
+  }
+  line["resps"] = std::move(responses);
+  line["filtered_resps"] = std::move(filtered);
+  line["filter"] = filter;
+  Json names = Json::array();
+  Json values = Json::object();
+  for (const auto& [metric, value] : row["metrics"].items()) {
+    const std::string full = with_filter(metric);
+    const size_t comma = full.find(',');
+    if (full.substr(comma + 1) != filter) continue;
+    names.push_back(full.substr(0, comma));
+    values[full.substr(0, comma)] = value;
+  }
+  line["metrics"] = std::move(names);
+  line["doc_hash"] = row["doc_hash"];
+  const Json& prompt = row["prompt"];
+  line["prompt_hash"] = sha256_hex((prompt.is_array() ? prompt[0] : prompt).get<std::string>());
+  line["target_hash"] = sha256_hex(target);
+  line.update(values);
+  return line;
+}
+
+}  // namespace
+
+std::vector<Score> summarize(const Task& task, const std::vector<Json>& rows,
+                             const std::string& name) {
+  std::map<std::string, const Subtask*> counted;
+  for (const Subtask& subtask : task.subtasks)
+    if (name == task.name || name == subtask.name || name == subtask.group)
+      counted[subtask.name] = &subtask;
+  if (counted.empty()) throw Error::refused("no subtask \"" + name + "\"", "task " + task.name);
+  std::vector<Score> scores;
+  for (const std::string& metric : task.metrics) {
+    std::map<std::string, Sums> sums;
+    for (const Json& row : rows) {
+      const auto subtask = row["subtask"].get<std::string>();
+      if (!counted.contains(subtask)) continue;
+      const auto value = row["metrics"].at(metric).get<double>();
+      Sums& of = sums[subtask];
+      ++of.documents;
+      of.sum += value;
+      of.squares += value * value;
+    }
+    if (sums.empty()) continue;
+    // Of k sets: sum of (n - 1) s² over N - k, over N. Of one set this is its own s²/n.
+    Score score{with_filter(metric), 0, std::nullopt, 0};
+    double total = 0, spread = 0;
+    bool defined = true;
+    for (const auto& [subtask, of] : sums) {
+      score.documents += of.documents;
+      total += of.sum;
+      defined = defined && of.documents > 1;
+      if (defined) spread += static_cast<double>(of.documents - 1) * of.variance();
+    }
+    const auto all = static_cast<double>(score.documents);
+    score.mean = total / all;
+    if (defined)
+      score.standard_error = std::sqrt(spread / (all - static_cast<double>(sums.size())) / all);
+    scores.push_back(score);
+  }
+  return scores;
+}
+
+Json results_document(const std::vector<Evaluated>& evaluated, const RunOptions& options) {
+  Json document{{"results", Json::object()}};
+  Json groups = Json::object(), members = Json::object(), configs = Json::object(),
+       versions = Json::object(), shots = Json::object(), better = Json::object(),
+       samples = Json::object();
+  for (const auto& [task, rows] : evaluated) {
+    const auto add = [&](const std::string& name, const Json& version) {
+      versions[name] = version;
+      shots[name] = options.prompt.shots.value_or(task->shots);
+      better[name] = Json::object();
+      for (const std::string& metric : task->metrics)
+        better[name][metric.substr(0, metric.find(','))] = true;
+      return document["results"][name] = entry_of(*task, rows, name);
+    };
+    if (!is_single(*task)) {
+      const std::string version = std::to_string(task->group_version);  // a text in the harness too
+      members[task->name] = Json::array();
+      groups[task->name] = add(task->name, version);
+      for (const auto& [group, subtasks] : groups_of(*task)) {
+        groups[group] = add(group, version);
+        members[group] = subtasks;
+        members[task->name].push_back(group);
+      }
+    }
+    for (const Subtask& subtask : task->subtasks) {
+      const Json entry = add(subtask.name, task->version);
+      configs[subtask.name] = task_key(*task, options);
+      samples[subtask.name] = {{"original", subtask.test.size()},
+                               {"effective", entry["sample_len"]}};
+      if (!is_single(*task) && (subtask.group.empty() || subtask.group == task->name))
+        members[task->name].push_back(subtask.name);
+    }
+  }
+  if (!groups.empty()) document["groups"] = std::move(groups);
+  document["group_subtasks"] = std::move(members);
+  document["configs"] = std::move(configs);
+  document["versions"] = std::move(versions);
+  document["n-shot"] = std::move(shots);
+  document["higher_is_better"] = std::move(better);
+  document["n-samples"] = std::move(samples);
+  return document;
+}
+
+std::string samples_lines(const Task& task, const Subtask& subtask, const std::vector<Json>& rows) {
+  std::vector<std::string> filters{"none"};
+  if (task.kind == Task::Kind::generate) {
+    filters.clear();
+    for (const Filter& filter : task.filters) filters.push_back(filter.name);
+  }
+  std::string lines;
+  for (const std::string& filter : filters)
+    for (const Json& row : rows)
+      if (row["subtask"] == subtask.name)
+        lines += to_line(sample(task, subtask, row, filter)) + "\n";
+  return lines;
+}
+
+}  // namespace narrow::evaluate

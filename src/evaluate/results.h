@@ -1,0 +1,39 @@
+// Scores of rows, and the files lm-evaluation-harness leaves after a run: results.json and
+// samples_<task>.jsonl, with its names, formulas and hashes. Pure functions over rows.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "evaluate/run.h"
+
+namespace narrow::evaluate {
+
+struct Score {
+  std::string metric;  // "acc,none", "exact_match,strict-match"
+  double mean = 0;
+  // Of one set of documents: sample standard deviation / sqrt(n). Of a group: pooled over its
+  // subtasks. None where a set has fewer than two documents.
+  std::optional<double> standard_error;
+  int64_t documents = 0;
+};
+
+// Scores of a subtask, a group or, by the task's own name, the whole. The score of several subtasks
+// weighs them by their documents.
+std::vector<Score> summarize(const Task& task, const std::vector<Json>& rows,
+                             const std::string& name);
+
+struct Evaluated {
+  const Task* task;
+  std::vector<Json> rows;  // in the order of the run
+};
+
+// results.json without its "config": results, groups, group_subtasks, configs (task_key of each),
+// versions, n-shot, higher_is_better, n-samples.
+Json results_document(const std::vector<Evaluated>& evaluated, const RunOptions& options);
+
+// samples_<subtask>.jsonl: one line per document, and for generation per document and filter.
+std::string samples_lines(const Task& task, const Subtask& subtask, const std::vector<Json>& rows);
+
+}  // namespace narrow::evaluate

@@ -96,6 +96,10 @@ void run(const Arguments& arguments, const Globals& globals) {
     if (r["failed"].get<int64_t>() > 0)
       std::cout << fmt::format("  {} of {} requests failed\n", r["failed"].get<int64_t>(),
                                r["requests"].get<int64_t>());
+    if (r["cached_tokens"].get<int64_t>() > 0)
+      std::cout << fmt::format(
+          "  {} prompt tokens came from a prefix cache: TTFT is shorter than without\n",
+          r["cached_tokens"].get<int64_t>());
   }
 }
 

@@ -1,5 +1,7 @@
 #include "load/load.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <deque>
@@ -9,6 +11,7 @@
 
 #include "base/data_files.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/interrupt.h"
 
 namespace narrow::load {
@@ -37,8 +40,7 @@ class Runner {
       : endpoint_(endpoint),
         scenario_(scenario),
         plan_(plan),
-        prompts_(make_prompts(endpoint.tokenizer(), text, scenario.prompt_tokens,
-                              plan.requests + plan.warmup, plan.seed)),
+        prompts_(make_prompts(endpoint.tokenizer(), text, scenario, plan)),
         rows_(prompts_.size()) {}
 
   std::vector<Json> run() {
@@ -214,23 +216,29 @@ Json load_key(const Scenario& scenario, const LoadPlan& plan, const std::string&
 }
 
 std::vector<std::vector<int32_t>> make_prompts(const text::Tokenizer& tokenizer,
-                                               const std::string& text, int64_t prompt_tokens,
-                                               int64_t count, uint64_t seed) {
+                                               const std::string& text, const Scenario& scenario,
+                                               const LoadPlan& plan) {
   // Enough of the text to cut from, encoded once.
   constexpr size_t kMostBytes = size_t{1} << 20;
   const auto ids = tokenizer.encode(text.substr(0, kMostBytes), {});
-  if (static_cast<int64_t>(ids.size()) < prompt_tokens) {
+  if (static_cast<int64_t>(ids.size()) < scenario.prompt_tokens) {
     throw Error::refused("the text has " + std::to_string(ids.size()) + " tokens, a prompt needs " +
-                         std::to_string(prompt_tokens));
+                         std::to_string(scenario.prompt_tokens));
   }
-  std::mt19937_64 random(seed);
+  std::mt19937_64 random(
+      std::stoull(sha256_hex(load_key(scenario, plan, "").dump()).substr(0, 16), nullptr, 16));
+  // Eight digits, so that the number lies within the first block of any prefix cache; consecutive
+  // within a load, so that it is never repeated there.
+  constexpr uint64_t kNumbers = 100'000'000;
+  const uint64_t first = random();
   std::vector<std::vector<int32_t>> prompts;
-  for (int64_t i = 0; i < count; ++i) {
-    auto prompt = tokenizer.encode(std::to_string(100000 + i) + ": ", {});
-    const auto last = static_cast<uint64_t>(static_cast<int64_t>(ids.size()) - prompt_tokens);
-    const auto from = static_cast<long>(random() % (last + 1));
-    prompt.insert(prompt.end(), ids.begin() + from, ids.begin() + from + prompt_tokens);
-    prompt.resize(static_cast<size_t>(prompt_tokens));
+  for (int64_t i = 0; i < plan.warmup + plan.requests; ++i) {
+    const uint64_t number = (first + static_cast<uint64_t>(i)) % kNumbers;
+    auto prompt = tokenizer.encode(fmt::format("{:08}: ", number), {});
+    const auto last = ids.size() - static_cast<size_t>(scenario.prompt_tokens);
+    const auto from = ids.begin() + static_cast<long>(random() % (last + 1));
+    prompt.insert(prompt.end(), from, from + scenario.prompt_tokens);
+    prompt.resize(static_cast<size_t>(scenario.prompt_tokens));
     prompts.push_back(std::move(prompt));
   }
   return prompts;
@@ -245,7 +253,7 @@ std::vector<Json> run_load(endpoint::Endpoint& endpoint, const Scenario& scenari
 
 Json summarize(const std::vector<Json>& rows) {
   std::vector<double> ttft, e2e, itl;
-  int64_t failed = 0, requests = 0, tokens = 0;
+  int64_t failed = 0, requests = 0, tokens = 0, cached = 0;
   double last = 0;
   for (const Json& row : rows) {
     if (row["warmup"].get<bool>()) continue;
@@ -258,11 +266,13 @@ Json summarize(const std::vector<Json>& rows) {
     e2e.push_back(row["e2e_s"].get<double>());
     for (const Json& gap : row["itl_s"]) itl.push_back(gap.get<double>());
     tokens += row["output_tokens"].get<int64_t>();
+    cached += row["cached_tokens"].get<int64_t>();
     last = std::max(last, row["intended_s"].get<double>() + row["e2e_s"].get<double>());
   }
   return {
       {"requests", requests},
       {"failed", failed},
+      {"cached_tokens", cached},
       {"ttft_s", percentiles(ttft)},
       {"itl_s", percentiles(itl)},
       {"e2e_s", percentiles(e2e)},

@@ -45,11 +45,14 @@ std::string_view name_of(LoadPlan::Mode mode);
 // What determines a run beside the model and the machine.
 Json load_key(const Scenario& scenario, const LoadPlan& plan, const std::string& text_sha256);
 
-// Prompts of exactly scenario.prompt_tokens ids cut from `text` at seeded places. Each begins with
-// its own number, so that no two share a beginning and a prefix cache cannot help.
+// Prompts of exactly scenario.prompt_tokens ids, warm-up first, cut from `text` at seeded places.
+// Each begins with a number of its own that depends on the whole plan: no two requests share a
+// beginning, in one load or in two loads after each other (synchronous, then asynchronous; two
+// scenarios of one length), so that an engine's prefix cache cannot help. The same scenario and
+// plan give the same prompts, whatever the model.
 std::vector<std::vector<int32_t>> make_prompts(const text::Tokenizer& tokenizer,
-                                               const std::string& text, int64_t prompt_tokens,
-                                               int64_t count, uint64_t seed);
+                                               const std::string& text, const Scenario& scenario,
+                                               const LoadPlan& plan);
 
 // One row per request (docs/metrics.md), in the order they were meant to be sent. Exactly
 // scenario.generated_tokens are asked for. A request that fails is a row with its error.
@@ -57,7 +60,7 @@ std::vector<Json> run_load(endpoint::Endpoint& endpoint, const Scenario& scenari
                            const LoadPlan& plan, const std::string& text);
 
 // Medians, nearest-rank percentiles (p99 only of 1000 requests or more) and rates of the requests
-// that are no warm-up.
+// that are no warm-up; cached_tokens: prompt tokens that were not computed but found in a cache.
 Json summarize(const std::vector<Json>& rows);
 
 }  // namespace narrow::load

@@ -3,7 +3,6 @@
 #include <iostream>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "checkpoint/hub.h"
@@ -11,7 +10,7 @@
 #include "cli/verbs.h"
 #include "engine/sampler.h"
 #include "model/decoder.h"
-#include "text/utf8.h"
+#include "similarity/divergence.h"
 
 namespace narrow::cli {
 namespace {
@@ -59,19 +58,10 @@ void score_prompts(model::Decoder& decoder, const text::Tokenizer& tokenizer,
   }
 }
 
-// The first `characters` characters of `text`; all of them for 0.
-std::string cut(const std::string& text, int64_t characters) {
-  if (characters == 0) return text;
-  size_t at = 0;
-  for (int64_t i = 0; i < characters && at < text.size(); ++i)
-    at += std::max<size_t>(1, text::character_length(std::string_view(text).substr(at)));
-  return text.substr(0, at);
-}
-
 void score_text(model::Decoder& decoder, const text::Tokenizer& tokenizer,
                 const Arguments& arguments, bool json) {
-  const auto ids =
-      tokenizer.encode(cut(read_text_maybe_gz(arguments.text_file), arguments.max_characters), {});
+  const auto ids = tokenizer.encode(
+      similarity::read_characters(arguments.text_file, arguments.max_characters), {});
   const auto total = static_cast<int64_t>(ids.size());
   const int64_t stride = arguments.stride > 0 ? arguments.stride : arguments.window;
   if (stride > arguments.window) throw Error::refused("--stride must not exceed --window");

@@ -40,15 +40,28 @@ std::string TextWindows::hash() const {
   return hash.hex();
 }
 
+std::string read_characters(const std::string& file, int64_t characters) {
+  const std::string bytes = read_text_maybe_gz(file);
+  std::string text;
+  text.reserve(bytes.size());
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    if (bytes[i] != '\r') {
+      text += bytes[i];
+    } else if (i + 1 == bytes.size() || bytes[i + 1] != '\n') {
+      text += '\n';
+    }
+  }
+  if (characters == 0) return text;
+  size_t at = 0;
+  for (int64_t i = 0; i < characters && at < text.size(); ++i)
+    at += std::max<size_t>(1, text::character_length(std::string_view(text).substr(at)));
+  text.resize(std::min(at, text.size()));
+  return text;
+}
+
 TextWindows read_windows(const std::string& file, const text::Tokenizer& tokenizer, int64_t count,
                          int64_t length, int64_t characters) {
-  std::string text = read_text_maybe_gz(file);
-  if (characters > 0) {
-    size_t at = 0;
-    for (int64_t i = 0; i < characters && at < text.size(); ++i)
-      at += std::max<size_t>(1, text::character_length(std::string_view(text).substr(at)));
-    text.resize(std::min(at, text.size()));
-  }
+  const std::string text = read_characters(file, characters);
   const auto ids = tokenizer.encode(text, {});
   const auto have = static_cast<int64_t>(ids.size()) / length;
   if (have < count)

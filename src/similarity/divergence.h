@@ -20,7 +20,11 @@ struct TextWindows {
   std::string hash() const;  // SHA-256 of the ids
 };
 
-// The first `characters` characters (0: all) of a file, encoded as one text without special tokens
+// The first `characters` characters (0: all) of a text file, line ends as Python's text mode reads
+// them (\r\n and \r become \n), since that is how the field's perplexities are computed.
+std::string read_characters(const std::string& file, int64_t characters = 0);
+
+// The text of read_characters, encoded as one text without special tokens
 // and cut into windows without overlap, of which the first `count` are taken (the convention of
 // docs/metrics.md). Throws Error::refused when the text does not fill them.
 TextWindows read_windows(const std::string& file, const text::Tokenizer& tokenizer, int64_t count,

@@ -21,8 +21,8 @@ using cpu::Kernels;
 using cpu::kPanelColumns;
 
 const Kernels* best_kernels() {
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return cpu::avx2_kernels();
+  const cpu::Implementations usable = cpu::usable_kernels();
+  if (usable.count > 0) return usable.kernels[0];
   throw Error::refused("this processor lacks AVX2 and FMA", "--backend cpu",
                        "use --backend reference");
 }

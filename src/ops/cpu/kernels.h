@@ -65,8 +65,16 @@ struct Kernels {
                  int64_t head_dim, float scale, float* weights, float* out, int64_t out_stride);
 };
 
-// The implementations that this processor can run, best first; never empty on a supported machine
-// (x86-64 with AVX2 and FMA).
 const Kernels* avx2_kernels();
+const Kernels* avx512_kernels();
+const Kernels* avx512_vnni_kernels();
+
+// The implementations that this processor can run, best first; empty without AVX2 and FMA. All
+// give the same bits.
+struct Implementations {
+  const Kernels* kernels[3];
+  int count;
+};
+Implementations usable_kernels();
 
 }  // namespace narrow::ops::cpu

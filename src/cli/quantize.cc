@@ -20,7 +20,12 @@ void run(const Arguments& arguments, const Globals& globals) {
   if (arguments.samples > 0) recipe.samples = arguments.samples;
   if (arguments.length > 0) recipe.length = arguments.length;
   if (!arguments.calibration.empty()) recipe.calibration = arguments.calibration;
-  const auto backend = ops::make_backend(globals.backend, globals.threads);
+  // Calibration reads activations in host memory.
+  if (globals.backend == "cuda")
+    throw Error::refused("quantization runs on the processor", "--backend cuda",
+                         "leave --backend out");
+  const auto backend =
+      ops::make_backend(globals.backend == "auto" ? "cpu" : globals.backend, globals.threads);
   const auto model = checkpoint::open(checkpoint::resolve_model(arguments.model));
   quantize::Calibration calibration;
   if (recipe.needs_calibration()) {

@@ -22,10 +22,6 @@ using endpoint::FinishReason;
 using ops::kKvBlockTokens;
 using SequencePtr = std::unique_ptr<Sequence>;
 
-int64_t available_memory() {
-  return static_cast<int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
-}
-
 int64_t blocks_for(int64_t tokens) { return (tokens + kKvBlockTokens - 1) / kKvBlockTokens; }
 
 // Unless told otherwise: room for one whole context, and for a batch up to this.
@@ -51,11 +47,11 @@ struct Engine::State {
     int64_t blocks = options.kv_bytes > 0 ? options.kv_bytes / block_bytes
                                           : std::max(one_context, kDefaultKvBytes / block_bytes);
     blocks = std::max<int64_t>(1, std::min(blocks, one_context * options.max_batch));
-    if (blocks * block_bytes > available_memory()) {
+    if (blocks * block_bytes > backend->free_bytes()) {
       throw Error::refused(
           fmt::format("the KV cache of {} tokens needs {:.1f} GiB, {:.1f} GiB are free",
                       blocks * kKvBlockTokens, static_cast<double>(blocks * block_bytes) / 0x1p30,
-                      static_cast<double>(available_memory()) / 0x1p30),
+                      static_cast<double>(backend->free_bytes()) / 0x1p30),
           model.string(), "use a smaller --max-context");
     }
     kv = std::make_unique<model::KvCache>(config, *backend, blocks);

@@ -115,8 +115,8 @@ View<const float> Decoder::forward(ops::Batch batch, KvCache& kv,
   if (s.device_logits.size_bytes < bytes) s.device_logits = s.backend.allocate(bytes);
   s.backend.linear(*s.lm_head, normed,
                    {s.device_logits.data.get(), DType::f32, wanted, s.config.vocabulary});
-  s.backend.synchronize();
-  return {static_cast<const float*>(s.device_logits.data.get()), wanted, s.config.vocabulary};
+  const auto logits = s.backend.read_back(s.device_logits.data.get(), bytes);
+  return {reinterpret_cast<const float*>(logits.data()), wanted, s.config.vocabulary};
 }
 
 void for_each_logits(Decoder& decoder, std::span<const int32_t> tokens,

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "ops/cpu/cpu_backend.h"
+#include "ops/cuda_plugin.h"
 #include "ops/reference/reference_backend.h"
 
 namespace narrow::ops {
@@ -14,11 +15,14 @@ void Backend::add_rms_norm(Matrix residual, Matrix x, const DeviceBuffer& gamma,
 
 std::unique_ptr<Backend> make_backend(std::string_view name, int threads) {
   if (name == "reference") return make_reference_backend();
-  if (name == "auto" || name == "cpu") return make_cpu_backend(threads);
-  if (name == "cuda")
-    throw Error::refused("this build has no CUDA backend", "--backend cuda", "use --backend cpu");
+  if (name == "cpu") return make_cpu_backend(threads);
+  if (name == "cuda") return make_cuda_backend(threads);
+  if (name == "auto") {
+    if (auto cuda = try_cuda_backend(threads)) return cuda;
+    return make_cpu_backend(threads);
+  }
   throw Error::refused("unknown backend \"" + std::string(name) + "\"", {},
-                       "there are: auto, cpu, reference");
+                       "there are: auto, cpu, cuda, reference");
 }
 
 }  // namespace narrow::ops

@@ -74,7 +74,11 @@ class Backend {
   virtual DeviceBuffer allocate(int64_t bytes) = 0;
   virtual void upload(const DeviceBuffer& to, std::span<const std::byte> from) = 0;
   virtual void download(std::span<std::byte> to, const void* from) = 0;
+  // The first `bytes` bytes at `from`, after all that was enqueued, where the host can read them:
+  // in place when memory is the host's. Valid until the next call.
+  virtual std::span<const std::byte> read_back(const void* from, int64_t bytes) = 0;
   virtual void synchronize() = 0;
+  virtual int64_t free_bytes() const = 0;  // memory that allocate() could still get
 
   // Lays out `parts`, which share the input, as one layer whose outputs stand side by side.
   // Throws Error::refused for a scheme the backend does not run, saying which it does.
@@ -121,7 +125,7 @@ class Backend {
   virtual void gather_rows(Matrix x, std::span<const int32_t> rows, Matrix out) = 0;
 };
 
-// "auto" (the fastest present), "cpu", "reference", "cuda". threads: 0 = all. Throws
+// "auto" (cuda where it runs, else cpu), "cpu", "reference", "cuda". threads: 0 = all. Throws
 // Error::refused for a name that is unknown or absent on this machine, saying why.
 std::unique_ptr<Backend> make_backend(std::string_view name, int threads = 0);
 

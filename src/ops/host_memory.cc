@@ -1,5 +1,7 @@
 #include "ops/host_memory.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -16,6 +18,10 @@ DeviceBuffer HostBackend::allocate(int64_t bytes) {
   auto owner = std::make_shared<Tensor>(memory);
   buffer.data = std::shared_ptr<void>(owner, owner->data());
   return buffer;
+}
+
+int64_t HostBackend::free_bytes() const {
+  return int64_t{sysconf(_SC_AVPHYS_PAGES)} * sysconf(_SC_PAGESIZE);
 }
 
 void HostBackend::upload(const DeviceBuffer& to, std::span<const std::byte> from) {

@@ -12,7 +12,11 @@ class HostBackend : public Backend {
   DeviceBuffer allocate(int64_t bytes) override;
   void upload(const DeviceBuffer& to, std::span<const std::byte> from) override;
   void download(std::span<std::byte> to, const void* from) override;
+  std::span<const std::byte> read_back(const void* from, int64_t bytes) override {
+    return {static_cast<const std::byte*>(from), static_cast<size_t>(bytes)};
+  }
   void synchronize() override {}
+  int64_t free_bytes() const override;
   DeviceBuffer prepare(const Tensor& tensor) override;
   std::unique_ptr<Plan> plan(Batch batch) override;
   void embed(const Plan& plan, const DeviceBuffer& table, Matrix out) override;

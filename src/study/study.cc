@@ -142,7 +142,9 @@ class Study {
       // A directory without its row: the process ended between the two. It is made again.
       fs::remove_all(checkpoint_of(format));
       fs::create_directories(checkpoint_of(format).parent_path());
-      const auto backend = ops::make_backend(settings_.backend, settings_.threads);
+      // Calibration reads activations in host memory, whatever device the rows are measured on.
+      const auto backend = ops::make_backend(settings_.backend == "reference" ? "reference" : "cpu",
+                                             settings_.threads);
       report = quantize::quantize(*model, recipe, calibration, checkpoint_of(format), *backend,
                                   settings_.threads);
     }

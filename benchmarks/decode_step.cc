@@ -1,0 +1,102 @@
+// Time of a decode step of a Llama-3.1-8B-shaped model with random weights, by batch size, from the
+// host's clock around Decoder::forward: plan, kernels, logits back on the host.
+//
+//   decode_step FORMAT [BACKEND [CONTEXT [BATCH...]]]     default: cuda 512 1 8 32
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <iostream>
+#include <numeric>
+
+#include "base/error.h"
+#include "model/decoder.h"
+#include "synthetic_checkpoint.h"
+
+namespace {
+
+using namespace narrow;
+using Clock = std::chrono::steady_clock;
+
+const Json kLlama8B = {{"architectures", {"LlamaForCausalLM"}},
+                       {"model_type", "llama"},
+                       {"hidden_size", 4096},
+                       {"intermediate_size", 14336},
+                       {"num_hidden_layers", 32},
+                       {"num_attention_heads", 32},
+                       {"num_key_value_heads", 8},
+                       {"head_dim", 128},
+                       {"vocab_size", 128256},
+                       {"max_position_embeddings", 8192},
+                       {"rms_norm_eps", 1e-5},
+                       {"rope_theta", 500000.0},
+                       {"hidden_act", "silu"},
+                       {"tie_word_embeddings", false}};
+
+double milliseconds_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+// Median milliseconds of one step of `rows` tokens for `batch` sequences of `context` tokens.
+double step_time(model::Decoder& decoder, int64_t batch, int64_t rows, int64_t context,
+                 int repetitions) {
+  const int64_t blocks = (context + ops::kKvBlockTokens - 1) / ops::kKvBlockTokens;
+  model::KvCache kv(decoder.config(), decoder.backend(), batch * blocks);
+  ops::Batch step;
+  std::vector<int32_t> logit_rows;
+  for (int64_t i = 0; i < batch; ++i) {
+    ops::Batch::Sequence sequence;
+    sequence.first_row = step.rows();
+    sequence.rows = rows;
+    sequence.context = context;
+    sequence.blocks.resize(static_cast<size_t>(blocks));
+    std::iota(sequence.blocks.begin(), sequence.blocks.end(), static_cast<int32_t>(i * blocks));
+    for (int64_t r = 0; r < rows; ++r) {
+      step.tokens.push_back(static_cast<int32_t>((i * 37 + r) % decoder.config().vocabulary));
+      step.positions.push_back(static_cast<int32_t>(context - rows + r));
+    }
+    logit_rows.push_back(static_cast<int32_t>(step.rows() - 1));
+    step.sequences.push_back(std::move(sequence));
+  }
+  std::vector<double> times;
+  for (int i = 0; i < repetitions + 3; ++i) {
+    const auto start = Clock::now();
+    decoder.forward(step, kv, logit_rows);
+    if (i >= 3) times.push_back(milliseconds_since(start));
+  }
+  std::sort(times.begin(), times.end());
+  return times[times.size() / 2];
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  if (argc < 2) {
+    std::cerr << "usage: decode_step FORMAT [BACKEND [CONTEXT [BATCH...]]]\n";
+    return 2;
+  }
+  const std::string format = argv[1];
+  const auto backend = ops::make_backend(argc > 2 ? argv[2] : "cuda");
+  const int64_t context = argc > 3 ? std::stoll(argv[3]) : 512;
+  std::vector<int64_t> batches;
+  for (int i = 4; i < argc; ++i) batches.push_back(std::stoll(argv[i]));
+  if (batches.empty()) batches = {1, 8, 32};
+  const benchmarks::SyntheticCheckpoint checkpoint(kLlama8B, format);
+  const auto start = Clock::now();
+  model::Decoder decoder(checkpoint, *backend, 512);
+  const double bytes = static_cast<double>(decoder.weight_bytes());
+  std::cout << fmt::format("{} on {}: {:.2f} GB of weights a step, ready in {:.1f} s\n", format,
+                           backend->describe(), bytes / 1e9, milliseconds_since(start) / 1000);
+  for (const int64_t batch : batches) {
+    const double time = step_time(decoder, batch, 1, context, 30);
+    std::cout << fmt::format(
+        "  decode, batch {:>3}, context {}: {:.3f} ms, weights at {:.2f} TB/s\n", batch, context,
+        time, bytes / time / 1e9);
+  }
+  const double prefill = step_time(decoder, 1, 512, 512, 5);
+  std::cout << fmt::format("  prefill of 512 tokens: {:.2f} ms\n", prefill);
+  return 0;
+} catch (const narrow::Error& error) {
+  std::cerr << "decode_step: " << error.what() << "\n";
+  return error.exit_status();
+}

@@ -1,0 +1,243 @@
+#include "ops/cuda/cuda_backend.h"
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/thread_pool.h"
+#include "ops/check.h"
+#include "ops/cuda/cuda_linear.h"
+#include "ops/cuda/cuda_plan.h"
+#include "ops/cuda/error.h"
+#include "ops/cuda/kernels.h"
+#include "ops/cuda/memory.h"
+
+namespace narrow::ops::cuda {
+namespace {
+
+// Partial results of decode attention are kept below this: rows of a long prefill go in turns.
+constexpr int64_t kMostAttentionWorkspace = int64_t{64} << 20;
+
+__nv_bfloat16* bf16_of(Matrix m) { return static_cast<__nv_bfloat16*>(m.data); }
+const float* floats_of(const DeviceBuffer& buffer) {
+  return static_cast<const float*>(buffer.data.get());
+}
+
+class CudaBackend : public Backend {
+ public:
+  explicit CudaBackend(int threads) : pool_(threads) {
+    int count = 0;
+    if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
+      cudaGetLastError();
+      throw Error::refused("no NVIDIA GPU, or no driver for it", "--backend cuda",
+                           "use --backend cpu");
+    }
+    check(cudaSetDevice(0), "choosing the device");
+    cudaDeviceProp properties{};
+    check(cudaGetDeviceProperties(&properties, 0), "device properties");
+    if (properties.major != 9) {
+      throw Error::refused(
+          fmt::format("{} has compute capability {}.{}; this build has kernels for 9.0 only",
+                      properties.name, properties.major, properties.minor),
+          "--backend cuda", "use --backend cpu");
+    }
+    description_ = fmt::format("cuda: {}, {:.0f} GiB", properties.name,
+                               static_cast<double>(properties.totalGlobalMem) / (1 << 30));
+    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
+    // What a step frees stays with the process for the next one.
+    cudaMemPool_t pool = nullptr;
+    check(cudaDeviceGetDefaultMemPool(&pool, 0), "memory pool");
+    uint64_t keep = uint64_t{64} << 20;
+    check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep), "memory pool");
+  }
+  ~CudaBackend() override {
+    cudaStreamSynchronize(stream_);
+    if (host_) cudaFreeHost(host_);
+    cudaStreamDestroy(stream_);
+  }
+
+  std::string_view name() const override { return "cuda"; }
+  std::string describe() const override { return description_; }
+  DType activation_dtype() const override { return DType::bf16; }
+  DType kv_dtype() const override { return DType::bf16; }
+  int64_t free_bytes() const override {
+    size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "memory information");
+    return static_cast<int64_t>(free);
+  }
+
+  DeviceBuffer allocate(int64_t bytes) override { return cuda::allocate(bytes, stream_); }
+  void upload(const DeviceBuffer& to, std::span<const std::byte> from) override {
+    if (static_cast<int64_t>(from.size()) > to.size_bytes)
+      throw Error::failed("upload beyond the end of the buffer");
+    copy_to_device(to.data.get(), from.data(), static_cast<int64_t>(from.size()), stream_);
+  }
+  void download(std::span<std::byte> to, const void* from) override {
+    check(cudaMemcpyAsync(to.data(), from, to.size(), cudaMemcpyDeviceToHost, stream_),
+          "copy from the device");
+    synchronize();
+  }
+  std::span<const std::byte> read_back(const void* from, int64_t bytes) override {
+    if (host_bytes_ < bytes) {
+      if (host_) check(cudaFreeHost(host_), "freeing host memory");
+      host_ = nullptr;
+      check(cudaMallocHost(&host_, static_cast<size_t>(bytes)), "page-locked host memory");
+      host_bytes_ = bytes;
+    }
+    const std::span<std::byte> to(static_cast<std::byte*>(host_), static_cast<size_t>(bytes));
+    download(to, from);
+    return to;
+  }
+  void synchronize() override { check(cudaStreamSynchronize(stream_), "a kernel"); }
+
+  std::unique_ptr<Linear> prepare(std::span<const PackedLinear> parts) override {
+    check_parts(parts);
+    return std::make_unique<CudaLinear>(parts, pool_, stream_);
+  }
+  DeviceBuffer prepare(const Tensor& tensor) override {
+    const DType dtype = tensor.shape().size() == 2 ? DType::bf16 : DType::f32;
+    const Tensor converted = tensor.dtype() == dtype ? tensor : tensor.to(DType::f32).to(dtype);
+    DeviceBuffer buffer = allocate(converted.size_bytes());
+    buffer.dtype = dtype;
+    upload(buffer, converted.raw());
+    return buffer;
+  }
+
+  std::unique_ptr<Plan> plan(Batch batch) override {
+    return std::make_unique<CudaPlan>(std::move(batch), stream_);
+  }
+
+  void linear(const Linear& layer, Matrix x, Matrix y) override {
+    check_linear(layer, x, y);
+    if (x.rows == 0) return;
+    QuantizedRows quantized;
+    for (const CudaPart& part : static_cast<const CudaLinear&>(layer).parts()) {
+      if (part.input() != Codes::none && part.input() != quantized.kind) {
+        quantized.kind = part.input();
+        quantized.stride = part.in_padded;
+        quantized.codes = codes_.at_least<uint8_t>(x.rows * part.in_padded, stream_);
+        quantized.scales = code_scales_.at_least<float>(x.rows * 4, stream_);
+        quantize_rows(bf16_of(x), quantized, x.rows, x.cols, stream_);
+      }
+      multiply(part, x, quantized, y);
+    }
+  }
+
+  void embed(const Plan& plan, const DeviceBuffer& table, Matrix out) override {
+    check_embed(plan, table, out);
+    cuda::embed(device(plan).tokens, static_cast<const __nv_bfloat16*>(table.data.get()),
+                bf16_of(out), out.rows, out.cols, stream_);
+  }
+
+  void rms_norm(Matrix x, const DeviceBuffer& gamma, float epsilon, Matrix y) override {
+    check_rms_norm(x, gamma, y);
+    cuda::add_rms_norm(bf16_of(x), nullptr, floats_of(gamma), epsilon, bf16_of(y), {}, x.rows,
+                       x.cols, stream_);
+  }
+
+  void add(Matrix residual, Matrix x) override {
+    check_same_shape(residual, x, "add");
+    cuda::add(bf16_of(residual), bf16_of(x), x.rows * x.cols, stream_);
+  }
+
+  void add_rms_norm(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
+                    Matrix y) override {
+    check_same_shape(residual, x, "add_rms_norm");
+    check_rms_norm(residual, gamma, y);
+    cuda::add_rms_norm(bf16_of(residual), bf16_of(x), floats_of(gamma), epsilon, bf16_of(y), {},
+                       x.rows, x.cols, stream_);
+  }
+
+  void silu_mul(Matrix gate_up, Matrix y) override {
+    check_silu_mul(gate_up, y);
+    cuda::silu_mul(bf16_of(gate_up), bf16_of(y), {}, y.rows, y.cols, stream_);
+  }
+
+  void rope_and_store(const Plan& plan, const AttentionShape& shape, const DeviceBuffer& cosine,
+                      const DeviceBuffer& sine, Matrix qkv, const DeviceBuffer& kv) override {
+    check_attention(plan, shape, qkv, kv, size_of(DType::bf16));
+    cuda::rope_and_store(device(plan), layer_of(shape, kv), floats_of(cosine), floats_of(sine),
+                         bf16_of(qkv), stream_);
+  }
+
+  void attention(const Plan& plan, const AttentionShape& shape, Matrix qkv, const DeviceBuffer& kv,
+                 Matrix out) override {
+    check_attention(plan, shape, qkv, kv, size_of(DType::bf16));
+    const auto& own = static_cast<const CudaPlan&>(plan);
+    const AttentionLayer layer = layer_of(shape, kv);
+    const int all = own.device().singles;
+    if (all == 0) return;
+    const bool tiled = (layer.head_dim == 64 || layer.head_dim == 128) &&
+                       layer.heads / layer.kv_heads <= kMostQueriesPerKv;
+    if (!tiled) {
+      if (layer.head_dim > 256) throw Error::refused("heads of more than 256 dimensions");
+      simple_attention(own.singles(0, all), layer, bf16_of(qkv), bf16_of(out), stream_);
+      return;
+    }
+    const DeviceBatch whole = own.singles(0, all);
+    const int64_t of_one = decode_workspace_bytes(layer, 1, whole.chunks);
+    const int64_t fit = of_one > 0 ? std::max<int64_t>(1, kMostAttentionWorkspace / of_one) : all;
+    for (int first = 0; first < all; first += static_cast<int>(std::min<int64_t>(fit, all))) {
+      const int count = static_cast<int>(std::min<int64_t>(fit, all - first));
+      const DeviceBatch part = own.singles(first, count);
+      decode_attention(
+          part, layer, bf16_of(qkv), bf16_of(out),
+          partials_.at_least<float>(decode_workspace_bytes(layer, count, part.chunks), stream_),
+          counters_.at_least<uint32_t>(int64_t{4} * count * layer.kv_heads, stream_), stream_);
+    }
+  }
+
+  void gather_rows(Matrix x, std::span<const int32_t> rows, Matrix out) override {
+    check_gather(x, rows, out);
+    const auto bytes = static_cast<int64_t>(rows.size_bytes());
+    auto* indices = indices_.at_least<int32_t>(bytes, stream_);
+    copy_to_device(indices, rows.data(), bytes, stream_);
+    cuda::gather_rows(bf16_of(x), indices, bf16_of(out), out.rows, out.cols, stream_);
+  }
+
+ private:
+  static const DeviceBatch& device(const Plan& plan) {
+    return static_cast<const CudaPlan&>(plan).device();
+  }
+  static AttentionLayer layer_of(const AttentionShape& shape, const DeviceBuffer& kv) {
+    return {static_cast<int>(shape.heads), static_cast<int>(shape.kv_heads),
+            static_cast<int>(shape.head_dim), shape.scale,
+            static_cast<__nv_bfloat16*>(kv.data.get())};
+  }
+
+  void multiply(const CudaPart& part, Matrix x, const QuantizedRows& quantized, Matrix y) {
+    Output to;
+    to.f32 = y.dtype == DType::f32;
+    to.stride = y.cols;
+    to.bias = part.bias.data ? floats_of(part.bias) : nullptr;
+    to.data = static_cast<std::byte*>(y.data) + part.column * size_of(y.dtype);
+    const auto* codes = static_cast<const uint8_t*>(part.weight.data.get());
+    switch (part.kind) {
+      case CudaPart::Kind::bf16:
+        return skinny_bf16(static_cast<const __nv_bfloat16*>(part.weight.data.get()), part.out,
+                           part.in, bf16_of(x), x.rows, to, stream_);
+      case CudaPart::Kind::int8:
+        return skinny_int8(codes, floats_of(part.scale), part.out, part.in_padded, quantized,
+                           x.rows, to, stream_);
+      case CudaPart::Kind::fp8:
+        return skinny_fp8(codes, floats_of(part.scale), part.out, part.in_padded, quantized, x.rows,
+                          to, stream_);
+      case CudaPart::Kind::int4:
+        return skinny_int4(part.int4(), part.out, part.in, bf16_of(x), x.rows, to, stream_);
+    }
+  }
+
+  std::string description_;
+  ThreadPool pool_;
+  cudaStream_t stream_ = nullptr;
+  GrowingBuffer codes_, code_scales_, partials_, counters_, indices_;
+  void* host_ = nullptr;  // page-locked
+  int64_t host_bytes_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cuda_backend(int threads) {
+  return std::make_unique<CudaBackend>(threads);
+}
+
+}  // namespace narrow::ops::cuda

@@ -1,0 +1,43 @@
+// Linear layers laid out for the CUDA kernels (kernels.h). Neighbouring parts of one kind are
+// joined into one matrix, so that q, k, v and gate, up are one product each.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "ops/backend.h"
+#include "ops/cuda/kernels.h"
+
+namespace narrow::ops::cuda {
+
+struct CudaPart {
+  enum class Kind { bf16, int8, fp8, int4 };
+  Kind kind = Kind::bf16;
+  int64_t in = 0, in_padded = 0, out = 0;
+  int64_t column = 0;  // where its outputs begin in the layer's
+  DeviceBuffer weight, scale, offsets, bias;
+  int group = 0;  // of 4-bit weights
+
+  Codes input() const {
+    return kind == Kind::int8 ? Codes::int8 : kind == Kind::fp8 ? Codes::fp8 : Codes::none;
+  }
+  Int4Weights int4() const;
+};
+
+class CudaLinear : public Linear {
+ public:
+  // Schemes without a kernel of their own run as bf16 of the dequantized weight.
+  CudaLinear(std::span<const PackedLinear> parts, ThreadPool& pool, cudaStream_t stream);
+  int64_t in() const override { return in_; }
+  int64_t out() const override { return out_; }
+  int64_t weight_bytes() const override { return bytes_; }
+  const std::vector<CudaPart>& parts() const { return parts_; }
+
+ private:
+  int64_t in_ = 0, out_ = 0, bytes_ = 0;
+  std::vector<CudaPart> parts_;
+};
+
+}  // namespace narrow::ops::cuda

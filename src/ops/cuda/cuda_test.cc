@@ -1,0 +1,311 @@
+// Every operation of `cuda` against `reference`, on the device. Activations are bf16 here and
+// float32 there: inputs are bf16 values, so that what is compared is the arithmetic.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#include "base/error.h"
+#include "ops/backend.h"
+#include "ops/cuda_plugin.h"
+
+namespace narrow::ops {
+namespace {
+
+std::mt19937 random_numbers(7);
+
+Tensor normal(std::vector<int64_t> shape, DType dtype, float spread = 1) {
+  std::normal_distribution<float> distribution(0, spread);
+  Tensor tensor(DType::f32, std::move(shape));
+  for (float& value : tensor.as<float>()) value = distribution(random_numbers);
+  return tensor.to(dtype);
+}
+
+// As quantize writes them: random codes, scales such that weights have a spread of about 0.02.
+PackedLinear layer(const std::string& format, int64_t out, int64_t in, int64_t group, bool bias) {
+  PackedLinear linear;
+  linear.out = out;
+  linear.in = in;
+  if (bias) linear.bias = normal({out}, DType::bf16);
+  if (format == "bf16") {
+    linear.weight = normal({out, in}, DType::bf16, 0.02f);
+    return linear;
+  }
+  linear.scheme = scheme_of_format(format, group);
+  QuantArgs& args = *linear.scheme.weights;
+  if (group == in && args.strategy == QuantArgs::Strategy::group)
+    args.strategy = QuantArgs::Strategy::channel;
+  const int64_t groups = args.strategy == QuantArgs::Strategy::group ? in / group : 1;
+  linear.scale = normal({out, groups}, DType::bf16, args.bits == 4 ? 0.005f : 0.0003f);
+  for (bf16& scale : linear.scale.as<bf16>()) scale.bits &= 0x7fff;
+  if (args.type == QuantArgs::Type::floating) {
+    linear.weight = normal({out, in}, DType::f8_e4m3, 60);
+    return linear;
+  }
+  const int half = 1 << (args.bits - 1);
+  std::uniform_int_distribution<int> code(-half, half - 1);
+  Tensor codes(DType::i8, {out, in});
+  for (int8_t& value : codes.as<int8_t>()) value = static_cast<int8_t>(code(random_numbers));
+  linear.weight = linear.scheme.inputs ? codes : pack_codes(codes, args.bits);
+  if (!args.symmetric) {
+    linear.zero_point = Tensor(DType::i8, {out, groups});
+    for (int8_t& value : linear.zero_point.as<int8_t>())
+      value = static_cast<int8_t>(code(random_numbers));
+  }
+  return linear;
+}
+
+class Cuda : public testing::Test {
+ protected:
+  Cuda() : cuda_(make_cuda_backend(0)), reference_(make_backend("reference")) {}
+
+  // A bf16 matrix on the device.
+  DeviceBuffer device(const Tensor& values) {
+    const DeviceBuffer buffer = cuda_->allocate(values.size_bytes());
+    cuda_->upload(buffer, values.raw());
+    cuda_->synchronize();
+    return buffer;
+  }
+  static Matrix matrix(const DeviceBuffer& buffer, int64_t rows, int64_t cols,
+                       DType dtype = DType::bf16) {
+    return {buffer.data.get(), dtype, rows, cols};
+  }
+  static Matrix host(Tensor& values) {
+    return {values.data(), DType::f32, values.dim(0), values.dim(1)};
+  }
+  Tensor back(const DeviceBuffer& buffer, int64_t rows, int64_t cols, DType dtype = DType::bf16) {
+    Tensor result(dtype, {rows, cols});
+    cuda_->download(result.raw(), buffer.data.get());
+    return result.to(DType::f32);
+  }
+
+  // Largest difference in units of the largest magnitude of the expected row.
+  static double worst(const Tensor& got, const Tensor& expected) {
+    const auto a = got.matrix<float>(), b = expected.matrix<float>();
+    double result = 0;
+    for (int64_t r = 0; r < b.rows; ++r) {
+      double largest = 1e-30, difference = 0;
+      for (int64_t c = 0; c < b.cols; ++c) {
+        largest = std::max<double>(largest, std::fabs(b(r, c)));
+        difference = std::max<double>(difference, std::fabs(a(r, c) - b(r, c)));
+        if (!std::isfinite(a(r, c))) return INFINITY;
+      }
+      result = std::max(result, difference / largest);
+    }
+    return result;
+  }
+
+  Tensor run(const Linear& linear, const Tensor& x, DType result) {
+    const DeviceBuffer in = device(x);
+    const DeviceBuffer out = cuda_->allocate(x.dim(0) * linear.out() * size_of(result));
+    cuda_->linear(linear, matrix(in, x.dim(0), x.dim(1)),
+                  matrix(out, x.dim(0), linear.out(), result));
+    return back(out, x.dim(0), linear.out(), result);
+  }
+
+  std::unique_ptr<Backend> cuda_, reference_;
+};
+
+struct Shape {
+  int64_t out, in;
+};
+
+TEST_F(Cuda, LinearAgreesWithReference) {
+  // SmolLM2, Qwen2.5, Llama-3.1 8B, odd vocabularies, widths that no tile divides.
+  const Shape shapes[] = {{192, 576},   {1536, 576}, {576, 1536}, {1024, 4096},
+                          {4096, 1024}, {896, 4864}, {1001, 576}, {64, 172}};
+  for (const Shape& shape : shapes) {
+    struct Case {
+      const char* format;
+      int64_t group;
+      bool bias;
+    };
+    std::vector<Case> cases = {{"bf16", 0, true}, {"w8a8-fp", 0, false}, {"w8a8-int", 0, true}};
+    cases.push_back({"w4a16-int", shape.in, false});
+    for (int64_t group : {32, 64, 128}) {
+      if (shape.in % group != 0) continue;
+      cases.push_back({"w4a16-int", group, true});
+      cases.push_back({"w4a16-awq", group, false});
+    }
+    for (const Case& c : cases) {
+      const PackedLinear packed = layer(c.format, shape.out, shape.in, c.group, c.bias);
+      const auto expected_layer = reference_->prepare(std::span(&packed, 1));
+      const auto linear = cuda_->prepare(std::span(&packed, 1));
+      for (int64_t rows : {1, 7, 9, 33, 100}) {
+        const Tensor x = normal({rows, shape.in}, DType::bf16);
+        Tensor wide = x.to(DType::f32), expected(DType::f32, {rows, shape.out});
+        reference_->linear(*expected_layer, host(wide), host(expected));
+        // bf16(code · scale) in the reference costs 2⁻⁹ of every 4-bit product.
+        const bool grouped = std::string(c.format).substr(0, 3) == "w4a";
+        EXPECT_LT(worst(run(*linear, x, DType::f32), expected), grouped ? 6e-3 : 2e-5)
+            << c.format << " group " << c.group << ", " << shape.out << " from " << shape.in
+            << ", rows " << rows;
+        EXPECT_LT(worst(run(*linear, x, DType::bf16), expected), 8e-3)
+            << c.format << " as bf16, rows " << rows;
+      }
+    }
+  }
+}
+
+TEST_F(Cuda, ARowIsTheSameAloneAndInAnyBatch) {
+  for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-int", "w4a16-awq"}) {
+    const PackedLinear packed = layer(format, 1024, 4096, 128, false);
+    const auto linear = cuda_->prepare(std::span(&packed, 1));
+    const Tensor x = normal({70, 4096}, DType::bf16);
+    const Tensor together = run(*linear, x, DType::f32);
+    for (int64_t r : {0, 8, 31, 32, 69}) {
+      Tensor row(DType::bf16, {1, 4096});
+      std::memcpy(row.data(), x.data() + r * 4096 * 2, 4096 * 2);
+      const Tensor alone = run(*linear, row, DType::f32);
+      EXPECT_EQ(std::memcmp(alone.data(), together.data() + r * 1024 * 4, 1024 * 4), 0)
+          << format << ", row " << r;
+    }
+  }
+}
+
+TEST_F(Cuda, PartsStandSideBySide) {
+  for (const char* format : {"bf16", "w8a8-int", "w4a16-awq"}) {
+    // Parts that round their input cannot stand beside one that does not.
+    const char* last = std::string(format) == "w4a16-awq" ? "bf16" : format;
+    const std::vector<PackedLinear> parts = {layer(format, 576, 576, 64, true),
+                                             layer(format, 192, 576, 64, false),
+                                             layer(last, 40, 576, 0, true)};
+    const auto expected_layer = reference_->prepare(parts), linear = cuda_->prepare(parts);
+    const Tensor x = normal({5, 576}, DType::bf16);
+    Tensor wide = x.to(DType::f32), expected(DType::f32, {5, 808});
+    reference_->linear(*expected_layer, host(wide), host(expected));
+    EXPECT_LT(worst(run(*linear, x, DType::f32), expected), 6e-3) << format;
+  }
+}
+
+TEST_F(Cuda, ElementwiseAgreesWithReference) {
+  for (const int64_t cols : {64, 576, 4096, 8192, 100}) {
+    const int64_t rows = 9;
+    const Tensor x = normal({rows, cols}, DType::bf16), other = normal({rows, cols}, DType::bf16);
+    const Tensor gamma = normal({cols}, DType::f32);
+    const DeviceBuffer gamma_device = cuda_->prepare(gamma),
+                       gamma_host = reference_->prepare(gamma);
+
+    Tensor wide = x.to(DType::f32), expected(DType::f32, {rows, cols});
+    reference_->rms_norm(host(wide), gamma_host, 1e-5f, host(expected));
+    DeviceBuffer a = device(x), b = device(other), y = cuda_->allocate(rows * cols * 2);
+    cuda_->rms_norm(matrix(a, rows, cols), gamma_device, 1e-5f, matrix(y, rows, cols));
+    EXPECT_LT(worst(back(y, rows, cols), expected), 5e-3) << cols;
+    EXPECT_EQ(worst(back(a, rows, cols), x.to(DType::f32)), 0) << "the input changed";
+
+    cuda_->add_rms_norm(matrix(a, rows, cols), matrix(b, rows, cols), gamma_device, 1e-5f,
+                        matrix(y, rows, cols));
+    Tensor wide_other = other.to(DType::f32);
+    reference_->add(host(wide), host(wide_other));
+    EXPECT_LT(worst(back(a, rows, cols), wide), 5e-3) << cols;
+    reference_->rms_norm(host(wide), gamma_host, 1e-5f, host(expected));
+    EXPECT_LT(worst(back(y, rows, cols), expected), 1e-2) << cols;
+
+    const Tensor gate_up = normal({rows, 2 * cols}, DType::bf16);
+    Tensor wide_gate_up = gate_up.to(DType::f32);
+    reference_->silu_mul(host(wide_gate_up), host(expected));
+    const DeviceBuffer g = device(gate_up);
+    cuda_->silu_mul(matrix(g, rows, 2 * cols), matrix(y, rows, cols));
+    EXPECT_LT(worst(back(y, rows, cols), expected), 5e-3) << cols;
+
+    const Tensor table = normal({50, cols}, DType::bf16);
+    Batch batch = single_sequence({3, 49, 0});
+    const DeviceBuffer out = cuda_->allocate(3 * cols * 2);
+    const auto plan = cuda_->plan(batch);
+    cuda_->embed(*plan, cuda_->prepare(table), matrix(out, 3, cols));
+    const Tensor embedded = back(out, 3, cols), rows_of_table = table.to(DType::f32);
+    EXPECT_EQ(std::memcmp(embedded.data() + cols * 4, rows_of_table.data() + 49 * cols * 4,
+                          static_cast<size_t>(cols) * 4),
+              0);
+    const std::vector<int32_t> wanted = {2, 0};
+    const DeviceBuffer gathered = cuda_->allocate(2 * cols * 2);
+    cuda_->gather_rows(matrix(out, 3, cols), wanted, matrix(gathered, 2, cols));
+    const Tensor two = back(gathered, 2, cols);
+    EXPECT_EQ(std::memcmp(two.data() + cols * 4, embedded.data(), static_cast<size_t>(cols) * 4),
+              0);
+  }
+}
+
+// A step of three sequences: one prefill from nothing, one that continues, one decode, over
+// scattered blocks.
+TEST_F(Cuda, AttentionAgreesWithReference) {
+  struct Heads {
+    int64_t heads, kv_heads, head_dim;
+  };
+  for (const Heads& h :
+       {Heads{9, 3, 64}, Heads{32, 8, 128}, Heads{14, 2, 64}, Heads{8, 4, 8}, Heads{16, 1, 128}}) {
+    for (const int64_t context : {5, 300, 1500}) {
+      const AttentionShape shape{h.heads, h.kv_heads, h.head_dim,
+                                 static_cast<float>(1 / std::sqrt(h.head_dim))};
+      const int64_t blocks_of_one = (context + 15) / 16 + 1;
+      const int64_t blocks = 3 * blocks_of_one;
+      const int64_t elements = KvShape{blocks, h.kv_heads, h.head_dim}.elements();
+      const Tensor cache = normal({elements}, DType::bf16);
+      const Tensor cache_wide = cache.to(DType::f32);
+      const DeviceBuffer kv_device = device(cache);
+      const DeviceBuffer kv_host = reference_->allocate(elements * 4);
+      reference_->upload(kv_host, cache_wide.raw());
+
+      Batch batch;
+      const std::array<int64_t, 3> rows = {4, 3, 1}, contexts = {4, context, context};
+      for (size_t i = 0; i < 3; ++i) {
+        Batch::Sequence sequence;
+        sequence.first_row = batch.rows();
+        sequence.rows = rows[i];
+        sequence.context = contexts[i];
+        for (int64_t b = 0; b < blocks_of_one; ++b)
+          sequence.blocks.push_back(
+              static_cast<int32_t>((b * 3 + static_cast<int64_t>(i)) * 7 % blocks));
+        for (int64_t r = 0; r < rows[i]; ++r) {
+          batch.tokens.push_back(0);
+          batch.positions.push_back(static_cast<int32_t>(contexts[i] - rows[i] + r));
+        }
+        batch.sequences.push_back(sequence);
+      }
+      // 7 must not divide the number of blocks for the places to differ.
+      if (blocks % 7 == 0) continue;
+      const int64_t width = (h.heads + 2 * h.kv_heads) * h.head_dim, half = h.head_dim / 2;
+      Tensor cosine(DType::f32, {1600 * half}), sine(DType::f32, {1600 * half});
+      for (int64_t p = 0; p < 1600; ++p)
+        for (int64_t d = 0; d < half; ++d) {
+          const double angle =
+              static_cast<double>(p) *
+              std::pow(10000.0, -2.0 * static_cast<double>(d) / static_cast<double>(h.head_dim));
+          cosine.as<float>()[static_cast<size_t>(p * half + d)] =
+              static_cast<float>(std::cos(angle));
+          sine.as<float>()[static_cast<size_t>(p * half + d)] = static_cast<float>(std::sin(angle));
+        }
+      const Tensor qkv = normal({8, width}, DType::bf16);
+      Tensor qkv_host = qkv.to(DType::f32), expected(DType::f32, {8, h.heads * h.head_dim});
+      const DeviceBuffer qkv_device = device(qkv);
+      const DeviceBuffer out = cuda_->allocate(8 * h.heads * h.head_dim * 2);
+      const auto plan = cuda_->plan(batch), plan_host = reference_->plan(batch);
+      reference_->rope_and_store(*plan_host, shape, reference_->prepare(cosine),
+                                 reference_->prepare(sine), host(qkv_host), kv_host);
+      reference_->attention(*plan_host, shape, host(qkv_host), kv_host, host(expected));
+      cuda_->rope_and_store(*plan, shape, cuda_->prepare(cosine), cuda_->prepare(sine),
+                            matrix(qkv_device, 8, width), kv_device);
+      cuda_->attention(*plan, shape, matrix(qkv_device, 8, width), kv_device,
+                       matrix(out, 8, h.heads * h.head_dim));
+      EXPECT_LT(worst(back(qkv_device, 8, width), qkv_host), 5e-3);
+      EXPECT_LT(worst(back(out, 8, h.heads * h.head_dim), expected), 1e-2)
+          << h.heads << " heads, " << h.kv_heads << " of keys, " << h.head_dim << " dimensions, "
+          << context << " tokens";
+    }
+  }
+}
+
+TEST_F(Cuda, OutOfMemoryIsAnErrorThatSaysHowMuch) {
+  try {
+    cuda_->allocate(int64_t{1} << 50);
+    FAIL() << "a pebibyte was allocated";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("out of GPU memory"), std::string::npos);
+  }
+  const DeviceBuffer after = cuda_->allocate(1 << 20);
+  EXPECT_NE(after.data, nullptr);
+}
+
+}  // namespace
+}  // namespace narrow::ops

@@ -1,0 +1,128 @@
+// What the kernels share: PTX instructions as functions, and the fragment layouts they imply.
+//
+// mma m16n8k16 (bf16) and m16n8k32 (8 bit): lane = 4 g + t. A holds rows g and g + 8, B column g,
+// the result rows g, g + 8 and columns 2t, 2t + 1 as c[0], c[1], c[2], c[3]. Which k a lane's
+// elements stand for does not matter as long as A and B agree, because a sum has no order that the
+// layout must keep: so every lane reads 16 contiguous bytes of a row-major matrix.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp8.h>
+
+#include <cstdint>
+
+namespace narrow::ops::cuda {
+
+inline constexpr int kWarpSize = 32;
+
+// Programmatic dependent launch: a kernel may start while the one before it still runs. Everything
+// that the earlier one wrote is visible after this wait; weights may be read before it.
+__device__ inline void wait_for_previous_kernel() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+__device__ inline void let_next_kernel_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+__device__ inline void mma_bf16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                                uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+__device__ inline void mma_int8(int (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                                uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+__device__ inline void mma_fp8(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                               uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+__device__ inline uint32_t pack_bf16(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+
+__device__ inline float2 unpack_bf16(uint32_t pair) {
+  return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&pair));
+}
+
+// 16 bytes that are read once: past L1, first to be evicted.
+__device__ inline uint4 load_streaming(const void* address) {
+  uint4 value;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(address));
+  return value;
+}
+
+__device__ inline float warp_max(float value) {
+  for (int offset = 16; offset > 0; offset /= 2)
+    value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, offset));
+  return value;
+}
+
+__device__ inline float warp_sum(float value) {
+  for (int offset = 16; offset > 0; offset /= 2)
+    value += __shfl_xor_sync(0xffffffffu, value, offset);
+  return value;
+}
+
+// Over the whole block, the same value in every thread, in an order fixed by the block's size.
+// scratch: 33 floats of shared memory.
+template <class Reduce>
+__device__ float block_reduce(float value, float neutral, float* scratch, Reduce reduce_warp) {
+  const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
+  const int warps = (blockDim.x + kWarpSize - 1) / kWarpSize;
+  value = reduce_warp(value);
+  __syncthreads();  // scratch may still be read from an earlier reduction
+  if (lane == 0) scratch[warp] = value;
+  __syncthreads();
+  if (warp == 0) {
+    const float total = reduce_warp(lane < warps ? scratch[lane] : neutral);
+    if (lane == 0) scratch[32] = total;
+  }
+  __syncthreads();
+  return scratch[32];
+}
+
+// docs/formats.md: the scale of a row, its smallest positive stand-in for a row of zeros, its codes.
+__device__ inline float scale_of(float largest, float grid) {
+  const float scale = __fdiv_rn(largest, grid);
+  return scale > 0 ? scale : 1.1920928955078125e-07f;
+}
+
+struct Int8Code {
+  static constexpr float kGrid = 127.5f;
+  __device__ static uint8_t encode(float value, float scale) {
+    const float quotient = fminf(fmaxf(rintf(__fdiv_rn(value, scale)), -128.0f), 127.0f);
+    return static_cast<uint8_t>(static_cast<int8_t>(quotient));
+  }
+};
+
+struct Fp8Code {
+  static constexpr float kGrid = 448.0f;
+  __device__ static uint8_t encode(float value, float scale) {
+    return __nv_cvt_float_to_fp8(__fdiv_rn(value, scale), __NV_SATFINITE, __NV_E4M3);
+  }
+};
+
+}  // namespace narrow::ops::cuda

@@ -1,0 +1,173 @@
+// The kernels of the CUDA backend as host functions: each enqueues on `stream` and returns. Plain
+// pointers into device memory, row-major; shapes beside them. No allocation, no synchronization, so
+// that a step can be captured as a graph. Errors of a launch throw Error::failed.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+namespace narrow::ops::cuda {
+
+// --- Rows of activations ------------------------------------------------------------------------
+
+// Codes of quantized rows beside the rows themselves. Rows of `codes` are `stride` bytes apart;
+// what lies between cols and stride is set to zero.
+enum class Codes { none, int8, fp8 };
+struct QuantizedRows {
+  Codes kind = Codes::none;
+  uint8_t* codes = nullptr;  // [rows, stride]
+  float* scales = nullptr;   // [rows]
+  int64_t stride = 0;
+};
+
+// out[r] = table[tokens[r]].  table: bf16 [vocabulary, cols]
+void embed(const int32_t* tokens, const __nv_bfloat16* table, __nv_bfloat16* out, int64_t rows,
+           int64_t cols, cudaStream_t stream);
+
+// out[i] = x[rows[i]].
+void gather_rows(const __nv_bfloat16* x, const int32_t* rows, __nv_bfloat16* out, int64_t count,
+                 int64_t cols, cudaStream_t stream);
+
+// residual += x (x may be null); y = rms_norm(residual) · gamma; and its codes.
+void add_rms_norm(__nv_bfloat16* residual, const __nv_bfloat16* x, const float* gamma,
+                  float epsilon, __nv_bfloat16* y, QuantizedRows quantized, int64_t rows,
+                  int64_t cols, cudaStream_t stream);
+
+void add(__nv_bfloat16* residual, const __nv_bfloat16* x, int64_t elements, cudaStream_t stream);
+
+// y = silu(gate) · up.  gate_up: [rows, 2 cols], gate first; and y's codes.
+void silu_mul(const __nv_bfloat16* gate_up, __nv_bfloat16* y, QuantizedRows quantized, int64_t rows,
+              int64_t cols, cudaStream_t stream);
+
+void quantize_rows(const __nv_bfloat16* x, QuantizedRows quantized, int64_t rows, int64_t cols,
+                   cudaStream_t stream);
+
+// --- Attention ----------------------------------------------------------------------------------
+
+// Sizes of one layer and where its cache lies: bf16 [blocks][2][kv_heads][16][head_dim].
+struct AttentionLayer {
+  int heads = 0, kv_heads = 0, head_dim = 0;
+  float scale = 0;
+  __nv_bfloat16* kv = nullptr;
+};
+
+// A step's metadata in device memory (cuda_plan.h fills it).
+struct DeviceBatch {
+  const int32_t* tokens = nullptr;     // [rows]
+  const int32_t* positions = nullptr;  // [rows]
+  const int32_t* slots = nullptr;      // [rows] block · 16 + offset in the cache; -1: none
+  // Rows attended one at a time.
+  const int32_t* single_row = nullptr;      // [singles]
+  const int32_t* single_table = nullptr;    // [singles] where the row's block table begins
+  const int32_t* single_visible = nullptr;  // [singles] tokens it sees; 0: a padding row
+  // Runs of rows of one sequence, attended by tiles of kPrefillRows.
+  const int32_t* tile_row = nullptr;      // [tiles] first row
+  const int32_t* tile_rows = nullptr;     // [tiles] rows in the tile
+  const int32_t* tile_table = nullptr;    // [tiles]
+  const int32_t* tile_visible = nullptr;  // [tiles] tokens that the first row sees
+  const int32_t* block_table = nullptr;   // [all sequences' blocks]
+  int rows = 0, singles = 0, tiles = 0;
+  int chunks = 0;  // upper bound of visible / kDecodeChunk over the singles
+};
+
+inline constexpr int kDecodeChunk = 256;  // tokens one thread block of decode attention sees
+inline constexpr int kPrefillRows = 128;  // rows of one tile of prefill attention
+inline constexpr int kMostQueriesPerKv = 16;
+
+// qkv: [rows, (heads + 2 kv_heads) head_dim].  cosine, sine: [positions, head_dim / 2]
+void rope_and_store(const DeviceBatch& batch, const AttentionLayer& layer, const float* cosine,
+                    const float* sine, __nv_bfloat16* qkv, cudaStream_t stream);
+
+// Bytes of partial results and of counters that decode attention needs. Counters start as zeros and
+// are zeros again after each launch.
+int64_t decode_workspace_bytes(const AttentionLayer& layer, int64_t singles, int64_t chunks);
+
+// out: [rows, heads · head_dim]
+void decode_attention(const DeviceBatch& batch, const AttentionLayer& layer,
+                      const __nv_bfloat16* qkv, __nv_bfloat16* out, float* workspace,
+                      uint32_t* counters, cudaStream_t stream);
+void prefill_attention(const DeviceBatch& batch, const AttentionLayer& layer,
+                       const __nv_bfloat16* qkv, __nv_bfloat16* out, cudaStream_t stream);
+// Any head_dim up to 256, any ratio of heads: slow, for small models.
+void simple_attention(const DeviceBatch& batch, const AttentionLayer& layer,
+                      const __nv_bfloat16* qkv, __nv_bfloat16* out, cudaStream_t stream);
+
+// --- Linear layers ------------------------------------------------------------------------------
+
+// Where a linear's result goes: bf16 or f32 [rows, stride], with bias (f32 [out] or null).
+struct Output {
+  void* data = nullptr;
+  bool f32 = false;
+  int64_t stride = 0;
+  const float* bias = nullptr;
+};
+
+// Weights are padded with zeros to a multiple of kRowTile outputs and kDenseStep (or kByteStep)
+// inputs.
+inline constexpr int kRowTile = 16;
+inline constexpr int kDenseStep = 64;   // bf16 and 4-bit weights
+inline constexpr int kByteStep = 128;   // 8-bit weights
+inline constexpr int kSkinnyRows = 32;  // rows of x that one pass over the weights serves
+
+// y = x Wᵀ for few rows: the weights stream once per kSkinnyRows rows. A row's result does not
+// depend on the others. weight: bf16 [out padded, in padded]; x: [rows, in]
+void skinny_bf16(const __nv_bfloat16* weight, int64_t out, int64_t in, const __nv_bfloat16* x,
+                 int64_t rows, Output y, cudaStream_t stream);
+
+// weight: codes [out padded, in padded], scale: f32 [out]; x: codes and scales of its rows.
+void skinny_int8(const uint8_t* weight, const float* scale, int64_t out, int64_t in_padded,
+                 QuantizedRows x, int64_t rows, Output y, cudaStream_t stream);
+void skinny_fp8(const uint8_t* weight, const float* scale, int64_t out, int64_t in_padded,
+                QuantizedRows x, int64_t rows, Output y, cudaStream_t stream);
+
+// 4-bit weights in the order of the loads (int4_layout.h), scales and offsets per group.
+struct Int4Weights {
+  const uint4* words = nullptr;       // [out / 16][in / 64][32 lanes]
+  const uint32_t* scales = nullptr;   // [out / 16][in / group][8]: bf16 of rows g and g + 8
+  const uint32_t* offsets = nullptr;  // the same, bf16 of 128 + zero point; null: 136
+  int group = 128;                    // 32, 64 or 128
+};
+void skinny_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv_bfloat16* x,
+                 int64_t rows, Output y, cudaStream_t stream);
+// to: bf16 [out padded, in padded]
+void dequantize_int4(const Int4Weights& weights, int64_t out, int64_t in_padded, __nv_bfloat16* to,
+                     cudaStream_t stream);
+
+// --- Matrix products for many rows (Hopper: TMA and wgmma)
+// ----------------------------------------
+
+enum class GemmType { bf16, int8, fp8 };
+// y[r][n] = Σ_k x[r][k] · w[n][k], times row_scale[r] · column_scale[n] for 8-bit types. Rows of x
+// and w are x_stride and w_stride bytes apart, multiples of 16; in: elements, those past it are
+// zeros or beyond the tensor. A row's result does not depend on the others.
+struct Gemm {
+  GemmType type = GemmType::bf16;
+  const void* weight = nullptr;
+  const void* x = nullptr;
+  const float* row_scale = nullptr;
+  const float* column_scale = nullptr;
+  int64_t rows = 0, out = 0, in = 0;
+  int64_t x_stride = 0, w_stride = 0;
+  Output y;
+};
+// Whether this device and these shapes can take it.
+bool gemm_fits(const Gemm& gemm);
+void gemm(const Gemm& gemm, cudaStream_t stream);
+
+// --- Logits
+// ---------------------------------------------------------------------------------------
+
+struct DeviceLogitSummary {
+  float largest;
+  float target;  // logit of the asked token
+  double log_sum_exp;
+  int32_t argmax;  // lowest id among the largest
+  int32_t unused;
+};
+// logits: f32 [rows, vocabulary]; targets: [rows], -1: none
+void summarize_logits(const float* logits, const int32_t* targets, DeviceLogitSummary* out,
+                      int64_t rows, int64_t vocabulary, cudaStream_t stream);
+
+}  // namespace narrow::ops::cuda

@@ -1,0 +1,246 @@
+// Operations that see one row at a time: embedding, norm, activation function, quantization.
+#include <algorithm>
+#include <type_traits>
+
+#include "ops/cuda/device.cuh"
+#include "ops/cuda/kernels.h"
+#include "ops/cuda/launch.cuh"
+
+namespace narrow::ops::cuda {
+namespace {
+
+using bf16_t = __nv_bfloat16;
+
+__global__ void embed_kernel(const int32_t* tokens, const bf16_t* table, bf16_t* out, int64_t cols) {
+  wait_for_previous_kernel();
+  const int64_t row = blockIdx.x;
+  const bf16_t* from = table + static_cast<int64_t>(tokens[row]) * cols;
+  for (int64_t c = threadIdx.x; c < cols; c += blockDim.x) out[row * cols + c] = from[c];
+}
+
+__global__ void add_kernel(bf16_t* residual, const bf16_t* x, int64_t elements) {
+  wait_for_previous_kernel();
+  const int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x;
+  if (i < elements)
+    residual[i] = __float2bfloat16_rn(__bfloat162float(residual[i]) + __bfloat162float(x[i]));
+}
+
+// Values of a row that one thread holds: kSlots vectors of kWidth, kWidth · blockDim apart.
+template <int kWidth, int kSlots>
+struct RowPart {
+  float value[kSlots][kWidth];
+
+  __device__ static int64_t column(int slot) {
+    return (static_cast<int64_t>(slot) * blockDim.x + threadIdx.x) * kWidth;
+  }
+  template <class Function>  // function(column, value[kWidth])
+  __device__ void for_each(int64_t cols, Function function) {
+#pragma unroll
+    for (int slot = 0; slot < kSlots; ++slot)
+      if (column(slot) < cols) function(column(slot), value[slot]);
+  }
+};
+
+template <int kWidth>
+__device__ void load(const bf16_t* from, float (&to)[kWidth]) {
+  if constexpr (kWidth == 8) {
+    const uint4 words = *reinterpret_cast<const uint4*>(from);
+    const uint32_t pairs[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float2 pair = unpack_bf16(pairs[i]);
+      to[2 * i] = pair.x;
+      to[2 * i + 1] = pair.y;
+    }
+  } else {
+    to[0] = __bfloat162float(*from);
+  }
+}
+
+// Rounds to bf16: `value` is afterwards what was stored.
+template <int kWidth>
+__device__ void store(float (&value)[kWidth], bf16_t* to) {
+  if constexpr (kWidth == 8) {
+    uint32_t pairs[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      pairs[i] = pack_bf16(value[2 * i], value[2 * i + 1]);
+      const float2 rounded = unpack_bf16(pairs[i]);
+      value[2 * i] = rounded.x;
+      value[2 * i + 1] = rounded.y;
+    }
+    *reinterpret_cast<uint4*>(to) = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+  } else {
+    *to = __float2bfloat16_rn(value[0]);
+    value[0] = __bfloat162float(*to);
+  }
+}
+
+// Codes of the row that the block holds in `part`.
+template <class Code, int kWidth, int kSlots>
+__device__ void quantize(RowPart<kWidth, kSlots>& part, const QuantizedRows& to, int64_t row,
+                         int64_t cols, float* scratch) {
+  float largest = 0;
+  part.for_each(cols, [&](int64_t, float (&value)[kWidth]) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) largest = fmaxf(largest, fabsf(value[i]));
+  });
+  largest = block_reduce(largest, 0, scratch, [](float v) { return warp_max(v); });
+  const float scale = scale_of(largest, Code::kGrid);
+  uint8_t* codes = to.codes + row * to.stride;
+  part.for_each(cols, [&](int64_t c, float (&value)[kWidth]) {
+    if constexpr (kWidth == 8) {
+      uint32_t words[2] = {0, 0};
+#pragma unroll
+      for (int i = 0; i < 8; ++i)
+        words[i / 4] |= static_cast<uint32_t>(Code::encode(value[i], scale)) << (8 * (i % 4));
+      *reinterpret_cast<uint2*>(codes + c) = make_uint2(words[0], words[1]);
+    } else {
+      codes[c] = Code::encode(value[0], scale);
+    }
+  });
+  for (int64_t c = cols + threadIdx.x; c < to.stride; c += blockDim.x) codes[c] = 0;
+  if (threadIdx.x == 0) to.scales[row] = scale;
+}
+
+template <int kWidth, int kSlots>
+__device__ void quantize(RowPart<kWidth, kSlots>& part, const QuantizedRows& to, int64_t row,
+                         int64_t cols, float* scratch) {
+  if (to.kind == Codes::int8) quantize<Int8Code>(part, to, row, cols, scratch);
+  if (to.kind == Codes::fp8) quantize<Fp8Code>(part, to, row, cols, scratch);
+}
+
+template <int kWidth, int kSlots>
+__global__ void add_rms_norm_kernel(bf16_t* residual, const bf16_t* x, const float* gamma,
+                                    float epsilon, bf16_t* y, QuantizedRows quantized,
+                                    int64_t cols) {
+  __shared__ float scratch[33];
+  const int64_t row = blockIdx.x;
+  let_next_kernel_start();
+  wait_for_previous_kernel();
+  RowPart<kWidth, kSlots> part;
+  float squares = 0;
+  part.for_each(cols, [&](int64_t c, float (&value)[kWidth]) {
+    load<kWidth>(residual + row * cols + c, value);
+    if (x) {
+      float other[kWidth];
+      load<kWidth>(x + row * cols + c, other);
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) value[i] += other[i];
+      store<kWidth>(value, residual + row * cols + c);
+    }
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) squares += value[i] * value[i];
+  });
+  squares = block_reduce(squares, 0, scratch, [](float v) { return warp_sum(v); });
+  const float factor = 1 / sqrtf(squares / static_cast<float>(cols) + epsilon);
+  part.for_each(cols, [&](int64_t c, float (&value)[kWidth]) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) value[i] = value[i] * factor * gamma[c + i];
+    store<kWidth>(value, y + row * cols + c);
+  });
+  quantize(part, quantized, row, cols, scratch);
+}
+
+template <int kWidth, int kSlots>
+__global__ void silu_mul_kernel(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized,
+                                int64_t cols) {
+  __shared__ float scratch[33];
+  const int64_t row = blockIdx.x;
+  let_next_kernel_start();
+  wait_for_previous_kernel();
+  RowPart<kWidth, kSlots> part;
+  part.for_each(cols, [&](int64_t c, float (&value)[kWidth]) {
+    float up[kWidth];
+    load<kWidth>(gate_up + row * 2 * cols + c, value);
+    load<kWidth>(gate_up + row * 2 * cols + cols + c, up);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) value[i] = value[i] / (1 + expf(-value[i])) * up[i];
+    store<kWidth>(value, y + row * cols + c);
+  });
+  quantize(part, quantized, row, cols, scratch);
+}
+
+template <int kWidth, int kSlots>
+__global__ void quantize_rows_kernel(const bf16_t* x, QuantizedRows quantized, int64_t cols) {
+  __shared__ float scratch[33];
+  const int64_t row = blockIdx.x;
+  let_next_kernel_start();
+  wait_for_previous_kernel();
+  RowPart<kWidth, kSlots> part;
+  part.for_each(cols, [&](int64_t c, float (&value)[kWidth]) {
+    load<kWidth>(x + row * cols + c, value);
+  });
+  quantize(part, quantized, row, cols, scratch);
+}
+
+// Chooses vector width and slots for a row: a block of at most 1024 threads holds it whole.
+template <class Launch>
+void for_row_shape(int64_t cols, Launch launch_with) {
+  constexpr int64_t kMostThreads = 1024;
+  const int width = cols % 8 == 0 ? 8 : 1;
+  const int64_t vectors = cols / width;
+  const auto threads = static_cast<unsigned>(
+      std::min<int64_t>(kMostThreads, (vectors + kWarpSize - 1) / kWarpSize * kWarpSize));
+  const int64_t slots = div_up(vectors, threads);
+  using std::integral_constant;
+  if (width == 8 && slots <= 1) {
+    launch_with(integral_constant<int, 8>(), integral_constant<int, 1>(), threads);
+  } else if (width == 8 && slots <= 2) {
+    launch_with(integral_constant<int, 8>(), integral_constant<int, 2>(), threads);
+  } else if (width == 8 && slots <= 8) {  // 65 536 columns: Llama-3.1-405B has 53 248
+    launch_with(integral_constant<int, 8>(), integral_constant<int, 8>(), threads);
+  } else if (width == 1 && slots <= 16) {
+    launch_with(integral_constant<int, 1>(), integral_constant<int, 16>(), threads);
+  } else {
+    check(cudaErrorInvalidValue, "rows wider than 65536 columns");
+  }
+}
+
+}  // namespace
+
+void embed(const int32_t* tokens, const bf16_t* table, bf16_t* out, int64_t rows, int64_t cols,
+           cudaStream_t stream) {
+  if (rows == 0) return;
+  launch(embed_kernel, static_cast<unsigned>(rows), 256, 0, stream, tokens, table, out, cols);
+}
+
+void gather_rows(const bf16_t* x, const int32_t* rows, bf16_t* out, int64_t count, int64_t cols,
+                 cudaStream_t stream) {
+  embed(rows, x, out, count, cols, stream);
+}
+
+void add(bf16_t* residual, const bf16_t* x, int64_t elements, cudaStream_t stream) {
+  if (elements == 0) return;
+  launch(add_kernel, static_cast<unsigned>(div_up(elements, 256)), 256, 0, stream, residual, x,
+         elements);
+}
+
+void add_rms_norm(bf16_t* residual, const bf16_t* x, const float* gamma, float epsilon, bf16_t* y,
+                  QuantizedRows quantized, int64_t rows, int64_t cols, cudaStream_t stream) {
+  if (rows == 0) return;
+  for_row_shape(cols, [&](auto width, auto slots, unsigned threads) {
+    launch(add_rms_norm_kernel<width(), slots()>, static_cast<unsigned>(rows), threads, 0, stream,
+           residual, x, gamma, epsilon, y, quantized, cols);
+  });
+}
+
+void silu_mul(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized, int64_t rows, int64_t cols,
+              cudaStream_t stream) {
+  if (rows == 0) return;
+  for_row_shape(cols, [&](auto width, auto slots, unsigned threads) {
+    launch(silu_mul_kernel<width(), slots()>, static_cast<unsigned>(rows), threads, 0, stream,
+           gate_up, y, quantized, cols);
+  });
+}
+
+void quantize_rows(const bf16_t* x, QuantizedRows quantized, int64_t rows, int64_t cols,
+                   cudaStream_t stream) {
+  if (rows == 0) return;
+  for_row_shape(cols, [&](auto width, auto slots, unsigned threads) {
+    launch(quantize_rows_kernel<width(), slots()>, static_cast<unsigned>(rows), threads, 0, stream,
+           x, quantized, cols);
+  });
+}
+
+}  // namespace narrow::ops::cuda

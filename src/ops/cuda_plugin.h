@@ -1,0 +1,22 @@
+// The CUDA backend lives in a library of its own, libnarrow_cuda.so, loaded when it is asked for:
+// one binary runs with and without a GPU, and builds without the CUDA toolkit. Looked for beside
+// the program, then where the dynamic linker looks.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "ops/backend.h"
+
+namespace narrow::ops {
+
+// Program and library must come from one build of these headers.
+inline constexpr char kCudaPluginStamp[] = "narrow " NARROW_VERSION " ops 1";
+
+// Throws Error::refused saying what is missing: the library, a GPU, a GPU it has code for.
+std::unique_ptr<Backend> make_cuda_backend(int threads);
+
+// nullptr when there is none to use here.
+std::unique_ptr<Backend> try_cuda_backend(int threads);
+
+}  // namespace narrow::ops

@@ -1,6 +1,8 @@
 #include "model/decoder.h"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cmath>
 #include <numeric>
 
@@ -11,13 +13,31 @@ namespace narrow::model {
 
 using checkpoint::ModelConfig;
 
+namespace {
+
+// Names memory in Backend::run.
+uint64_t next_id() {
+  static std::atomic<uint64_t> last = 0;
+  return ++last;
+}
+
+// 0, 1, 2, … count - 1.
+bool all_in_order(std::span<const int32_t> rows, int64_t count) {
+  if (static_cast<int64_t>(rows.size()) != count) return false;
+  for (size_t i = 0; i < rows.size(); ++i)
+    if (rows[i] != static_cast<int32_t>(i)) return false;
+  return true;
+}
+
+}  // namespace
+
 int64_t KvCache::bytes_per_block(const ModelConfig& config, const ops::Backend& backend) {
   const ops::KvShape shape{1, config.kv_heads, config.head_dim};
   return config.layers * shape.elements() * size_of(backend.kv_dtype());
 }
 
 KvCache::KvCache(const ModelConfig& config, ops::Backend& backend, int64_t blocks)
-    : blocks_(blocks) {
+    : blocks_(blocks), id_(next_id()) {
   const ops::KvShape shape{blocks, config.kv_heads, config.head_dim};
   for (int64_t i = 0; i < config.layers; ++i)
     layers_.push_back(backend.allocate(shape.elements() * size_of(backend.kv_dtype())));
@@ -65,6 +85,8 @@ struct Decoder::State {
   const ModelConfig config;
   ops::Backend& backend;
   const int64_t max_rows;
+  const uint64_t id = next_id();
+  uint64_t logits_id = 0;  // of device_logits
   Workspace workspace;
   Rope rope;
   ops::DeviceBuffer embedding, final_norm, hidden, gathered, device_logits;
@@ -96,25 +118,41 @@ View<const float> Decoder::forward(ops::Batch batch, KvCache& kv,
                           std::to_string(s.config.context_tokens));
   }
   const int64_t rows = batch.rows();
+  const auto wanted = static_cast<int64_t>(logit_rows.size());
+  const int64_t bytes = wanted * s.config.vocabulary * size_of(DType::f32);
+  if (s.device_logits.size_bytes < bytes) {
+    s.device_logits = s.backend.allocate(bytes);
+    s.logits_id = next_id();
+  }
   const auto plan = s.backend.plan(std::move(batch));
   const ops::Matrix hidden = s.matrix(s.hidden, rows, s.config.hidden);
-  s.backend.embed(*plan, s.embedding, hidden);
-  for (int64_t i = 0; i < s.config.layers; ++i) {
-    s.layers[static_cast<size_t>(i)]->forward(*plan, s.rope, hidden, kv.layer(i), s.workspace);
+  const auto enqueue_layers = [&] {
+    s.backend.embed(*plan, s.embedding, hidden);
+    for (int64_t i = 0; i < s.config.layers; ++i)
+      s.layers[static_cast<size_t>(i)]->forward(*plan, s.rope, hidden, kv.layer(i), s.workspace);
+  };
+  const auto enqueue_head = [&](ops::Matrix rows_of_hidden) {
+    const ops::Matrix normed = s.workspace.normed(wanted);
+    s.backend.rms_norm(rows_of_hidden, s.final_norm, static_cast<float>(s.config.rms_norm_epsilon),
+                       normed);
+    s.backend.linear(*s.lm_head, normed,
+                     {s.device_logits.data.get(), DType::f32, wanted, s.config.vocabulary});
+  };
+  if (wanted > 0 && all_in_order(logit_rows, rows)) {
+    s.backend.run(*plan, std::array{s.id, kv.id(), s.logits_id}, [&] {
+      enqueue_layers();
+      enqueue_head(hidden);
+    });
+  } else {
+    enqueue_layers();
+    if (wanted == 0) {
+      s.backend.synchronize();
+      return {nullptr, 0, s.config.vocabulary};
+    }
+    const ops::Matrix gathered = s.matrix(s.gathered, wanted, s.config.hidden);
+    s.backend.gather_rows(hidden, logit_rows, gathered);
+    enqueue_head(gathered);
   }
-  const auto wanted = static_cast<int64_t>(logit_rows.size());
-  if (wanted == 0) {
-    s.backend.synchronize();
-    return {nullptr, 0, s.config.vocabulary};
-  }
-  const ops::Matrix gathered = s.matrix(s.gathered, wanted, s.config.hidden);
-  const ops::Matrix normed = s.workspace.normed(wanted);
-  s.backend.gather_rows(hidden, logit_rows, gathered);
-  s.backend.rms_norm(gathered, s.final_norm, static_cast<float>(s.config.rms_norm_epsilon), normed);
-  const int64_t bytes = wanted * s.config.vocabulary * size_of(DType::f32);
-  if (s.device_logits.size_bytes < bytes) s.device_logits = s.backend.allocate(bytes);
-  s.backend.linear(*s.lm_head, normed,
-                   {s.device_logits.data.get(), DType::f32, wanted, s.config.vocabulary});
   const auto logits = s.backend.read_back(s.device_logits.data.get(), bytes);
   return {reinterpret_cast<const float*>(logits.data()), wanted, s.config.vocabulary};
 }

@@ -17,6 +17,7 @@ class KvCache {
  public:
   KvCache(const checkpoint::ModelConfig& config, ops::Backend& backend, int64_t blocks);
   int64_t blocks() const { return blocks_; }
+  uint64_t id() const { return id_; }  // never given twice in a process
   const ops::DeviceBuffer& layer(int64_t index) const {
     return layers_.at(static_cast<size_t>(index));
   }
@@ -25,6 +26,7 @@ class KvCache {
 
  private:
   int64_t blocks_;
+  uint64_t id_;
   std::vector<ops::DeviceBuffer> layers_;
 };
 

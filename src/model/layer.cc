@@ -106,10 +106,15 @@ Layer::Layer(const ModelConfig& config, const LayerWeights& weights, ops::Backen
 void Layer::attention(const ops::Plan& plan, const Rope& rope, ops::Matrix normed,
                       const ops::DeviceBuffer& kv, Workspace& workspace, ops::Matrix out,
                       LinearObserver* observer) const {
-  const ops::Matrix qkv = workspace.qkv(normed.rows);
-  const ops::Matrix attended = workspace.attended(normed.rows);
   if (observer) observer->on_input("self_attn.q_proj", normed);
-  backend_.linear(*qkv_, normed, qkv);
+  backend_.linear(*qkv_, normed, workspace.qkv(normed.rows));
+  attend(plan, rope, normed.rows, kv, workspace, out, observer);
+}
+
+void Layer::attend(const ops::Plan& plan, const Rope& rope, int64_t rows,
+                   const ops::DeviceBuffer& kv, Workspace& workspace, ops::Matrix out,
+                   LinearObserver* observer) const {
+  const ops::Matrix qkv = workspace.qkv(rows), attended = workspace.attended(rows);
   backend_.rope_and_store(plan, shape_, rope.cosine, rope.sine, qkv, kv);
   backend_.attention(plan, shape_, qkv, kv, attended);
   if (observer) observer->on_input("self_attn.o_proj", attended);
@@ -133,10 +138,20 @@ void Layer::forward(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
   const auto epsilon = static_cast<float>(config_.rms_norm_epsilon);
   const ops::Matrix normed = workspace.normed(hidden.rows);
   const ops::Matrix out = workspace.block_out(hidden.rows);
-  backend_.rms_norm(hidden, input_norm_, epsilon, normed);
-  attention(plan, rope, normed, kv, workspace, out, observer);
-  backend_.add_rms_norm(hidden, out, post_attention_norm_, epsilon, normed);
-  mlp(normed, workspace, out, observer);
+  if (observer) {
+    backend_.rms_norm(hidden, input_norm_, epsilon, normed);
+    attention(plan, rope, normed, kv, workspace, out, observer);
+    backend_.add_rms_norm(hidden, out, post_attention_norm_, epsilon, normed);
+    mlp(normed, workspace, out, observer);
+  } else {
+    // The same operations; those that stand together may run as one kernel.
+    const int64_t rows = hidden.rows;
+    const ops::Matrix gate_up = workspace.gate_up(rows);
+    backend_.norm_linear(hidden, {}, input_norm_, epsilon, normed, *qkv_, workspace.qkv(rows));
+    attend(plan, rope, rows, kv, workspace, out, nullptr);
+    backend_.norm_linear(hidden, out, post_attention_norm_, epsilon, normed, *gate_up_, gate_up);
+    backend_.silu_mul_linear(gate_up, workspace.activated(rows), *down_, out);
+  }
   backend_.add(hidden, out);
 }
 

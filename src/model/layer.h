@@ -20,8 +20,8 @@ inline constexpr const char* kLinearNames[] = {
 
 // A block as the checkpoint stores it, in host memory.
 struct LayerWeights {
-  Tensor input_norm;           // "input_layernorm.weight" [hidden]
-  Tensor post_attention_norm;  // "post_attention_layernorm.weight" [hidden]
+  Tensor input_norm;                            // "input_layernorm.weight" [hidden]
+  Tensor post_attention_norm;                   // "post_attention_layernorm.weight" [hidden]
   std::map<std::string, PackedLinear> linears;  // keys: kLinearNames
 };
 
@@ -82,6 +82,10 @@ class Layer {
   int64_t weight_bytes() const;
 
  private:
+  // From q, k and v in the workspace to the half's output.
+  void attend(const ops::Plan& plan, const Rope& rope, int64_t rows, const ops::DeviceBuffer& kv,
+              Workspace& workspace, ops::Matrix out, LinearObserver* observer) const;
+
   const checkpoint::ModelConfig config_;
   ops::Backend& backend_;
   ops::AttentionShape shape_;

@@ -13,6 +13,25 @@ void Backend::add_rms_norm(Matrix residual, Matrix x, const DeviceBuffer& gamma,
   rms_norm(residual, gamma, epsilon, y);
 }
 
+void Backend::norm_linear(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
+                          Matrix normed, const Linear& layer, Matrix y) {
+  if (x.data) {
+    add_rms_norm(residual, x, gamma, epsilon, normed);
+  } else {
+    rms_norm(residual, gamma, epsilon, normed);
+  }
+  linear(layer, normed, y);
+}
+
+void Backend::silu_mul_linear(Matrix gate_up, Matrix activated, const Linear& layer, Matrix y) {
+  silu_mul(gate_up, activated);
+  linear(layer, activated, y);
+}
+
+void Backend::run(const Plan&, std::span<const uint64_t>, const std::function<void()>& enqueue) {
+  enqueue();
+}
+
 std::unique_ptr<Backend> make_backend(std::string_view name, int threads) {
   if (name == "reference") return make_reference_backend();
   if (name == "cpu") return make_cpu_backend(threads);

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -109,6 +110,15 @@ class Backend {
   // y = silu(gate) · up.  gate_up: [rows, 2 * cols of y], gate first
   virtual void silu_mul(Matrix gate_up, Matrix y) = 0;
 
+  // normed = rms_norm(residual + x), the sum kept in residual (x.data null: nothing to add), then
+  // y = linear(normed): together, so that a device can quantize while it normalizes. The default
+  // composes.
+  virtual void norm_linear(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
+                           Matrix normed, const Linear& layer, Matrix y);
+
+  // activated = silu_mul(gate_up), then y = linear(activated). The default composes.
+  virtual void silu_mul_linear(Matrix gate_up, Matrix activated, const Linear& layer, Matrix y);
+
   // Rotates q and k of qkv [rows, (heads + 2 kv_heads) * head_dim] in place (half-split pairs, as
   // Hugging Face Llama) at the plan's positions and writes k and v into the layer's cache.
   // cosine, sine: f32 [positions, head_dim / 2]
@@ -120,6 +130,13 @@ class Backend {
   // qkv as above (q rotated)  out: [rows, heads * head_dim]
   virtual void attention(const Plan& plan, const AttentionShape& shape, Matrix qkv,
                          const DeviceBuffer& kv_layer, Matrix out) = 0;
+
+  // Runs `enqueue`, which enqueues the operations of `plan`'s step. A device may record what was
+  // enqueued and replay the record for later plans of the same shape, without a call of `enqueue`:
+  // it must depend on nothing else than that shape and what `identity` names (never used again for
+  // other memory).
+  virtual void run(const Plan& plan, std::span<const uint64_t> identity,
+                   const std::function<void()>& enqueue);
 
   // out[i] = x[rows[i]].
   virtual void gather_rows(Matrix x, std::span<const int32_t> rows, Matrix out) = 0;

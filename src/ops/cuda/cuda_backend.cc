@@ -10,6 +10,7 @@
 #include "ops/cuda/error.h"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/memory.h"
+#include "ops/cuda/recordings.h"
 
 namespace narrow::ops::cuda {
 namespace {
@@ -43,6 +44,7 @@ class CudaBackend : public Backend {
     description_ = fmt::format("cuda: {}, {:.0f} GiB", properties.name,
                                static_cast<double>(properties.totalGlobalMem) / (1 << 30));
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
+    step_memory_ = std::make_unique<StepMemory>(stream_);
     // What a step frees stays with the process for the next one.
     cudaMemPool_t pool = nullptr;
     check(cudaDeviceGetDefaultMemPool(&pool, 0), "memory pool");
@@ -51,6 +53,7 @@ class CudaBackend : public Backend {
   }
   ~CudaBackend() override {
     cudaStreamSynchronize(stream_);
+    recordings_.clear();
     if (host_) cudaFreeHost(host_);
     cudaStreamDestroy(stream_);
   }
@@ -103,23 +106,53 @@ class CudaBackend : public Backend {
   }
 
   std::unique_ptr<Plan> plan(Batch batch) override {
-    return std::make_unique<CudaPlan>(std::move(batch), stream_);
+    return std::make_unique<CudaPlan>(std::move(batch), *step_memory_, stream_);
+  }
+
+  void run(const Plan& plan, std::span<const uint64_t> identity,
+           const std::function<void()>& enqueue) override {
+    const auto& own = static_cast<const CudaPlan&>(plan);
+    if (!own.recordable()) return enqueue();
+    int growths = 0;
+    for (const GrowingBuffer* buffer : {&codes_, &code_scales_, &partials_, &counters_, &indices_})
+      growths += buffer->growths();
+    if (growths != growths_) recordings_.clear();
+    growths_ = growths;
+    std::vector<uint64_t> key(identity.begin(), identity.end());
+    key.push_back(static_cast<uint64_t>(own.device().rows));
+    key.push_back(static_cast<uint64_t>(own.device().chunks));
+    recordings_.run(key, stream_, enqueue);
   }
 
   void linear(const Linear& layer, Matrix x, Matrix y) override {
     check_linear(layer, x, y);
     if (x.rows == 0) return;
-    QuantizedRows quantized;
-    for (const CudaPart& part : static_cast<const CudaLinear&>(layer).parts()) {
-      if (part.input() != Codes::none && part.input() != quantized.kind) {
-        quantized.kind = part.input();
-        quantized.stride = part.in_padded;
-        quantized.codes = codes_.at_least<uint8_t>(x.rows * part.in_padded, stream_);
-        quantized.scales = code_scales_.at_least<float>(x.rows * 4, stream_);
-        quantize_rows(bf16_of(x), quantized, x.rows, x.cols, stream_);
-      }
-      multiply(part, x, quantized, y);
-    }
+    const QuantizedRows quantized = codes_for(layer, x.rows);
+    if (quantized.kind != Codes::none)
+      quantize_rows(bf16_of(x), quantized, x.rows, x.cols, stream_);
+    multiply(layer, x, quantized, y);
+  }
+
+  void norm_linear(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
+                   Matrix normed, const Linear& layer, Matrix y) override {
+    check_rms_norm(residual, gamma, normed);
+    if (x.data) check_same_shape(residual, x, "norm_linear");
+    check_linear(layer, normed, y);
+    if (normed.rows == 0) return;
+    const QuantizedRows quantized = codes_for(layer, normed.rows);
+    cuda::add_rms_norm(bf16_of(residual), bf16_of(x), floats_of(gamma), epsilon, bf16_of(normed),
+                       quantized, normed.rows, normed.cols, stream_);
+    multiply(layer, normed, quantized, y);
+  }
+
+  void silu_mul_linear(Matrix gate_up, Matrix activated, const Linear& layer, Matrix y) override {
+    check_silu_mul(gate_up, activated);
+    check_linear(layer, activated, y);
+    if (activated.rows == 0) return;
+    const QuantizedRows quantized = codes_for(layer, activated.rows);
+    cuda::silu_mul(bf16_of(gate_up), bf16_of(activated), quantized, activated.rows, activated.cols,
+                   stream_);
+    multiply(layer, activated, quantized, y);
   }
 
   void embed(const Plan& plan, const DeviceBuffer& table, Matrix out) override {
@@ -204,6 +237,23 @@ class CudaBackend : public Backend {
             static_cast<__nv_bfloat16*>(kv.data.get())};
   }
 
+  // Where the codes of a layer's input go; parts of a layer quantize it alike (check_parts).
+  QuantizedRows codes_for(const Linear& layer, int64_t rows) {
+    QuantizedRows quantized;
+    const CudaPart& part = static_cast<const CudaLinear&>(layer).parts().front();
+    quantized.kind = part.input();
+    if (quantized.kind == Codes::none) return quantized;
+    quantized.stride = part.in_padded;
+    quantized.codes = codes_.at_least<uint8_t>(rows * part.in_padded, stream_);
+    quantized.scales = code_scales_.at_least<float>(rows * int64_t{sizeof(float)}, stream_);
+    return quantized;
+  }
+
+  void multiply(const Linear& layer, Matrix x, const QuantizedRows& quantized, Matrix y) {
+    for (const CudaPart& part : static_cast<const CudaLinear&>(layer).parts())
+      multiply(part, x, quantized, y);
+  }
+
   void multiply(const CudaPart& part, Matrix x, const QuantizedRows& quantized, Matrix y) {
     Output to;
     to.f32 = y.dtype == DType::f32;
@@ -229,7 +279,10 @@ class CudaBackend : public Backend {
   std::string description_;
   ThreadPool pool_;
   cudaStream_t stream_ = nullptr;
+  std::unique_ptr<StepMemory> step_memory_;
   GrowingBuffer codes_, code_scales_, partials_, counters_, indices_;
+  Recordings recordings_;
+  int growths_ = 0;       // of all growing buffers, when the recordings were made
   void* host_ = nullptr;  // page-locked
   int64_t host_bytes_ = 0;
 };

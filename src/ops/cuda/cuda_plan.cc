@@ -7,14 +7,26 @@
 
 namespace narrow::ops::cuda {
 
-CudaPlan::CudaPlan(Batch given, cudaStream_t stream) : Plan(std::move(given)) {
+namespace {
+
+constexpr size_t kArrays = 6;  // of one number per row
+
+}  // namespace
+
+StepMemory::StepMemory(cudaStream_t stream)
+    : memory_(allocate(
+          (static_cast<int64_t>(kArrays) * kRows + kBlocks) * static_cast<int64_t>(sizeof(int32_t)),
+          stream)) {}
+
+CudaPlan::CudaPlan(Batch given, StepMemory& fixed, cudaStream_t stream) : Plan(std::move(given)) {
   const Batch& b = batch();
   if (b.positions.size() != b.tokens.size())
     throw Error::failed("a batch needs one position per token");
   const auto rows = static_cast<size_t>(b.rows());
-  std::vector<int32_t> slots(rows, -1), row, table;
-  std::vector<int32_t> blocks;
+  std::vector<int32_t> slots(rows, -1), row, table, blocks;
+  bool decode = b.rows() <= StepMemory::kRows;
   for (const Batch::Sequence& sequence : b.sequences) {
+    decode = decode && sequence.rows == 1;
     const auto begin = static_cast<int32_t>(blocks.size());
     blocks.insert(blocks.end(), sequence.blocks.begin(), sequence.blocks.end());
     for (int64_t i = 0; i < sequence.rows; ++i) {
@@ -31,28 +43,44 @@ CudaPlan::CudaPlan(Batch given, cudaStream_t stream) : Plan(std::move(given)) {
       visible_.push_back(static_cast<int32_t>(slot + 1));
     }
   }
-  std::vector<int32_t> all;
-  const auto append = [&](const std::vector<int32_t>& part) {
-    const size_t at = all.size();
-    all.insert(all.end(), part.begin(), part.end());
-    return at;
-  };
-  const size_t tokens_at = append(b.tokens), positions_at = append(b.positions);
-  const size_t slots_at = append(slots), row_at = append(row), table_at = append(table);
-  const size_t visible_at = append(visible_), blocks_at = append(blocks);
+  decode = decode && row.size() == rows &&
+           static_cast<int64_t>(blocks.size()) <= StepMemory::kBlocks && !fixed.in_use_;
+  if (decode) {
+    fixed_ = &fixed;
+    fixed.in_use_ = true;
+  }
+  const size_t stride = decode ? StepMemory::kRows : std::max(rows, row.size());
+  std::vector<int32_t> all(kArrays * stride + blocks.size(), 0);
   const auto bytes = static_cast<int64_t>(all.size() * sizeof(int32_t));
-  memory_ = allocate_for_step(bytes, stream);
-  copy_to_device(memory_.data.get(), all.data(), bytes, stream);
-  const auto* base = static_cast<const int32_t*>(memory_.data.get());
-  device_.tokens = base + tokens_at;
-  device_.positions = base + positions_at;
-  device_.slots = base + slots_at;
-  device_.single_row = base + row_at;
-  device_.single_table = base + table_at;
-  device_.single_visible = base + visible_at;
-  device_.block_table = base + blocks_at;
+  if (!decode) memory_ = allocate_for_step(bytes, stream);
+  auto* base = static_cast<int32_t*>((decode ? fixed.memory_ : memory_).data.get());
+  size_t at = 0;
+  const auto put = [&](const std::vector<int32_t>& part) {
+    std::copy(part.begin(), part.end(), all.begin() + static_cast<long>(at));
+    const int32_t* where = base + at;
+    at += stride;
+    return where;
+  };
+  device_.tokens = put(b.tokens);
+  device_.positions = put(b.positions);
+  device_.slots = put(slots);
+  device_.single_row = put(row);
+  device_.single_table = put(table);
+  device_.single_visible = put(visible_);
+  device_.block_table = put(blocks);
   device_.rows = static_cast<int>(rows);
   device_.singles = static_cast<int>(row.size());
+  if (decode && !visible_.empty()) {
+    // Doublings of the longest context share a record; pieces that a row does not have end at once.
+    const int32_t most = *std::max_element(visible_.begin(), visible_.end());
+    device_.chunks = 1;
+    while (device_.chunks * kDecodeChunk < most) device_.chunks *= 2;
+  }
+  copy_to_device(base, all.data(), bytes, stream);
+}
+
+CudaPlan::~CudaPlan() {
+  if (fixed_) fixed_->in_use_ = false;
 }
 
 DeviceBatch CudaPlan::singles(int first, int count) const {
@@ -61,6 +89,7 @@ DeviceBatch CudaPlan::singles(int first, int count) const {
   part.single_table += first;
   part.single_visible += first;
   part.singles = count;
+  if (fixed_) return part;
   const auto begin = visible_.begin() + first;
   const int32_t most = *std::max_element(begin, begin + count);
   part.chunks = (most + kDecodeChunk - 1) / kDecodeChunk;

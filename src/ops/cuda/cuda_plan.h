@@ -6,17 +6,37 @@
 
 namespace narrow::ops::cuda {
 
+// Where the metadata of a decode step lies when its kernels are to be recorded: always in the same
+// place. One plan at a time uses it.
+class StepMemory {
+ public:
+  explicit StepMemory(cudaStream_t stream);
+
+  static constexpr int64_t kRows = 64;
+  static constexpr int64_t kBlocks = int64_t{64} << 10;  // of the cache, over all rows
+
+ private:
+  friend class CudaPlan;
+  DeviceBuffer memory_;
+  bool in_use_ = false;
+};
+
 class CudaPlan : public Plan {
  public:
   // Uploads on `stream`. Every row is a single of its own: attended alone, whatever its neighbours.
-  CudaPlan(Batch batch, cudaStream_t stream);
+  CudaPlan(Batch batch, StepMemory& fixed, cudaStream_t stream);
+  ~CudaPlan() override;
 
   const DeviceBatch& device() const { return device_; }
+  // Whether its kernels' arguments are a function of rows and chunks alone: one row a sequence, in
+  // the fixed memory.
+  bool recordable() const { return fixed_ != nullptr; }
   // The part of the step whose singles are [first, first + count).
   DeviceBatch singles(int first, int count) const;
 
  private:
   DeviceBuffer memory_;
+  StepMemory* fixed_ = nullptr;
   DeviceBatch device_;
   std::vector<int32_t> visible_;  // of each single
 };

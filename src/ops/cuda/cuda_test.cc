@@ -2,6 +2,7 @@
 // float32 there: inputs are bf16 values, so that what is compared is the arithmetic.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -227,6 +228,42 @@ TEST_F(Cuda, ElementwiseAgreesWithReference) {
   }
 }
 
+TEST_F(Cuda, FusedOperationsHaveTheBitsOfTheirParts) {
+  const int64_t rows = 5, cols = 576, out = 192;
+  for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-int"}) {
+    const PackedLinear packed = layer(format, out, cols, 64, false);
+    const auto linear = cuda_->prepare(std::span(&packed, 1));
+    const Tensor x = normal({rows, cols}, DType::bf16), other = normal({rows, cols}, DType::bf16);
+    const DeviceBuffer gamma = cuda_->prepare(normal({cols}, DType::f32)), added = device(other);
+    const DeviceBuffer normed = cuda_->allocate(rows * cols * 2);
+    const DeviceBuffer y = cuda_->allocate(rows * out * 4);
+    const Matrix to = matrix(y, rows, out, DType::f32), middle = matrix(normed, rows, cols);
+    for (const bool add : {false, true}) {
+      const DeviceBuffer a = device(x), b = device(x);
+      const Matrix first = matrix(a, rows, cols), second = matrix(b, rows, cols);
+      if (add) {
+        cuda_->add_rms_norm(first, matrix(added, rows, cols), gamma, 1e-5f, middle);
+      } else {
+        cuda_->rms_norm(first, gamma, 1e-5f, middle);
+      }
+      cuda_->linear(*linear, middle, to);
+      const Tensor expected = back(y, rows, out, DType::f32);
+      cuda_->norm_linear(second, add ? matrix(added, rows, cols) : Matrix{}, gamma, 1e-5f, middle,
+                         *linear, to);
+      const Tensor got = back(y, rows, out, DType::f32);
+      EXPECT_EQ(std::memcmp(got.data(), expected.data(), rows * out * 4), 0) << format;
+      EXPECT_EQ(worst(back(b, rows, cols), back(a, rows, cols)), 0) << format;
+    }
+    const DeviceBuffer gate_up = device(normal({rows, 2 * cols}, DType::bf16));
+    cuda_->silu_mul(matrix(gate_up, rows, 2 * cols), middle);
+    cuda_->linear(*linear, middle, to);
+    const Tensor expected = back(y, rows, out, DType::f32);
+    cuda_->silu_mul_linear(matrix(gate_up, rows, 2 * cols), middle, *linear, to);
+    const Tensor got = back(y, rows, out, DType::f32);
+    EXPECT_EQ(std::memcmp(got.data(), expected.data(), rows * out * 4), 0) << format;
+  }
+}
+
 // A step of three sequences: one prefill from nothing, one that continues, one decode, over
 // scattered blocks.
 TEST_F(Cuda, AttentionAgreesWithReference) {
@@ -293,6 +330,55 @@ TEST_F(Cuda, AttentionAgreesWithReference) {
           << h.heads << " heads, " << h.kv_heads << " of keys, " << h.head_dim << " dimensions, "
           << context << " tokens";
     }
+  }
+}
+
+// The first step of a shape runs directly, the second is recorded, the third replayed: each must
+// see its own tokens, positions and context, and give the bits of a step that is never recorded.
+TEST_F(Cuda, RecordedStepsSeeTheirOwnData) {
+  constexpr int64_t kCols = 512, kVocabulary = 300;
+  const AttentionShape shape{4, 2, 64, 0.125f};
+  const DeviceBuffer table = cuda_->prepare(normal({kVocabulary, kCols}, DType::bf16));
+  const PackedLinear packed = layer("w8a8-int", 96, kCols, 0, true);
+  const auto linear = cuda_->prepare(std::span(&packed, 1));
+  const Tensor cosine = normal({4096 * 32}, DType::f32), sine = normal({4096 * 32}, DType::f32);
+  const DeviceBuffer c = cuda_->prepare(cosine), s = cuda_->prepare(sine);
+  const int64_t elements = KvShape{400, 2, 64}.elements();
+  const Tensor cache = normal({elements}, DType::bf16);
+  const DeviceBuffer hidden = cuda_->allocate(3 * kCols * 2), out = cuda_->allocate(3 * 96 * 4);
+  const DeviceBuffer attended = cuda_->allocate(3 * 256 * 2);
+  const DeviceBuffer kv = cuda_->allocate(elements * 2);
+  const auto step = [&](int number, bool recorded) {
+    Batch batch;
+    for (int32_t i = 0; i < 3; ++i) {
+      Batch::Sequence sequence;
+      sequence.first_row = i;
+      sequence.rows = 1;
+      sequence.context = 900 + 40 * number + i;  // across a multiple of the pieces of attention
+      for (int32_t b = 0; b < 80; ++b) sequence.blocks.push_back((b * 3 + i + number) % 400);
+      batch.tokens.push_back((i * 7 + number * 11) % kVocabulary);
+      batch.positions.push_back(static_cast<int32_t>(sequence.context) - 1);
+      batch.sequences.push_back(std::move(sequence));
+    }
+    cuda_->upload(kv, cache.raw());
+    const auto plan = cuda_->plan(batch);
+    const auto enqueue = [&] {
+      cuda_->embed(*plan, table, matrix(hidden, 3, kCols));
+      cuda_->linear(*linear, matrix(hidden, 3, kCols), matrix(out, 3, 96, DType::f32));
+      cuda_->rope_and_store(*plan, shape, c, s, matrix(hidden, 3, kCols), kv);
+      cuda_->attention(*plan, shape, matrix(hidden, 3, kCols), kv, matrix(attended, 3, 256));
+    };
+    if (recorded) {
+      cuda_->run(*plan, std::array<uint64_t, 1>{1}, enqueue);
+    } else {
+      enqueue();
+    }
+    return std::pair(back(out, 3, 96, DType::f32), back(attended, 3, 256));
+  };
+  for (int number = 0; number < 5; ++number) {
+    const auto expected = step(number, false), got = step(number, true);
+    EXPECT_EQ(std::memcmp(got.first.data(), expected.first.data(), 3 * 96 * 4), 0) << number;
+    EXPECT_EQ(std::memcmp(got.second.data(), expected.second.data(), 3 * 256 * 4), 0) << number;
   }
 }
 

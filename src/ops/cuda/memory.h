@@ -17,17 +17,22 @@ DeviceBuffer allocate_for_step(int64_t bytes, cudaStream_t stream);
 // Copies on `stream`; the host memory may be reused at once.
 void copy_to_device(void* to, const void* from, int64_t bytes, cudaStream_t stream);
 
-// At least `bytes` of zeros or of what was there; contents are lost when it grows.
+// At least `bytes` of zeros or of what was there; contents and address are lost when it grows.
 class GrowingBuffer {
  public:
   template <class T>
   T* at_least(int64_t bytes, cudaStream_t stream) {
-    if (buffer_.size_bytes < bytes) buffer_ = allocate(bytes, stream);
+    if (buffer_.size_bytes < bytes) {
+      buffer_ = allocate(bytes, stream);
+      ++growths_;
+    }
     return static_cast<T*>(buffer_.data.get());
   }
+  int growths() const { return growths_; }
 
  private:
   DeviceBuffer buffer_;
+  int growths_ = 0;
 };
 
 }  // namespace narrow::ops::cuda

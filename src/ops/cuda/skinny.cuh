@@ -37,8 +37,8 @@ __global__ void __launch_bounds__(kSkinnyWarps* kWarpSize)
   __shared__ Sum partial[kSkinnyWarps][kRowTiles * kTokenTiles][kRowTile * 8];
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
   const int g = lane / 4, t = lane % 4;
-  const int row_tile0 = blockIdx.x * kRowTiles;
-  const int token0 = blockIdx.y * kTokenTiles * 8;
+  const int row_tile0 = blockIdx.y * kRowTiles;
+  const int token0 = blockIdx.x * kTokenTiles * 8;
   Sum sums[kRowTiles][kTokenTiles][4] = {};
 
   typename Format::Step loaded[kUnroll][kRowTiles];
@@ -104,8 +104,9 @@ void launch_skinny(typename Format::Weights weights, typename Format::X x, int64
   const int row_tiles = div_up(out, kRowTile);
   const bool two = row_tiles % 2 == 0 && row_tiles / 2 >= kProcessors;
   const auto run = [&](auto kernel, int tokens, int tiles) {
-    launch(kernel, dim3(static_cast<unsigned>(row_tiles / tiles),
-                        static_cast<unsigned>(div_up(rows, tokens))),
+    // Blocks that share weights are neighbours: the second finds them in the second-level cache.
+    launch(kernel, dim3(static_cast<unsigned>(div_up(rows, tokens)),
+                        static_cast<unsigned>(row_tiles / tiles)),
            kSkinnyWarps * kWarpSize, 0, stream, weights, x, static_cast<int>(out), steps,
            static_cast<int>(rows), y);
   };

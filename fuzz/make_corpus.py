@@ -177,7 +177,52 @@ def json_regressions():
          json.dumps({"weight_map": {"t": "a.safetensors", "u": "a.safetensors"}}))
 
 
+def template_seeds():
+    """A byte for the syntax, then every template of the golden cases, joined by tens to few files."""
+    lines = (HERE.parent / "tests/goldens/template/cases.jsonl").read_text().splitlines()[1:]
+    templates = [json.loads(line)["template"] for line in lines]
+    for i in range(0, len(templates), 10):
+        save("corpus", "template", f"cases-{i // 10:02}", "\0" + "\n".join(templates[i:i + 10]))
+
+
+def tokenizer_seeds():
+    letters = {chr(c): i for i, c in enumerate(range(33, 127))}
+    vocab = letters | {"\u0120": 94, "\u010a": 95, "Hi": 96, "th": 97, "\u0120th": 98}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    special = {"id": 99, "content": "<|im_end|>", "special": True, "lstrip": False, "rstrip": False,
+               "normalized": False, "single_word": False}
+    model = {"type": "BPE", "vocab": vocab, "merges": [["H", "i"], ["t", "h"], ["\u0120", "th"]]}
+    document = {"added_tokens": [special], "normalizer": None, "pre_tokenizer": byte_level,
+                "post_processor": None, "decoder": {"type": "ByteLevel"}, "model": model}
+    save("corpus", "tokenizer_json", "byte-level", json.dumps(document))
+    split = {"type": "Split", "pattern": {"Regex": "\\p{N}{1,3}|\\p{L}+|\\s+(?!\\S)|\\s+"},
+             "behavior": "Isolated", "invert": False}
+    document["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [
+        split, {"type": "Digits", "individual_digits": True}, byte_level | {"use_regex": False}]}
+    document["normalizer"] = {"type": "NFC"}
+    document["model"] = model | {"merges": ["H i", "t h"], "ignore_merges": True}
+    document["post_processor"] = {
+        "type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|im_end|>", "type_id": 0}},
+                                                 {"Sequence": {"id": "A", "type_id": 0}}],
+        "special_tokens": {"<|im_end|>": {"id": "<|im_end|>", "ids": [99], "tokens": ["<|im_end|>"]}}}
+    save("corpus", "tokenizer_json", "split", json.dumps(document))
+
+
+def yaml_seeds():
+    for folder in ("recipes", "tasks"):
+        for path in sorted((HERE.parent / folder).glob("*.yaml"))[:4]:
+            save("corpus", "yaml", f"{folder}-{path.stem}", path.read_bytes())
+    save("regressions", "yaml", "billion-laughs",
+         "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
+             f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 8)}]\n" for i in range(12)))
+    save("regressions", "yaml", "deep", "[" * 20000)
+    save("regressions", "yaml", "cycle", "a: &a [*a]\n")
+
+
 seeds()
+template_seeds()
+tokenizer_seeds()
+yaml_seeds()
 safetensors_regressions()
 gguf_regressions()
 json_regressions()

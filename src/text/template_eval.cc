@@ -40,8 +40,10 @@ class Evaluator {
         return e.value;
       case Expression::Kind::name:
         return lookup(e.text);
-      case Expression::Kind::list: {
+      case Expression::Kind::list:
+      case Expression::Kind::tuple: {
         List list;
+        list.tuple = e.kind == Expression::Kind::tuple;
         for (const auto& item : e.items) list.push_back(evaluate(*item));
         return list;
       }
@@ -236,6 +238,7 @@ class Evaluator {
       if (op == "+" && !__builtin_add_overflow(*a, *b, &result)) return result;
       if (op == "-" && !__builtin_sub_overflow(*a, *b, &result)) return result;
       if (op == "*" && !__builtin_mul_overflow(*a, *b, &result)) return result;
+      if (op == "**" && *b >= 0) return integer_power(*a, *b, e.line);
       if ((op == "//" || op == "%") && *b != 0 && *b != -1) {
         const int64_t quotient = *a / *b - (*a % *b != 0 && (*a < 0) != (*b < 0) ? 1 : 0);
         return op == "//" ? quotient : *a - quotient * *b;
@@ -257,6 +260,15 @@ class Evaluator {
     if (op == "/") return x / y;
     if (op == "//") return std::floor(x / y);
     return x - std::floor(x / y) * y;
+  }
+
+  Value integer_power(int64_t base, int64_t exponent, int line) {
+    int64_t result = 1;
+    for (int64_t i = 0; i < exponent; ++i) {
+      step(line);
+      if (__builtin_mul_overflow(result, base, &result)) refuse("too large a power", line);
+    }
+    return result;
   }
 
   void write(const Text& text, Text& out, int line) {

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdlib>
 
+#include <utf8proc.h>
+
 #include "base/error.h"
 #include "text/utf8.h"
 
@@ -44,7 +46,7 @@ Text strip(const Text& text, const std::string& characters, bool left, bool righ
 }
 
 Text replace(const Text& text, const std::string& from, const Text& to, int64_t limit) {
-  if (from.empty()) return text;
+  if (from.empty()) refuse("replace of an empty text");
   Text result;
   size_t begin = 0;
   for (size_t at; limit != 0 && (at = text.bytes.find(from, begin)) != std::string::npos;
@@ -82,13 +84,27 @@ List split(const Text& text, const Value* separator, int64_t limit) {
   return parts;
 }
 
-// ASCII letters only: beyond them case rules need tables that no chat template here has wanted.
-Text map_case(Text text, int (*change)(int)) {
-  for (char& c : text.bytes)
-    if (static_cast<unsigned char>(c) < 0x80)
-      c = static_cast<char>(change(static_cast<unsigned char>(c)));
-  return text;
+// Letter by letter, and "ß" to "SS"; the other letters that become several are left as they are.
+Text map_case(const Text& text, utf8proc_int32_t (*change)(utf8proc_int32_t)) {
+  Text result;
+  for (const Value& value : iterate(text)) {
+    const Text& letter = *value.get<Text>();
+    utf8proc_int32_t code = -1;
+    utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(letter.bytes.data()),
+                     static_cast<utf8proc_ssize_t>(letter.bytes.size()), &code);
+    if (code < 0) {
+      result += letter;
+    } else {
+      const bool sharp_s = code == 0xdf && change == utf8proc_toupper;
+      const std::string changed = sharp_s ? "SS" : encode_utf8(static_cast<uint32_t>(change(code)));
+      result += Text::make(changed, letter.marks[0]);
+    }
+  }
+  return result;
 }
+
+Text upper(const Text& text) { return map_case(text, utf8proc_toupper); }
+Text lower(const Text& text) { return map_case(text, utf8proc_tolower); }
 
 Text title(Text text) {
   bool first = true;
@@ -101,7 +117,7 @@ Text title(Text text) {
 }
 
 Text capitalize(Text text) {
-  text = map_case(std::move(text), std::tolower);
+  text = lower(text);
   if (!text.bytes.empty())
     text.bytes[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(text.bytes[0])));
   return text;
@@ -206,24 +222,87 @@ Text indented(const Text& text, const Arguments& arguments) {
   return result;
 }
 
-Value to_integer(const Value& input) {
-  if (const double* real = input.get<double>()) return static_cast<int64_t>(*real);
+// The number that a text is, or `fallback` where it is none.
+Value parse_number(const Text& text, const Value& fallback, bool real) {
+  const std::string bytes = strip(text, "", true, true).bytes;
+  char* end = nullptr;
+  const double value = std::strtod(bytes.c_str(), &end);
+  if (bytes.empty() || *end != '\0') return fallback;
+  if (real) return value;
+  const auto integer = static_cast<int64_t>(std::strtoll(bytes.c_str(), &end, 10));
+  return *end == '\0' ? Value(integer) : Value(static_cast<int64_t>(value));
+}
+
+Value to_integer(const Value& input, const Arguments& arguments) {
+  const Value* fallback = argument(arguments, 0, "default");
+  if (const double* number = input.get<double>()) {
+    if (!(std::fabs(*number) < 9e18)) refuse("too large an integer");
+    return static_cast<int64_t>(*number);
+  }
   if (const Text* text = input.get<Text>())
-    return static_cast<int64_t>(std::strtoll(text->bytes.c_str(), nullptr, 10));
+    return parse_number(*text, fallback ? *fallback : Value(int64_t{0}), /*real=*/false);
   return integer(input);
 }
 
-Value to_real(const Value& input) {
-  if (const double* real = input.get<double>()) return *real;
-  if (const Text* text = input.get<Text>()) return std::strtod(text->bytes.c_str(), nullptr);
+Value to_real(const Value& input, const Arguments& arguments) {
+  const Value* fallback = argument(arguments, 0, "default");
+  if (const double* number = input.get<double>()) return *number;
+  if (const Text* text = input.get<Text>())
+    return parse_number(*text, fallback ? *fallback : Value(0.0), /*real=*/true);
   return static_cast<double>(integer(input));
+}
+
+// To nearest even at `precision` digits, or up or down; always a real number, as in jinja2.
+Value rounded(const Value& input, const Arguments& arguments) {
+  const Value* digits = argument(arguments, 0, "precision");
+  const Value* method = argument(arguments, 1, "method");
+  const std::string how = method ? text_of(*method).bytes : "common";
+  const double unit = std::pow(10.0, digits ? static_cast<double>(integer(*digits)) : 0);
+  const double value = *to_real(input, {}).get<double>() * unit;
+  if (how == "common") return std::nearbyint(value) / unit;
+  if (how == "ceil") return std::ceil(value) / unit;
+  if (how == "floor") return std::floor(value) / unit;
+  refuse("no way to round: \"" + how + "\"");
+}
+
+Value extreme(const Value& input, bool largest) {
+  const List list = iterate(input);
+  if (list.empty()) return Undefined{largest ? "max" : "min"};
+  // Texts compare without case, as jinja2's filters do by default.
+  const auto before = [](const Value& a, const Value& b) {
+    if (a.get<Text>() && b.get<Text>())
+      return lower(*a.get<Text>()).bytes < lower(*b.get<Text>()).bytes;
+    return less(a, b);
+  };
+  return largest ? *std::max_element(list.begin(), list.end(), before)
+                 : *std::min_element(list.begin(), list.end(), before);
+}
+
+Value sum(const Value& input) {
+  int64_t total = 0;
+  double real = 0;
+  bool exact = true;
+  for (const Value& item : iterate(input)) {
+    if (const double* value = item.get<double>()) {
+      exact = false;
+      real += *value;
+    } else {
+      real += static_cast<double>(integer(item));
+      if (__builtin_add_overflow(total, integer(item), &total)) refuse("too large a sum");
+    }
+  }
+  return exact ? Value(total) : Value(real);
 }
 
 List items(const Value& value) {
   const Dict* dict = value.dict();
   if (!dict) refuse("items of something that is no mapping");
   List list;
-  for (const auto& [key, item] : *dict) list.push_back(List{Value(key), item});
+  for (const auto& [key, item] : *dict) {
+    List pair{Value(key), item};
+    pair.tuple = true;
+    list.push_back(std::move(pair));
+  }
   return list;
 }
 
@@ -243,8 +322,8 @@ Value text_method(const Text& text, const std::string& name, Arguments& argument
   if (name == "split") return split(text, first, second ? integer(*second) : -1);
   if (name == "startswith") return affix(true);
   if (name == "endswith") return affix(false);
-  if (name == "upper") return map_case(text, std::toupper);
-  if (name == "lower") return map_case(text, std::tolower);
+  if (name == "upper") return upper(text);
+  if (name == "lower") return lower(text);
   if (name == "title") return title(text);
   if (name == "capitalize") return capitalize(text);
   if (name == "replace") {
@@ -263,6 +342,25 @@ Value text_method(const Text& text, const std::string& name, Arguments& argument
     Arguments separator;
     separator.positional.push_back(text);
     return join(*first, separator);
+  }
+  if (name == "count") {
+    if (!first || text_of(*first).bytes.empty()) refuse("count needs a text");
+    int64_t count = 0;
+    const std::string& piece = text_of(*first).bytes;
+    for (size_t at = 0; (at = text.bytes.find(piece, at)) != std::string::npos; at += piece.size())
+      ++count;
+    return count;
+  }
+  if (name == "removeprefix" || name == "removesuffix") {
+    if (!affix(name == "removeprefix")) return text;
+    const size_t size = text_of(*first).bytes.size();
+    return name == "removeprefix" ? text.substr(size) : text.substr(0, text.bytes.size() - size);
+  }
+  if (name == "splitlines") {
+    const Value newline(Text::markup("\n"));
+    List lines = split(text, &newline, -1);
+    if (!lines.empty() && lines.back().get<Text>()->bytes.empty()) lines.pop_back();
+    return lines;
   }
   if (name == "isdigit")
     return !text.bytes.empty() && std::all_of(text.bytes.begin(), text.bytes.end(), [](char c) {
@@ -283,21 +381,6 @@ Value dict_method(Dict& dict, const std::string& name, Arguments& arguments) {
     const Value* found = find(dict, to_text(arguments.positional[0]).bytes);
     if (found) return *found;
     return arguments.positional.size() > 1 ? arguments.positional[1] : Value();
-  }
-  if (name == "update") {
-    const Value* other = argument(arguments, 0, "");
-    if (!other || !other->dict()) refuse("update needs a mapping");
-    for (const auto& [key, item] : Dict(*other->dict())) {
-      auto found = std::find_if(dict.begin(), dict.end(), [&wanted = key](const auto& entry) {
-        return entry.first.bytes == wanted.bytes;
-      });
-      if (found == dict.end()) {
-        dict.emplace_back(key, item);
-      } else {
-        found->second = item;
-      }
-    }
-    return {};
   }
   refuse("a mapping has no method \"" + name + "\"");
 }
@@ -402,8 +485,8 @@ Value apply_filter(const std::string& name, const Value& input, Arguments& argum
     return replace_it ? (fallback ? *fallback : Value(Text{})) : input;
   }
   if (name == "join") return join(input, arguments);
-  if (name == "upper") return map_case(to_text(input), std::toupper);
-  if (name == "lower") return map_case(to_text(input), std::tolower);
+  if (name == "upper") return upper(to_text(input));
+  if (name == "lower") return lower(to_text(input));
   if (name == "title") return title(to_text(input));
   if (name == "capitalize") return capitalize(to_text(input));
   if (name == "replace") return text_method(to_text(input), "replace", arguments);
@@ -412,8 +495,11 @@ Value apply_filter(const std::string& name, const Value& input, Arguments& argum
   if (name == "safe") return input;
   if (name == "list") return iterate(input);
   if (name == "items") return items(input);
-  if (name == "int") return to_integer(input);
-  if (name == "float") return to_real(input);
+  if (name == "int") return to_integer(input, arguments);
+  if (name == "float") return to_real(input, arguments);
+  if (name == "round") return rounded(input, arguments);
+  if (name == "sum") return sum(input);
+  if (name == "min" || name == "max") return extreme(input, name == "max");
   if (name == "abs") {
     if (const double* real = input.get<double>()) return std::fabs(*real);
     return std::abs(integer(input));
@@ -426,7 +512,10 @@ Value apply_filter(const std::string& name, const Value& input, Arguments& argum
   if (name == "reverse") {
     List list = iterate(input);
     std::reverse(list.begin(), list.end());
-    return list;
+    if (!input.get<Text>()) return list;
+    Text text;
+    for (const Value& character : list) text += *character.get<Text>();
+    return text;
   }
   if (name == "sort") return sorted(iterate(input), arguments);
   if (name == "dictsort") return sorted(items(input), {});
@@ -466,6 +555,17 @@ bool apply_test(const std::string& name, const Value& input, Arguments& argument
     if (integer(operand()) == 0) refuse("divisible by zero");
     return integer(input) % integer(operand()) == 0;
   }
+  if (name == "gt" || name == "greaterthan") return less(operand(), input);
+  if (name == "lt" || name == "lessthan") return less(input, operand());
+  if (name == "ge") return !less(input, operand());
+  if (name == "le") return !less(operand(), input);
+  if (name == "lower" || name == "upper") {
+    const Text text = to_text(input);
+    const std::string changed = (name == "lower" ? lower(text) : upper(text)).bytes;
+    const std::string other = (name == "lower" ? upper(text) : lower(text)).bytes;
+    return text.bytes == changed && text.bytes != other;
+  }
+  if (name == "callable") return std::holds_alternative<std::shared_ptr<Function>>(input.data);
   if (name == "equalto" || name == "eq" || name == "sameas") return equal(input, operand());
   if (name == "ne") return !equal(input, operand());
   if (name == "in") return contains(operand(), input);

@@ -1,205 +1,18 @@
 #include "text/template_parser.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cstdlib>
 #include <set>
 
 #include "base/error.h"
+#include "text/template_lexer.h"
 
 namespace narrow::text::jinja {
 namespace {
 
-struct Token {
-  enum class Kind {
-    text,
-    name,
-    integer,
-    real,
-    string,
-    symbol,
-    block_begin,
-    block_end,
-    output_begin,
-    output_end,
-    end
-  };
-  Kind kind;
-  std::string text;
-  int line;
-};
-
 [[noreturn]] void refuse(const std::string& what, int line) {
   throw Error::refused(what, "template, line " + std::to_string(line));
 }
-
-bool name_start(char c) { return std::isalpha(static_cast<unsigned char>(c)) || c == '_'; }
-bool name_part(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_'; }
-
-class Lexer {
- public:
-  Lexer(std::string_view source, const Syntax& syntax) : source_(source), syntax_(syntax) {
-    if (!syntax.keep_trailing_newline && source_.ends_with('\n')) source_.remove_suffix(1);
-  }
-
-  std::vector<Token> run() {
-    while (at_ < source_.size()) text();
-    tokens_.push_back({Token::Kind::end, "", line_});
-    return std::move(tokens_);
-  }
-
- private:
-  std::string_view rest() const { return source_.substr(at_); }
-
-  void text() {
-    size_t open = at_;
-    while (true) {
-      open = source_.find('{', open);
-      if (open == std::string_view::npos || open + 1 >= source_.size()) {
-        emit_text(std::string(rest()));
-        at_ = source_.size();
-        return;
-      }
-      const char next = source_[open + 1];
-      if (next == '{' || next == '%' || next == '#') break;
-      ++open;
-    }
-    std::string before(source_.substr(at_, open - at_));
-    const char kind = source_[open + 1];
-    const char control = open + 2 < source_.size() ? source_[open + 2] : '\0';
-    if (control == '-') {
-      before.erase(before.find_last_not_of(" \t\r\n") + 1);
-    } else if (control != '+' && syntax_.lstrip_blocks && kind != '{') {
-      const size_t line_start = before.rfind('\n') + 1;
-      if (before.find_first_not_of(" \t", line_start) == std::string::npos &&
-          (line_start > 0 || at_line_start()))
-        before.erase(line_start);
-    }
-    line_ += static_cast<int>(std::count(source_.begin() + static_cast<long>(at_),
-                                         source_.begin() + static_cast<long>(open), '\n'));
-    if (!before.empty()) tokens_.push_back({Token::Kind::text, std::move(before), line_});
-    at_ = open + 2;
-    if (control == '-' || control == '+') ++at_;
-    if (kind == '#') {
-      comment();
-    } else {
-      inside(kind == '%');
-    }
-  }
-
-  bool at_line_start() const { return at_ == 0 || source_[at_ - 1] == '\n'; }
-
-  void emit_text(std::string piece) {
-    line_ += static_cast<int>(std::count(piece.begin(), piece.end(), '\n'));
-    if (!piece.empty()) tokens_.push_back({Token::Kind::text, std::move(piece), line_});
-  }
-
-  void comment() {
-    const size_t close = source_.find("#}", at_);
-    if (close == std::string_view::npos) refuse("a comment does not end", line_);
-    line_ += static_cast<int>(std::count(source_.begin() + static_cast<long>(at_),
-                                         source_.begin() + static_cast<long>(close), '\n'));
-    const bool strip = close > at_ && source_[close - 1] == '-';
-    at_ = close + 2;
-    after_tag(strip, /*block=*/true);
-  }
-
-  void after_tag(bool strip, bool block) {
-    if (strip) {
-      while (at_ < source_.size() && std::isspace(static_cast<unsigned char>(source_[at_])))
-        line_ += source_[at_++] == '\n';
-    } else if (block && syntax_.trim_blocks && at_ < source_.size() && source_[at_] == '\n') {
-      ++at_;
-      ++line_;
-    }
-  }
-
-  void inside(bool block) {
-    tokens_.push_back({block ? Token::Kind::block_begin : Token::Kind::output_begin, "", line_});
-    const std::string_view close = block ? "%}" : "}}";
-    int nesting = 0;
-    while (true) {
-      while (at_ < source_.size() && std::isspace(static_cast<unsigned char>(source_[at_])))
-        line_ += source_[at_++] == '\n';
-      if (at_ >= source_.size()) refuse("a tag does not end", line_);
-      const bool strip = rest().starts_with('-') && rest().substr(1).starts_with(close);
-      if (nesting == 0 && (strip || rest().starts_with(close))) {
-        at_ += close.size() + (strip ? 1 : 0);
-        tokens_.push_back({block ? Token::Kind::block_end : Token::Kind::output_end, "", line_});
-        after_tag(strip, block);
-        return;
-      }
-      const Token token = one();
-      if (token.text == "(" || token.text == "[" || token.text == "{") ++nesting;
-      if (token.kind == Token::Kind::symbol &&
-          (token.text == ")" || token.text == "]" || token.text == "}"))
-        --nesting;
-      tokens_.push_back(token);
-    }
-  }
-
-  Token one() {
-    const char c = source_[at_];
-    const size_t begin = at_;
-    if (name_start(c)) {
-      while (at_ < source_.size() && name_part(source_[at_])) ++at_;
-      return {Token::Kind::name, std::string(source_.substr(begin, at_ - begin)), line_};
-    }
-    if (std::isdigit(static_cast<unsigned char>(c))) {
-      bool real = false;
-      while (at_ < source_.size() &&
-             (std::isdigit(static_cast<unsigned char>(source_[at_])) ||
-              (source_[at_] == '.' && !real && at_ + 1 < source_.size() &&
-               std::isdigit(static_cast<unsigned char>(source_[at_ + 1]))))) {
-        real = real || source_[at_] == '.';
-        ++at_;
-      }
-      return {real ? Token::Kind::real : Token::Kind::integer,
-              std::string(source_.substr(begin, at_ - begin)), line_};
-    }
-    if (c == '\'' || c == '"') return string(c);
-    for (const char* symbol : {"==", "!=", "<=", ">=", "//", "**"}) {
-      if (rest().starts_with(symbol)) {
-        at_ += 2;
-        return {Token::Kind::symbol, symbol, line_};
-      }
-    }
-    if (std::string_view("+-*/%~<>=()[]{}.,:|").find(c) == std::string_view::npos)
-      refuse(std::string("unexpected character '") + c + "'", line_);
-    ++at_;
-    return {Token::Kind::symbol, std::string(1, c), line_};
-  }
-
-  Token string(char quote) {
-    std::string value;
-    const int line = line_;
-    for (++at_; at_ < source_.size() && source_[at_] != quote; ++at_) {
-      char c = source_[at_];
-      line_ += c == '\n';
-      if (c == '\\' && at_ + 1 < source_.size()) {
-        c = source_[++at_];
-        if (c == 'n')
-          c = '\n';
-        else if (c == 't')
-          c = '\t';
-        else if (c == 'r')
-          c = '\r';
-        else if (c != '\\' && c != '\'' && c != '"')
-          value += '\\';
-      }
-      value += c;
-    }
-    if (at_ >= source_.size()) refuse("a string does not end", line);
-    ++at_;
-    return {Token::Kind::string, std::move(value), line};
-  }
-
-  std::string_view source_;
-  const Syntax& syntax_;
-  size_t at_ = 0;
-  int line_ = 1;
-  std::vector<Token> tokens_;
-};
 
 class Parser {
  public:
@@ -255,6 +68,7 @@ class Parser {
         if (!ends.empty()) refuse("expected " + *ends.begin(), token.line);
         return body;
       }
+      expressions_ = 0;
       if (token.kind == Token::Kind::text) {
         body.push_back(node(Node::Kind::text, token.line));
         body.back()->text = token.text;
@@ -347,6 +161,12 @@ class Parser {
     if (take_symbol(".")) made->attribute = expect_name();
     if (take_symbol("=")) {
       made->expression = expression();
+      if (is_symbol(",")) {
+        auto tuple = make(Kind::tuple, line);
+        tuple->items.push_back(std::move(made->expression));
+        while (take_symbol(",")) tuple->items.push_back(expression());
+        made->expression = std::move(tuple);
+      }
       expect_block_end();
     } else {
       expect_block_end();
@@ -373,13 +193,14 @@ class Parser {
     return made;
   }
 
-  static ExpressionPtr make(Kind kind, int line) {
+  ExpressionPtr make(Kind kind, int line) {
+    if (++expressions_ > kMostExpressions) refuse("too long an expression", line);
     auto made = std::make_unique<Expression>();
     made->kind = kind;
     made->line = line;
     return made;
   }
-  static ExpressionPtr binary(const std::string& op, ExpressionPtr left, ExpressionPtr right) {
+  ExpressionPtr binary(const std::string& op, ExpressionPtr left, ExpressionPtr right) {
     auto made = make(Kind::binary, left->line);
     made->text = op;
     made->items.push_back(std::move(left));
@@ -450,28 +271,30 @@ class Parser {
     return left;
   }
   ExpressionPtr product() {
-    ExpressionPtr left = sign();
+    ExpressionPtr left = power();
     while (is_symbol("*") || is_symbol("/") || is_symbol("//") || is_symbol("%")) {
       const std::string op = next().text;
-      left = binary(op, std::move(left), sign());
+      left = binary(op, std::move(left), power());
     }
     return left;
   }
-  ExpressionPtr sign() {
-    if (!is_symbol("-") && !is_symbol("+")) return filtered(power());
-    const Depth guard(*this);
-    auto made = make(Kind::unary, peek().line);
-    made->text = next().text;
-    made->items.push_back(sign());
-    return made;
-  }
+  // As jinja2 has it, and Python has not: left to right, and weaker than a sign.
   ExpressionPtr power() {
-    ExpressionPtr left = postfix(primary());
-    if (take_symbol("**")) {
-      const Depth guard(*this);
-      left = binary("**", std::move(left), sign());
-    }
+    ExpressionPtr left = sign(/*with_filters=*/true);
+    while (take_symbol("**")) left = binary("**", std::move(left), sign(/*with_filters=*/true));
     return left;
+  }
+  ExpressionPtr sign(bool with_filters) {
+    ExpressionPtr value;
+    if (is_symbol("-") || is_symbol("+")) {
+      const Depth guard(*this);
+      value = make(Kind::unary, peek().line);
+      value->text = next().text;
+      value->items.push_back(sign(/*with_filters=*/false));
+    } else {
+      value = postfix(primary());
+    }
+    return with_filters ? filtered(std::move(value)) : std::move(value);
   }
 
   ExpressionPtr postfix(ExpressionPtr value) {
@@ -619,12 +442,12 @@ class Parser {
     refuse("unexpected \"" + token.text + "\"", token.line);
   }
 
-  // A parenthesised expression or a tuple, which becomes a list.
+  // A parenthesised expression or a tuple.
   ExpressionPtr parenthesis(int line) {
-    if (take_symbol(")")) return make(Kind::list, line);
+    if (take_symbol(")")) return make(Kind::tuple, line);
     ExpressionPtr first = expression();
     if (take_symbol(")")) return first;
-    auto made = make(Kind::list, line);
+    auto made = make(Kind::tuple, line);
     made->items.push_back(std::move(first));
     while (!take_symbol(")")) {
       expect_symbol(",");
@@ -633,15 +456,19 @@ class Parser {
     return made;
   }
 
+  // A tag's expressions may all stand in each other ("1+1+1+…"): what walks them recurses.
+  static constexpr int kMostExpressions = 4000;
+
   std::vector<Token> tokens_;
   size_t at_ = 0;
   int depth_ = 0;
+  int expressions_ = 0;  // in this tag
 };
 
 }  // namespace
 
 Body parse(std::string_view source, const Syntax& syntax) {
-  return Parser(Lexer(source, syntax).run()).run();
+  return Parser(tokenize(source, syntax)).run();
 }
 
 }  // namespace narrow::text::jinja

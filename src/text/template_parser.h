@@ -26,6 +26,7 @@ struct Expression {
     literal,    // value
     name,       // text
     list,       // items
+    tuple,      // items
     dict,       // items: key, value, key, value …
     attribute,  // items[0] . text
     index,      // items[0] [ items[1] ]

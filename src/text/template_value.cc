@@ -208,6 +208,9 @@ bool equal(const Value& a, const Value& b) {
 }
 
 bool less(const Value& a, const Value& b) {
+  if (a.list() && b.list())
+    return std::lexicographical_compare(a.list()->begin(), a.list()->end(), b.list()->begin(),
+                                        b.list()->end(), less);
   double x, y;
   if (number(a, x) && number(b, y)) return x < y;
   if (a.get<Text>() && b.get<Text>()) return a.get<Text>()->bytes < b.get<Text>()->bytes;
@@ -223,12 +226,13 @@ Text to_text(const Value& value) {
   if (const double* real = value.get<double>()) return Text::markup(number_text(*real));
   Text result;
   if (const List* list = value.list()) {
-    result = Text::markup("[");
+    result = Text::markup(list->tuple ? "(" : "[");
     for (size_t i = 0; i < list->size(); ++i) {
       if (i) result += Text::markup(", ");
       result += repr((*list)[i]);
     }
-    return result += Text::markup("]");
+    if (list->tuple && list->size() == 1) result += Text::markup(",");
+    return result += Text::markup(list->tuple ? ")" : "]");
   }
   if (const Dict* dict = value.dict()) {
     result = Text::markup("{");

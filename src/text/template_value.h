@@ -38,7 +38,11 @@ struct Text {
 };
 
 struct Value;
-using List = std::vector<Value>;
+// A list or, for printing only, a tuple.
+struct List : std::vector<Value> {
+  using vector::vector;
+  bool tuple = false;
+};
 using Dict = std::vector<std::pair<Text, Value>>;  // in order of insertion
 // Positional and named arguments.
 struct Arguments {

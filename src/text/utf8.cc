@@ -79,6 +79,14 @@ bool is_valid(std::string_view text) {
   return true;
 }
 
+std::string encode_utf8(uint32_t code_point) {
+  if (!utf8proc_codepoint_valid(static_cast<utf8proc_int32_t>(code_point)))
+    return std::string(kReplacement);
+  utf8proc_uint8_t bytes[4];
+  const auto size = utf8proc_encode_char(static_cast<utf8proc_int32_t>(code_point), bytes);
+  return std::string(reinterpret_cast<const char*>(bytes), static_cast<size_t>(size));
+}
+
 std::string to_nfc(const std::string& text) {
   utf8proc_uint8_t* composed = nullptr;
   const utf8proc_ssize_t length =

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -17,6 +18,9 @@ size_t character_length(std::string_view text, bool* truncated = nullptr);
 std::string repair(std::string_view text);
 
 bool is_valid(std::string_view text);
+
+// U+FFFD for what is no character.
+std::string encode_utf8(uint32_t code_point);
 
 // Canonical composition (NFC). REQUIRES: valid UTF-8.
 std::string to_nfc(const std::string& text);

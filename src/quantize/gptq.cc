@@ -1,10 +1,9 @@
 #include "quantize/gptq.h"
 
-#include <cblas.h>
-
 #include <algorithm>
 #include <numeric>
 
+#include "quantize/blas.h"
 #include "quantize/rounding.h"
 
 namespace narrow::quantize {
@@ -21,7 +20,7 @@ GptqResult gptq(const Tensor& weight, const Hessian& hessian, const Scheme& sche
                 const GptqOptions& options, ThreadPool& pool) {
   const int64_t out = weight.dim(0), in = weight.dim(1);
   const QuantArgs& args = *scheme.weights;
-  const Scales scales = observe(weight.matrix<float>(), args, options.observer);
+  const Scales scales = observe(weight.matrix<float>(), args, options.observer, pool);
 
   std::vector<int32_t> order(static_cast<size_t>(in));
   std::iota(order.begin(), order.end(), 0);
@@ -85,10 +84,10 @@ GptqResult gptq(const Tensor& weight, const Hessian& hessian, const Scheme& sche
           }
         }
         if (result.fell_back || stop == in) continue;
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(r1 - r0),
-                    static_cast<int>(in - stop), static_cast<int>(stop - block), -1.0f,
-                    errors.data(), static_cast<int>(kBlock), u.data() + block * in + stop,
-                    static_cast<int>(in), 1.0f, working + r0 * in + stop, static_cast<int>(in));
+        blas().sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(r1 - r0),
+                     static_cast<int>(in - stop), static_cast<int>(stop - block), -1.0f,
+                     errors.data(), static_cast<int>(kBlock), u.data() + block * in + stop,
+                     static_cast<int>(in), 1.0f, working + r0 * in + stop, static_cast<int>(in));
       }
     }
   });

@@ -1,15 +1,8 @@
 #include "quantize/hessian.h"
 
-#include <cblas.h>
-
 #include <algorithm>
-#include <atomic>
 
-extern "C" {
-void dpotrf_(const char* uplo, const int* n, double* a, const int* lda, int* info);
-void dtrtri_(const char* uplo, const char* diag, const int* n, double* a, const int* lda,
-             int* info);
-}
+#include "quantize/blas.h"
 
 namespace narrow::quantize {
 namespace {
@@ -28,10 +21,10 @@ void Hessian::add(const float* x, int64_t rows, ThreadPool& pool) {
       // Rows t0 … of the result, from the diagonal to the right.
       const int64_t t0 = t * kTaskColumns;
       const int64_t height = std::min(kTaskColumns, in_ - t0);
-      cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, static_cast<int>(height),
-                  static_cast<int>(in_ - t0), static_cast<int>(rows), 1.0f, x + t0,
-                  static_cast<int>(in_), x + t0, static_cast<int>(in_), 1.0f,
-                  sum_.data() + t0 * in_ + t0, static_cast<int>(in_));
+      blas().sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, static_cast<int>(height),
+                   static_cast<int>(in_ - t0), static_cast<int>(rows), 1.0f, x + t0,
+                   static_cast<int>(in_), x + t0, static_cast<int>(in_), 1.0f,
+                   sum_.data() + t0 * in_ + t0, static_cast<int>(in_));
     }
   });
   rows_ += rows;
@@ -55,9 +48,9 @@ std::vector<float> inverse_factor(const std::vector<float>& h, int64_t n) {
   for (size_t i = 0; i < h.size(); ++i) a[i] = h[h.size() - 1 - i];
   int info = 0;
   // Row-major lower is column-major upper.
-  dpotrf_("U", &size, a.data(), &size, &info);
+  blas().dpotrf("U", &size, a.data(), &size, &info);
   if (info != 0) return {};
-  dtrtri_("U", "N", &size, a.data(), &size, &info);
+  blas().dtrtri("U", "N", &size, a.data(), &size, &info);
   if (info != 0) return {};
   std::vector<float> u(h.size(), 0.0f);
   for (int64_t i = 0; i < n; ++i)
@@ -76,10 +69,10 @@ double output_error(const Tensor& e, const Hessian& h, ThreadPool& pool) {
     std::vector<float> product(static_cast<size_t>(kTaskColumns * in));
     for (int64_t t = begin; t < end; ++t) {
       const int64_t n0 = t * kTaskColumns, rows = std::min(kTaskColumns, out - n0);
-      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(rows),
-                  static_cast<int>(in), static_cast<int>(in), 1.0f, data + n0 * in,
-                  static_cast<int>(in), h.sum().data(), static_cast<int>(in), 0.0f, product.data(),
-                  static_cast<int>(in));
+      blas().sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(rows),
+                   static_cast<int>(in), static_cast<int>(in), 1.0f, data + n0 * in,
+                   static_cast<int>(in), h.sum().data(), static_cast<int>(in), 0.0f, product.data(),
+                   static_cast<int>(in));
       for (int64_t i = 0; i < rows * in; ++i)
         sums[static_cast<size_t>(t)] += static_cast<double>(product[static_cast<size_t>(i)]) *
                                         static_cast<double>(data[n0 * in + i]);

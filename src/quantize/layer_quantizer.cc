@@ -23,8 +23,9 @@ const std::vector<std::string> kMlpInputs = {"mlp.gate_proj", "mlp.up_proj"};
 
 Tensor difference(const Tensor& a, const Tensor& b) {
   Tensor result(DType::f32, a.shape());
-  for (size_t i = 0; i < result.as<float>().size(); ++i)
-    result.as<float>()[i] = a.as<float>()[i] - b.as<float>()[i];
+  const auto to = result.as<float>();
+  const auto x = a.as<float>(), y = b.as<float>();
+  for (size_t i = 0; i < to.size(); ++i) to[i] = x[i] - y[i];
   return result;
 }
 
@@ -40,9 +41,10 @@ void multiply_into(std::vector<float>& total, const std::vector<float>& s) {
 }
 
 // What a weight scaled by `s` becomes when it is rounded, seen from unscaled inputs.
-Tensor rounded_behind(const Tensor& weight, const std::vector<float>& s, const Scheme& scheme) {
+Tensor rounded_behind(const Tensor& weight, const std::vector<float>& s, const Scheme& scheme,
+                      ThreadPool& pool) {
   Tensor rounded =
-      dequantize(round_to_nearest(scale_columns(weight, s), scheme, ObserverOptions{}));
+      dequantize(round_to_nearest(scale_columns(weight, s), scheme, ObserverOptions{}, pool));
   const auto w = rounded.matrix<float>();
   for (int64_t r = 0; r < w.rows; ++r)
     for (int64_t c = 0; c < w.cols; ++c) w(r, c) /= s[static_cast<size_t>(c)];
@@ -129,7 +131,7 @@ void LayerQuantizer::search(model::LayerWeights& weights, Statistics& statistics
     for (const auto& s : candidates) {
       std::map<std::string, Tensor> rounded;
       for (const std::string& name : names)
-        rounded.emplace(name, rounded_behind(dense_.at(name), s, scheme));
+        rounded.emplace(name, rounded_behind(dense_.at(name), s, scheme, pool_));
       const double error = error_of(rounded);
       if (error < lowest) {
         lowest = error;
@@ -207,7 +209,7 @@ void LayerQuantizer::quantize(model::LayerWeights& weights, Statistics& statisti
       if (scheme.weights->strategy == QuantArgs::Strategy::group && recipe_.activation_order)
         linear.scheme.weights->actorder = QuantArgs::ActOrder::weight;
     } else {
-      linear = round_to_nearest(weight, scheme, observer);
+      linear = round_to_nearest(weight, scheme, observer, pool_);
     }
     linear.bias = bias;
 

@@ -77,7 +77,8 @@ float scale_for(float low, float high, const QuantArgs& args, float& zero) {
   return scale;
 }
 
-Scales observe(View<const float> w, const QuantArgs& args, const ObserverOptions& options) {
+Scales observe(View<const float> w, const QuantArgs& args, const ObserverOptions& options,
+               ThreadPool& pool) {
   Scales scales;
   scales.rows = w.rows;
   scales.group_size = args.strategy == QuantArgs::Strategy::group ? args.group_size : w.cols;
@@ -85,7 +86,7 @@ Scales observe(View<const float> w, const QuantArgs& args, const ObserverOptions
   scales.scale.resize(static_cast<size_t>(scales.rows * scales.groups));
   if (!args.symmetric) scales.zero_point.resize(scales.scale.size());
   const auto steps = static_cast<int>(options.max_shrink * kGrid);
-  for (int64_t r = 0; r < w.rows; ++r) {
+  const auto observe_row = [&](int64_t r) {
     for (int64_t g = 0; g < scales.groups; ++g) {
       const std::span<const float> part = w.row(r).subspan(
           static_cast<size_t>(g * scales.group_size), static_cast<size_t>(scales.group_size));
@@ -108,7 +109,10 @@ Scales observe(View<const float> w, const QuantArgs& args, const ObserverOptions
       scales.scale[at] = best_scale;
       if (!args.symmetric) scales.zero_point[at] = static_cast<int8_t>(best_zero);
     }
-  }
+  };
+  pool.parallel_for(w.rows, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) observe_row(r);
+  });
   return scales;
 }
 

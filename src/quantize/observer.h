@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "tensor/scheme.h"
 #include "tensor/view.h"
 
@@ -32,7 +33,8 @@ struct Grid {
 Grid grid_of(const QuantArgs& args);
 
 // w: [rows, cols] bf16 values as float. REQUIRES: cols is a multiple of the group size.
-Scales observe(View<const float> w, const QuantArgs& args, const ObserverOptions& options);
+Scales observe(View<const float> w, const QuantArgs& args, const ObserverOptions& options,
+               ThreadPool& pool);
 
 // Scale and zero point for a range that contains 0. zero: where to put the zero point.
 float scale_for(float low, float high, const QuantArgs& args, float& zero);

@@ -30,12 +30,13 @@ void compare(const std::string& variant, Scheme scheme, const ObserverOptions& o
   const auto model = checkpoint::open(kGoldens + "stories260k");
   const std::string file = kGoldens + "quantization/stories260K-" + variant + ".json.gz";
   const Json golden = parse_json(read_text_maybe_gz(file), file);
+  ThreadPool pool(2);
   int64_t modules = 0;
   for (const Json& expected : golden["modules"]) {
     const auto name = expected["module"].get<std::string>();
     SCOPED_TRACE(variant + " " + name);
     const Tensor weight = model->read(name + ".weight").to(DType::bf16).to(DType::f32);
-    const PackedLinear linear = round_to_nearest(weight, scheme, options);
+    const PackedLinear linear = round_to_nearest(weight, scheme, options, pool);
     const bool floating = scheme.weights->type == QuantArgs::Type::floating;
     const Tensor codes = floating ? linear.weight : unpack_codes(linear);
     EXPECT_EQ(first16(codes.raw()), expected["codes_sha256"]);
@@ -120,7 +121,7 @@ TEST(Gptq, BeatsRoundingOnTheOutputsAndDoesNotDependOnThreads) {
   EXPECT_EQ(hessian.sum(), again.sum());
   const Tensor weight = random_matrix(out, in, 3);
   const Scheme scheme = with_group("w4a16-int", 64);
-  const auto rounded = round_to_nearest(weight, scheme, {});
+  const auto rounded = round_to_nearest(weight, scheme, {}, one);
   for (const bool by_activity : {false, true}) {
     const GptqOptions options{0.01, by_activity, {}};
     const auto a = gptq(weight, hessian, scheme, options, one);
@@ -143,9 +144,10 @@ TEST(Gptq, SaysWhenItFallsBack) {
 }
 
 TEST(Observer, ZeroGroupsStayZero) {
+  ThreadPool pool(1);
   const Tensor zeros(DType::f32, {2, 64});
   for (const char* format : {"w4a16-int", "w4a16-awq", "w8a8-int", "w8a8-fp"}) {
-    const auto linear = round_to_nearest(zeros, scheme_of_format(format, 32), {});
+    const auto linear = round_to_nearest(zeros, scheme_of_format(format, 32), {}, pool);
     const Tensor back = dequantize(linear);
     for (float value : back.to(DType::f32).as<float>()) EXPECT_EQ(value, 0.0f) << format;
   }

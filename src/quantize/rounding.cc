@@ -46,19 +46,21 @@ PackedLinear pack(const Tensor& codes, const Scales& scales, const Scheme& schem
 }
 
 PackedLinear round_to_nearest(const Tensor& weight, const Scheme& scheme,
-                              const ObserverOptions& options) {
+                              const ObserverOptions& options, ThreadPool& pool) {
   const QuantArgs& args = *scheme.weights;
   const auto w = weight.matrix<float>();
-  const Scales scales = observe(w, args, options);
+  const Scales scales = observe(w, args, options, pool);
   Tensor codes(DType::f32, weight.shape());
-  for (int64_t r = 0; r < w.rows; ++r) {
-    for (int64_t c = 0; c < w.cols; ++c) {
-      const auto at = static_cast<size_t>(r * scales.groups + c / scales.group_size);
-      const float zero = scales.zero_point.empty() ? 0.0f : scales.zero_point[at];
-      codes.as<float>()[static_cast<size_t>(r * w.cols + c)] =
-          code_of(w(r, c), scales.scale[at], zero, args, /*round_quotient=*/true);
+  const auto to = codes.matrix<float>();
+  pool.parallel_for(w.rows, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      for (int64_t c = 0; c < w.cols; ++c) {
+        const auto at = static_cast<size_t>(r * scales.groups + c / scales.group_size);
+        const float zero = scales.zero_point.empty() ? 0.0f : scales.zero_point[at];
+        to(r, c) = code_of(w(r, c), scales.scale[at], zero, args, /*round_quotient=*/true);
+      }
     }
-  }
+  });
   return pack(codes, scales, scheme);
 }
 

@@ -13,7 +13,7 @@ float code_of(float w, float scale, float zero, const QuantArgs& args, bool roun
 
 // Plain rounding of every weight. weight: f32 [out, in] holding bf16 values.
 PackedLinear round_to_nearest(const Tensor& weight, const Scheme& scheme,
-                              const ObserverOptions& options);
+                              const ObserverOptions& options, ThreadPool& pool);
 
 // Puts codes (integers, or e4m3 values) [out, in] into checkpoint form.
 PackedLinear pack(const Tensor& codes, const Scales& scales, const Scheme& scheme);

@@ -30,8 +30,10 @@ float quantize_int8(std::span<const float> x, int8_t* codes) {
   return scale;
 }
 
+float fp8_scale(float absolute_maximum) { return scale_of(absolute_maximum, 448.0f); }
+
 float quantize_fp8(std::span<const float> x, f8_e4m3* codes) {
-  const float scale = scale_of(largest_magnitude(x), 448.0f);
+  const float scale = fp8_scale(largest_magnitude(x));
   for (size_t i = 0; i < x.size(); ++i) codes[i] = to_f8_e4m3(x[i] / scale);
   return scale;
 }

@@ -16,7 +16,10 @@ float int8_scale(float absolute_maximum);
 // Returns the scale. codes: same length as x.
 float quantize_int8(std::span<const float> x, int8_t* codes);
 
-// scale = max|x| / 448; code = e4m3(x / scale), clamped to ±448.
+// max|x| / 448, or a tiny scale for a row of zeros.
+float fp8_scale(float absolute_maximum);
+
+// scale = fp8_scale(max|x|); code = e4m3(x / scale), clamped to ±448.
 float quantize_fp8(std::span<const float> x, f8_e4m3* codes);
 
 }  // namespace narrow::ops

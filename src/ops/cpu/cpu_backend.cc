@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "base/error.h"
@@ -33,6 +34,8 @@ T* grown(std::vector<T>& memory, int64_t count) {
   if (static_cast<int64_t>(memory.size()) < count) memory.resize(static_cast<size_t>(count));
   return memory.data();
 }
+
+int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 struct alignas(64) Vector {
   float lanes[16];
@@ -171,6 +174,15 @@ class CpuBackend : public HostBackend {
       grown(input_, x.rows * input_stride_);
     }
     grown(scales_, x.rows);
+    if (uses_tiles(part)) {
+      tile_stride_ = round_up(x.cols, cpu::kTileInputs);
+      const int64_t elements = round_up(x.rows, cpu::kTileRows) * tile_stride_;
+      if (part.input == InputKind::int8_per_token) {
+        grown(tile_bytes_, elements);
+      } else {
+        grown(tile_halves_, elements);
+      }
+    }
     over_rows(x, [&](int64_t r) {
       const float* from = x.row<float>(r);
       const std::span<const float> row(from, static_cast<size_t>(x.cols));
@@ -194,28 +206,60 @@ class CpuBackend : public HostBackend {
           break;
         }
         case InputKind::fp8_per_token: {
-          std::vector<f8_e4m3> codes(row.size());
-          scales_[static_cast<size_t>(r)] = quantize_fp8(row, codes.data());
-          for (size_t k = 0; k < codes.size(); ++k) to[k] = to_float(codes[k]);
+          const float scale = fp8_scale(kernels_.absolute_maximum(from, x.cols));
+          kernels_.quantize_fp8(from, x.cols, scale, to);
+          scales_[static_cast<size_t>(r)] = scale;
           break;
         }
       }
+      if (uses_tiles(part)) fill_tiles(part, r, x.cols);
     });
+  }
+
+  // Weights in float32 keep their precision; all else fits the tiles' types.
+  bool uses_tiles(const CpuPart& part) const {
+    return kernels_.multiply_tiles != nullptr &&
+           (part.input == InputKind::int8_per_token || part.kind != cpu::PanelKind::f32);
+  }
+
+  // Row r of codes_ or input_, which bf16 holds exactly, in the tiles' type.
+  void fill_tiles(const CpuPart& part, int64_t r, int64_t cols) {
+    if (part.input == InputKind::int8_per_token) {
+      const int16_t* from = codes_.data() + r * input_stride_;
+      int8_t* to = tile_bytes_.data() + r * tile_stride_;
+      for (int64_t k = 0; k < cols; ++k) to[k] = static_cast<int8_t>(from[k]);
+      std::fill(to + cols, to + tile_stride_, int8_t{0});
+    } else {
+      const float* from = input_.data() + r * input_stride_;
+      uint16_t* to = tile_halves_.data() + r * tile_stride_;
+      for (int64_t k = 0; k < cols; ++k)
+        to[k] = static_cast<uint16_t>(std::bit_cast<uint32_t>(from[k]) >> 16);
+      std::fill(to + cols, to + tile_stride_, uint16_t{0});
+    }
   }
 
   void multiply_part(const CpuPart& part, int64_t rows, Matrix y, int64_t first_column) {
     pool_.parallel_for(part.panels(), kPanelGrain, [&](int64_t begin, int64_t end) {
       thread_local std::vector<Vector> accumulators, scratch;
-      float* acc = grown(accumulators, rows)->lanes;
-      float* decoded = grown(scratch, part.in + 1)->lanes;
+      float* acc = grown(accumulators, round_up(rows, cpu::kTileRows))->lanes;
+      float* decoded = grown(scratch, round_up(part.in + 1, cpu::kTileInputs))->lanes;
+      const bool tiles = uses_tiles(part);
       for (int64_t p = begin; p < end; ++p) {
         if (part.input == InputKind::int8_per_token) {
           auto* sums = reinterpret_cast<int32_t*>(acc);
-          kernels_.multiply_int8(
-              reinterpret_cast<const int8_t*>(part.weights.data()) + p * part.panel_bytes(),
-              part.in, codes_.data(), input_stride_, rows, sums,
-              reinterpret_cast<int16_t*>(decoded));
+          const auto* weights =
+              reinterpret_cast<const int8_t*>(part.weights.data()) + p * part.panel_bytes();
+          if (tiles) {
+            kernels_.multiply_int8_tiles(weights, part.in, tile_bytes_.data(), tile_stride_, rows,
+                                         sums, decoded);
+          } else {
+            kernels_.multiply_int8(weights, part.in, codes_.data(), input_stride_, rows, sums,
+                                   reinterpret_cast<int16_t*>(decoded));
+          }
           for (int64_t i = 0; i < rows * kPanelColumns; ++i) acc[i] = static_cast<float>(sums[i]);
+        } else if (tiles) {
+          kernels_.multiply_tiles(part.panel(p), tile_halves_.data(), tile_stride_, rows, acc,
+                                  decoded);
         } else {
           kernels_.multiply(part.panel(p), input_.data(), input_stride_, rows, acc, decoded);
         }
@@ -276,6 +320,9 @@ class CpuBackend : public HostBackend {
   std::vector<float> input_;    // [rows, input_stride_]
   std::vector<int16_t> codes_;  // [rows, input_stride_]
   std::vector<float> scales_;   // [rows] input scales
+  int64_t tile_stride_ = 0;
+  std::vector<uint16_t> tile_halves_;  // the input for matrix tiles: bf16, or
+  std::vector<int8_t> tile_bytes_;     // int8
   std::vector<Unit> units_;
 };
 

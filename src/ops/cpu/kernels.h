@@ -48,8 +48,9 @@ struct Kernels {
   // y[i] = bf16(x[i]) as float.
   void (*round_to_bf16)(const float* x, int64_t count, float* y);
   float (*absolute_maximum)(const float* x, int64_t count);
-  // Codes of activation.h, as int16 and as float.
+  // Codes of activation.h: int8 as int16, e4m3 as the floats they stand for.
   void (*quantize_int8)(const float* x, int64_t count, float scale, int16_t* codes);
+  void (*quantize_fp8)(const float* x, int64_t count, float scale, float* values);
 
   void (*rms_norm)(const float* x, const float* gamma, int64_t count, float epsilon, float* y);
   void (*add)(float* residual, const float* x, int64_t count);
@@ -63,16 +64,32 @@ struct Kernels {
   void (*attend)(const float* q, int64_t q_stride, int64_t queries,
                  const uint16_t* const* block_rows, int64_t value_offset, int64_t visible,
                  int64_t head_dim, float scale, float* weights, float* out, int64_t out_stride);
+
+  // Where the processor has matrix tiles (AMX), else null: the products of `multiply` (any kind but
+  // f32) and `multiply_int8` from inputs in the tiles' types. Weights are rounded to bf16 and pairs
+  // of products are added with a rounding of their own, so float sums differ from `multiply`'s in
+  // the last bits; rows are as independent. x has rows up to a multiple of kTileRows and a stride
+  // that is a multiple of kTileInputs, filled up with zeros; acc has as many rows. scratch: inputs
+  // rounded up to kTileInputs, times 32 bytes.
+  void (*multiply_tiles)(const Panel& panel, const uint16_t* x, int64_t x_stride, int64_t rows,
+                         float* acc, void* scratch) = nullptr;
+  void (*multiply_int8_tiles)(const int8_t* weights, int64_t inputs, const int8_t* x,
+                              int64_t x_stride, int64_t rows, int32_t* acc,
+                              void* scratch) = nullptr;
 };
+
+inline constexpr int64_t kTileRows = 16;
+inline constexpr int64_t kTileInputs = 64;
 
 const Kernels* avx2_kernels();
 const Kernels* avx512_kernels();
 const Kernels* avx512_vnni_kernels();
+const Kernels* amx_kernels();
 
 // The implementations that this processor can run, best first; empty without AVX2 and FMA. All
-// give the same bits.
+// give the same bits, but for the tile functions.
 struct Implementations {
-  const Kernels* kernels[3];
+  const Kernels* kernels[4];
   int count;
 };
 Implementations usable_kernels();

@@ -393,6 +393,28 @@ void quantize_int8(const float* x, int64_t count, float scale, int16_t* codes) {
   });
 }
 
+// Rounds to e4m3 without leaving float: from 2^-6 on, to nearest even at the third bit of the
+// fraction; below, to a multiple of 2^-9, by adding and taking away a number whose last bit that
+// is.
+void quantize_fp8(const float* x, int64_t count, float scale, float* values) {
+  const __m256 divisor = _mm256_set1_ps(scale);
+  const __m256 sign_bit = _mm256_set1_ps(-0.0f);
+  const __m256 shift = _mm256_set1_ps(0x1.8p14f);
+  for_each_vector(count, [&](int64_t i, __m256i mask) {
+    const __m256 quotient = _mm256_div_ps(_mm256_maskload_ps(x + i, mask), divisor);
+    const __m256 magnitude = _mm256_andnot_ps(sign_bit, quotient);
+    const __m256i bits = _mm256_castps_si256(magnitude);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 20), _mm256_set1_epi32(1));
+    const __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7ffff)));
+    const __m256 normal = _mm256_castsi256_ps(_mm256_andnot_si256(_mm256_set1_epi32(0xfffff), up));
+    const __m256 small = _mm256_sub_ps(_mm256_add_ps(magnitude, shift), shift);
+    const __m256 rounded = _mm256_blendv_ps(
+        normal, small, _mm256_cmp_ps(magnitude, _mm256_set1_ps(0x1p-6f), _CMP_LT_OQ));
+    const __m256 clamped = _mm256_min_ps(rounded, _mm256_set1_ps(448));
+    _mm256_maskstore_ps(values + i, mask, _mm256_or_ps(clamped, _mm256_and_ps(quotient, sign_bit)));
+  });
+}
+
 void rms_norm(const float* x, const float* gamma, int64_t count, float epsilon, float* y) {
   __m256 squares = _mm256_setzero_ps();
   for_each_vector(count, [&](int64_t i, __m256i mask) {
@@ -511,9 +533,9 @@ void attend(const float* q, int64_t q_stride, int64_t queries, const uint16_t* c
   }
 }
 
-constexpr Kernels kKernels = {"AVX2",           multiply,      multiply_int8, round_to_bf16,
-                              absolute_maximum, quantize_int8, rms_norm,      add,
-                              silu_mul,         attend};
+constexpr Kernels kKernels = {
+    "AVX2",   multiply, multiply_int8, round_to_bf16, absolute_maximum, quantize_int8, quantize_fp8,
+    rms_norm, add,      silu_mul,      attend};
 
 }  // namespace
 

@@ -1,7 +1,7 @@
 // Attention of single rows over the paged cache. A thread block sees kDecodeChunk tokens of one
 // sequence and one key/value head, and all query heads that share it as the rows of one mma tile;
-// the last block of a row to finish adds the chunks up, in their order. Chunks begin at multiples of
-// kDecodeChunk whatever the batch, so a row's result is its own.
+// the last block of a row to finish adds the chunks up, in their order. Chunks begin at multiples
+// of kDecodeChunk whatever the batch, so a row's result is its own.
 #include <cstddef>
 
 #include "ops/cuda/device.cuh"
@@ -17,7 +17,8 @@ constexpr int kWarps = 4;
 constexpr int kPage = 16;     // tokens of a cache block
 constexpr int kQueries = 16;  // rows of the mma tile
 
-// One partial result: weighted values [kQueries][kHeadDim], then largest scores and sums [kQueries].
+// One partial result: weighted values [kQueries][kHeadDim], then largest scores and sums
+// [kQueries].
 __host__ __device__ constexpr int64_t partial_floats(int head_dim) {
   return static_cast<int64_t>(kQueries) * head_dim + 2 * kQueries;
 }
@@ -45,8 +46,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   let_next_kernel_start();
   const int row = batch.single_row[single];
   const int visible = batch.single_visible[single];
-  bf16_t* out_row =
-      out + (static_cast<int64_t>(row) * layer.heads + kv_head * queries) * kHeadDim;
+  bf16_t* out_row = out + (static_cast<int64_t>(row) * layer.heads + kv_head * queries) * kHeadDim;
   if (visible == 0) {
     if (chunk == 0)
       for (int i = threadIdx.x; i < queries * kHeadDim; i += blockDim.x)
@@ -66,7 +66,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const uint4 zero = make_uint4(0, 0, 0, 0);
 #pragma unroll
   for (int s = 0; s < kSteps; ++s) {
-    low[s] = g < queries ? *reinterpret_cast<const uint4*>(q + g * kHeadDim + 32 * s + 8 * t) : zero;
+    low[s] =
+        g < queries ? *reinterpret_cast<const uint4*>(q + g * kHeadDim + 32 * s + 8 * t) : zero;
     if (kWide)
       high[s] = g + 8 < queries
                     ? *reinterpret_cast<const uint4*>(q + (g + 8) * kHeadDim + 32 * s + 8 * t)
@@ -85,7 +86,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 #pragma unroll
       for (int s = 0; s < kSteps; ++s)
         k[half][s] = load_streaming(keys + (g + 8 * half) * kHeadDim + 32 * s + 8 * t);
-    // A lane's values: tokens 2t, 2t + 1, 2t + 8, 2t + 9, dims 8g … 8g + 7 of every 64.
+        // A lane's values: tokens 2t, 2t + 1, 2t + 8, 2t + 9, dims 8g … 8g + 7 of every 64.
 #pragma unroll
     for (int tile = 0; tile < kDimTiles; ++tile)
 #pragma unroll
@@ -102,7 +103,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
         mma_bf16(score[half], a.x, b.x, a.y, b.y, k[half][s].x, k[half][s].y);
         mma_bf16(score[half], a.z, b.z, a.w, b.w, k[half][s].z, k[half][s].w);
       }
-    // score[half][0, 1]: head g, tokens 8 half + 2t, + 1; [2, 3]: head g + 8.
+      // score[half][0, 1]: head g, tokens 8 half + 2t, + 1; [2, 3]: head g + 8.
 #pragma unroll
     for (int r = 0; r < (kWide ? 2 : 1); ++r) {
       float most = -INFINITY;
@@ -136,7 +137,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
           accumulated[tile][j][2 * r + 1] *= shrink;
         }
     }
-    const uint32_t p0 = pack_bf16(score[0][0], score[0][1]), p2 = pack_bf16(score[1][0], score[1][1]);
+    const uint32_t p0 = pack_bf16(score[0][0], score[0][1]),
+                   p2 = pack_bf16(score[1][0], score[1][1]);
     const uint32_t p1 = kWide ? pack_bf16(score[0][2], score[0][3]) : 0;
     const uint32_t p3 = kWide ? pack_bf16(score[1][2], score[1][3]) : 0;
     // Column g of product j is dim 8g + j: element j of the lane's vectors.

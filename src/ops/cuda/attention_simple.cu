@@ -21,10 +21,9 @@ __global__ void simple_attention_kernel(DeviceBatch batch, AttentionLayer layer,
   float accumulated[kMostPerLane] = {}, largest = -INFINITY, sum = 0;
   for (int token = 0; token < visible; ++token) {
     const __nv_bfloat16* k =
-        layer.kv +
-        ((static_cast<int64_t>(table[token / 16]) * 2 * layer.kv_heads + kv_head) * 16 +
-         token % 16) *
-            dim;
+        layer.kv + ((static_cast<int64_t>(table[token / 16]) * 2 * layer.kv_heads + kv_head) * 16 +
+                    token % 16) *
+                       dim;
     const __nv_bfloat16* v = k + static_cast<int64_t>(layer.kv_heads) * 16 * dim;
     float dot = 0;
     for (int d = lane; d < dim; d += kWarpSize)

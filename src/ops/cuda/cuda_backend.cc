@@ -260,17 +260,33 @@ class CudaBackend : public Backend {
     to.stride = y.cols;
     to.bias = part.bias.data ? floats_of(part.bias) : nullptr;
     to.data = static_cast<std::byte*>(y.data) + part.column * size_of(y.dtype);
-    const auto* codes = static_cast<const uint8_t*>(part.weight.data.get());
+    Gemm gemm;
+    gemm.weight = part.weight.data.get();
+    gemm.rows = x.rows;
+    gemm.out = part.out;
+    gemm.w_rows = part.out_padded();
+    gemm.y = to;
+    if (part.input() != Codes::none) {
+      gemm.x = quantized.codes;
+      gemm.row_scale = quantized.scales;
+      gemm.column_scale = floats_of(part.scale);
+      gemm.in = gemm.x_stride = gemm.w_stride = part.in_padded;
+    } else {
+      gemm.x = x.data;
+      gemm.in = part.in;
+      gemm.x_stride = part.in * 2;
+      gemm.w_stride = part.in_padded * 2;
+    }
     switch (part.kind) {
       case CudaPart::Kind::bf16:
+        // The copy engine wants rows that begin at multiples of 16 bytes.
+        if (part.in % 8 == 0) return gemm_bf16(gemm, stream_);
         return skinny_bf16(static_cast<const __nv_bfloat16*>(part.weight.data.get()), part.out,
                            part.in, bf16_of(x), x.rows, to, stream_);
       case CudaPart::Kind::int8:
-        return skinny_int8(codes, floats_of(part.scale), part.out, part.in_padded, quantized,
-                           x.rows, to, stream_);
+        return gemm_int8(gemm, stream_);
       case CudaPart::Kind::fp8:
-        return skinny_fp8(codes, floats_of(part.scale), part.out, part.in_padded, quantized, x.rows,
-                          to, stream_);
+        return gemm_fp8(gemm, stream_);
       case CudaPart::Kind::int4:
         return skinny_int4(part.int4(), part.out, part.in, bf16_of(x), x.rows, to, stream_);
     }

@@ -20,6 +20,8 @@ struct CudaPart {
   DeviceBuffer weight, scale, offsets, bias;
   int group = 0;  // of 4-bit weights
 
+  // Rows of zeros fill the weight up to this.
+  int64_t out_padded() const { return (out + kRowTile - 1) / kRowTile * kRowTile; }
   Codes input() const {
     return kind == Kind::int8 ? Codes::int8 : kind == Kind::fp8 ? Codes::fp8 : Codes::none;
   }

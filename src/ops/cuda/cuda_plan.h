@@ -12,7 +12,7 @@ class StepMemory {
  public:
   explicit StepMemory(cudaStream_t stream);
 
-  static constexpr int64_t kRows = 64;
+  static constexpr int64_t kRows = 512;
   static constexpr int64_t kBlocks = int64_t{64} << 10;  // of the cache, over all rows
 
  private:

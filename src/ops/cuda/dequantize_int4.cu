@@ -13,14 +13,14 @@ __global__ void dequantize_int4_kernel(Int4Weights weights, int64_t chunks, __nv
   if (chunk >= chunks) return;
   const int lane = threadIdx.x, g = lane / 4, t = lane % 4;
   const int64_t in_padded = chunks * 64;
-  const uint4 words = load_streaming(weights.words + (row_tile * chunks + chunk) * kWarpSize + lane);
+  const uint4 words =
+      load_streaming(weights.words + (row_tile * chunks + chunk) * kWarpSize + lane);
   const uint32_t word[4] = {words.x, words.y, words.z, words.w};
   __nv_bfloat16* low = to + (row_tile * kRowTile + g) * in_padded + chunk * 64 + 8 * t;
   __nv_bfloat16* high = low + 8 * in_padded;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int64_t group =
-        (row_tile * in_padded + chunk * 64 + 32 * half) / weights.group;
+    const int64_t group = (row_tile * in_padded + chunk * 64 + 32 * half) / weights.group;
     const float2 scale = unpack_bf16(weights.scales[group * 8 + g]);
     const uint32_t offsets = weights.offsets ? weights.offsets[group * 8 + g] : kSymmetricOffset;
     uint32_t rows[2][4];

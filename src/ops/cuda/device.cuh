@@ -1,6 +1,6 @@
 // What the kernels share: PTX instructions as functions, and the fragment layouts they imply.
 //
-// mma m16n8k16 (bf16) and m16n8k32 (8 bit): lane = 4 g + t. A holds rows g and g + 8, B column g,
+// mma m16n8k16: lane = 4 g + t. A holds rows g and g + 8, B column g,
 // the result rows g, g + 8 and columns 2t, 2t + 1 as c[0], c[1], c[2], c[3]. Which k a lane's
 // elements stand for does not matter as long as A and B agree, because a sum has no order that the
 // layout must keep: so every lane reads 16 contiguous bytes of a row-major matrix.
@@ -33,24 +33,6 @@ __device__ inline void mma_bf16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_
                                 uint32_t b0, uint32_t b1) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
-__device__ inline void mma_int8(int (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                                uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
-      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
-__device__ inline void mma_fp8(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                               uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
@@ -104,7 +86,8 @@ __device__ float block_reduce(float value, float neutral, float* scratch, Reduce
   return scratch[32];
 }
 
-// docs/formats.md: the scale of a row, its smallest positive stand-in for a row of zeros, its codes.
+// docs/formats.md: the scale of a row, its smallest positive stand-in for a row of zeros, its
+// codes.
 __device__ inline float scale_of(float largest, float grid) {
   const float scale = __fdiv_rn(largest, grid);
   return scale > 0 ? scale : 1.1920928955078125e-07f;

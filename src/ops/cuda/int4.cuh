@@ -1,9 +1,10 @@
 // 4-bit weights on the device (int4_layout.h makes the words): a lane's 16 bytes are rows g and
-// g + 8 of a row tile and 64 inputs. Word s holds inputs e0 … e3 = 32 (s / 2) + 8t + 4 (s % 2) + 0 … 3:
+// g + 8 of a row tile and 64 inputs. Word s holds inputs e0 … e3 = 32 (s / 2) + 8t + 4 (s % 2) + 0
+// … 3:
 //   nibble 0: (g, e0)      4: (g, e1)      2: (g, e2)      6: (g, e3)
 //   nibble 1: (g + 8, e0)  5: (g + 8, e1)  3: (g + 8, e2)  7: (g + 8, e3)
-// so that a mask and an or make a pair of bf16 128 + u, u = code + 8, exactly; subtracting the offset
-// 128 + zero point (136 when symmetric) leaves the integer, which bf16 holds exactly too.
+// so that a mask and an or make a pair of bf16 128 + u, u = code + 8, exactly; subtracting the
+// offset 128 + zero point (136 when symmetric) leaves the integer, which bf16 holds exactly too.
 #pragma once
 
 #include "ops/cuda/device.cuh"

@@ -72,7 +72,7 @@ struct DeviceBatch {
   int chunks = 0;  // upper bound of visible / kDecodeChunk over the singles
 };
 
-inline constexpr int kDecodeChunk = 256;  // tokens one thread block of decode attention sees
+inline constexpr int kDecodeChunk = 64;   // tokens one thread block of decode attention sees
 inline constexpr int kPrefillRows = 128;  // rows of one tile of prefill attention
 inline constexpr int kMostQueriesPerKv = 16;
 
@@ -88,8 +88,6 @@ int64_t decode_workspace_bytes(const AttentionLayer& layer, int64_t singles, int
 void decode_attention(const DeviceBatch& batch, const AttentionLayer& layer,
                       const __nv_bfloat16* qkv, __nv_bfloat16* out, float* workspace,
                       uint32_t* counters, cudaStream_t stream);
-void prefill_attention(const DeviceBatch& batch, const AttentionLayer& layer,
-                       const __nv_bfloat16* qkv, __nv_bfloat16* out, cudaStream_t stream);
 // Any head_dim up to 256, any ratio of heads: slow, for small models.
 void simple_attention(const DeviceBatch& batch, const AttentionLayer& layer,
                       const __nv_bfloat16* qkv, __nv_bfloat16* out, cudaStream_t stream);
@@ -116,12 +114,6 @@ inline constexpr int kSkinnyRows = 32;  // rows of x that one pass over the weig
 void skinny_bf16(const __nv_bfloat16* weight, int64_t out, int64_t in, const __nv_bfloat16* x,
                  int64_t rows, Output y, cudaStream_t stream);
 
-// weight: codes [out padded, in padded], scale: f32 [out]; x: codes and scales of its rows.
-void skinny_int8(const uint8_t* weight, const float* scale, int64_t out, int64_t in_padded,
-                 QuantizedRows x, int64_t rows, Output y, cudaStream_t stream);
-void skinny_fp8(const uint8_t* weight, const float* scale, int64_t out, int64_t in_padded,
-                QuantizedRows x, int64_t rows, Output y, cudaStream_t stream);
-
 // 4-bit weights in the order of the loads (int4_layout.h), scales and offsets per group.
 struct Int4Weights {
   const uint4* words = nullptr;       // [out / 16][in / 64][32 lanes]
@@ -135,39 +127,22 @@ void skinny_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv
 void dequantize_int4(const Int4Weights& weights, int64_t out, int64_t in_padded, __nv_bfloat16* to,
                      cudaStream_t stream);
 
-// --- Matrix products for many rows (Hopper: TMA and wgmma)
-// ----------------------------------------
+// --- Matrix products of Hopper (TMA and wgmma) --------------------------------------------------
 
-enum class GemmType { bf16, int8, fp8 };
 // y[r][n] = Σ_k x[r][k] · w[n][k], times row_scale[r] · column_scale[n] for 8-bit types. Rows of x
-// and w are x_stride and w_stride bytes apart, multiples of 16; in: elements, those past it are
-// zeros or beyond the tensor. A row's result does not depend on the others.
+// and w begin at multiples of 16 bytes; `in`: elements, past which x is not read and w holds zeros.
+// A row's result does not depend on the others (gemm.cuh).
 struct Gemm {
-  GemmType type = GemmType::bf16;
-  const void* weight = nullptr;
-  const void* x = nullptr;
+  const void* weight = nullptr;  // [w_rows >= out, w_stride bytes]
+  const void* x = nullptr;       // [rows, x_stride bytes]
   const float* row_scale = nullptr;
   const float* column_scale = nullptr;
   int64_t rows = 0, out = 0, in = 0;
-  int64_t x_stride = 0, w_stride = 0;
+  int64_t x_stride = 0, w_stride = 0, w_rows = 0;
   Output y;
 };
-// Whether this device and these shapes can take it.
-bool gemm_fits(const Gemm& gemm);
-void gemm(const Gemm& gemm, cudaStream_t stream);
-
-// --- Logits
-// ---------------------------------------------------------------------------------------
-
-struct DeviceLogitSummary {
-  float largest;
-  float target;  // logit of the asked token
-  double log_sum_exp;
-  int32_t argmax;  // lowest id among the largest
-  int32_t unused;
-};
-// logits: f32 [rows, vocabulary]; targets: [rows], -1: none
-void summarize_logits(const float* logits, const int32_t* targets, DeviceLogitSummary* out,
-                      int64_t rows, int64_t vocabulary, cudaStream_t stream);
+void gemm_bf16(const Gemm& gemm, cudaStream_t stream);
+void gemm_int8(const Gemm& gemm, cudaStream_t stream);
+void gemm_fp8(const Gemm& gemm, cudaStream_t stream);
 
 }  // namespace narrow::ops::cuda

@@ -11,7 +11,8 @@ namespace {
 
 using bf16_t = __nv_bfloat16;
 
-__global__ void embed_kernel(const int32_t* tokens, const bf16_t* table, bf16_t* out, int64_t cols) {
+__global__ void embed_kernel(const int32_t* tokens, const bf16_t* table, bf16_t* out,
+                             int64_t cols) {
   wait_for_previous_kernel();
   const int64_t row = blockIdx.x;
   const bf16_t* from = table + static_cast<int64_t>(tokens[row]) * cols;
@@ -81,14 +82,14 @@ template <class Code, int kWidth, int kSlots>
 __device__ void quantize(RowPart<kWidth, kSlots>& part, const QuantizedRows& to, int64_t row,
                          int64_t cols, float* scratch) {
   float largest = 0;
-  part.for_each(cols, [&](int64_t, float (&value)[kWidth]) {
+  part.for_each(cols, [&](int64_t, float(&value)[kWidth]) {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) largest = fmaxf(largest, fabsf(value[i]));
   });
   largest = block_reduce(largest, 0, scratch, [](float v) { return warp_max(v); });
   const float scale = scale_of(largest, Code::kGrid);
   uint8_t* codes = to.codes + row * to.stride;
-  part.for_each(cols, [&](int64_t c, float (&value)[kWidth]) {
+  part.for_each(cols, [&](int64_t c, float(&value)[kWidth]) {
     if constexpr (kWidth == 8) {
       uint32_t words[2] = {0, 0};
 #pragma unroll
@@ -120,7 +121,7 @@ __global__ void add_rms_norm_kernel(bf16_t* residual, const bf16_t* x, const flo
   wait_for_previous_kernel();
   RowPart<kWidth, kSlots> part;
   float squares = 0;
-  part.for_each(cols, [&](int64_t c, float (&value)[kWidth]) {
+  part.for_each(cols, [&](int64_t c, float(&value)[kWidth]) {
     load<kWidth>(residual + row * cols + c, value);
     if (x) {
       float other[kWidth];
@@ -134,13 +135,15 @@ __global__ void add_rms_norm_kernel(bf16_t* residual, const bf16_t* x, const flo
   });
   squares = block_reduce(squares, 0, scratch, [](float v) { return warp_sum(v); });
   const float factor = 1 / sqrtf(squares / static_cast<float>(cols) + epsilon);
-  part.for_each(cols, [&](int64_t c, float (&value)[kWidth]) {
+  part.for_each(cols, [&](int64_t c, float(&value)[kWidth]) {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) value[i] = value[i] * factor * gamma[c + i];
     store<kWidth>(value, y + row * cols + c);
   });
   quantize(part, quantized, row, cols, scratch);
 }
+
+__device__ inline float silu(float x) { return x / (1 + expf(-x)); }
 
 template <int kWidth, int kSlots>
 __global__ void silu_mul_kernel(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized,
@@ -150,15 +153,31 @@ __global__ void silu_mul_kernel(const bf16_t* gate_up, bf16_t* y, QuantizedRows 
   let_next_kernel_start();
   wait_for_previous_kernel();
   RowPart<kWidth, kSlots> part;
-  part.for_each(cols, [&](int64_t c, float (&value)[kWidth]) {
+  part.for_each(cols, [&](int64_t c, float(&value)[kWidth]) {
     float up[kWidth];
     load<kWidth>(gate_up + row * 2 * cols + c, value);
     load<kWidth>(gate_up + row * 2 * cols + cols + c, up);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) value[i] = value[i] / (1 + expf(-value[i])) * up[i];
+    for (int i = 0; i < kWidth; ++i) value[i] = silu(value[i]) * up[i];
     store<kWidth>(value, y + row * cols + c);
   });
   quantize(part, quantized, row, cols, scratch);
+}
+
+// Without codes a row needs no block to itself: one row then keeps many processors busy.
+template <int kWidth>
+__global__ void silu_mul_columns_kernel(const bf16_t* gate_up, bf16_t* y, int64_t cols) {
+  let_next_kernel_start();
+  wait_for_previous_kernel();
+  const int64_t row = blockIdx.y;
+  const int64_t c = (blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x) * kWidth;
+  if (c >= cols) return;
+  float value[kWidth], up[kWidth];
+  load<kWidth>(gate_up + row * 2 * cols + c, value);
+  load<kWidth>(gate_up + row * 2 * cols + cols + c, up);
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) value[i] = silu(value[i]) * up[i];
+  store<kWidth>(value, y + row * cols + c);
 }
 
 template <int kWidth, int kSlots>
@@ -168,9 +187,8 @@ __global__ void quantize_rows_kernel(const bf16_t* x, QuantizedRows quantized, i
   let_next_kernel_start();
   wait_for_previous_kernel();
   RowPart<kWidth, kSlots> part;
-  part.for_each(cols, [&](int64_t c, float (&value)[kWidth]) {
-    load<kWidth>(x + row * cols + c, value);
-  });
+  part.for_each(cols,
+                [&](int64_t c, float(&value)[kWidth]) { load<kWidth>(x + row * cols + c, value); });
   quantize(part, quantized, row, cols, scratch);
 }
 
@@ -228,6 +246,13 @@ void add_rms_norm(bf16_t* residual, const bf16_t* x, const float* gamma, float e
 void silu_mul(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized, int64_t rows, int64_t cols,
               cudaStream_t stream) {
   if (rows == 0) return;
+  if (quantized.kind == Codes::none && cols % 8 == 0) {
+    constexpr int kThreads = 128;
+    launch(silu_mul_columns_kernel<8>,
+           dim3(static_cast<unsigned>(div_up(cols, 8 * kThreads)), static_cast<unsigned>(rows)),
+           kThreads, 0, stream, gate_up, y, cols);
+    return;
+  }
   for_row_shape(cols, [&](auto width, auto slots, unsigned threads) {
     launch(silu_mul_kernel<width(), slots()>, static_cast<unsigned>(rows), threads, 0, stream,
            gate_up, y, quantized, cols);

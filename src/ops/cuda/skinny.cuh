@@ -1,10 +1,11 @@
-// Products with few rows of x: a stream of weights, bound by memory. A block of eight warps owns 16
-// outputs (times kRowTiles); its warps take turns along the inputs, so that the block reads its
-// weights front to back, and their sums are added in the order of the warps. A row of x is a column
-// of the mma tile: its result does not depend on the others, nor on how many there are.
+// Products for 4-bit weights and for widths that gemm.cuh does not take: a stream of weights, bound
+// by memory. A block of eight warps owns 16 outputs (times kRowTiles); its warps take turns along
+// the inputs, so that the block reads its weights front to back, and their sums are added in the
+// order of the warps. A row of x is a column of the mma tile: its result does not depend on the
+// others, nor on how many there are.
 //
 // A Format says how one warp reads and multiplies one step of inputs:
-//   using Weights, Sum (float or int)
+//   using Weights, Sum
 //   struct Step                       registers of one step's weights
 //   kStepInputs                       inputs of a step
 //   load(weights, row_tile, step, in_padded) -> Step
@@ -92,9 +93,9 @@ __global__ void __launch_bounds__(kSkinnyWarps* kWarpSize)
   }
 }
 
-// Picks the tile. Every block reads its rows of x whole: from nine rows on that outweighs the weights
-// of one row tile, so a block takes two where that leaves a block for each processor. The tile
-// changes no bit of the result.
+// Picks the tile. Every block reads its rows of x whole: from nine rows on that outweighs the
+// weights of one row tile, so a block takes two where that leaves a block for each processor. The
+// tile changes no bit of the result.
 template <class Format, int kUnroll>
 void launch_skinny(typename Format::Weights weights, typename Format::X x, int64_t out,
                    int64_t in_padded, int64_t rows, Output y, cudaStream_t stream) {
@@ -105,10 +106,11 @@ void launch_skinny(typename Format::Weights weights, typename Format::X x, int64
   const bool two = row_tiles % 2 == 0 && row_tiles / 2 >= kProcessors;
   const auto run = [&](auto kernel, int tokens, int tiles) {
     // Blocks that share weights are neighbours: the second finds them in the second-level cache.
-    launch(kernel, dim3(static_cast<unsigned>(div_up(rows, tokens)),
-                        static_cast<unsigned>(row_tiles / tiles)),
-           kSkinnyWarps * kWarpSize, 0, stream, weights, x, static_cast<int>(out), steps,
-           static_cast<int>(rows), y);
+    launch(
+        kernel,
+        dim3(static_cast<unsigned>(div_up(rows, tokens)), static_cast<unsigned>(row_tiles / tiles)),
+        kSkinnyWarps * kWarpSize, 0, stream, weights, x, static_cast<int>(out), steps,
+        static_cast<int>(rows), y);
   };
   if (rows <= 8) {
     run(skinny_kernel<Format, 1, 1, kUnroll>, 8, 1);

@@ -53,9 +53,9 @@ struct Bf16Format {
   };
 
   __device__ static Step load(const Weights& weights, int row_tile, int step, int lane) {
-    const bf16_t* from = weights.data +
-                         (static_cast<int64_t>(row_tile) * kRowTile + lane / 4) * weights.in_padded +
-                         static_cast<int64_t>(step) * kStepInputs + 8 * (lane % 4);
+    const bf16_t* from =
+        weights.data + (static_cast<int64_t>(row_tile) * kRowTile + lane / 4) * weights.in_padded +
+        static_cast<int64_t>(step) * kStepInputs + 8 * (lane % 4);
     Step result;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -67,7 +67,8 @@ struct Bf16Format {
 
   template <int kTokenTiles>
   __device__ static void multiply(const Step& w, const Weights&, int, int,
-                                  const Inputs<kTokenTiles>& x, float (&sums)[kTokenTiles][4], int) {
+                                  const Inputs<kTokenTiles>& x, float (&sums)[kTokenTiles][4],
+                                  int) {
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll

@@ -62,7 +62,8 @@ struct Int4Format {
 
   template <int kTokenTiles>
   __device__ static void multiply(const Step& w, const Weights&, int, int,
-                                  const Inputs<kTokenTiles>& x, float (&sums)[kTokenTiles][4], int) {
+                                  const Inputs<kTokenTiles>& x, float (&sums)[kTokenTiles][4],
+                                  int) {
     const uint32_t words[8] = {w.words[0].x, w.words[0].y, w.words[0].z, w.words[0].w,
                                w.words[1].x, w.words[1].y, w.words[1].z, w.words[1].w};
     constexpr int kWordsPerGroup = 8 / kGroups;

@@ -1,0 +1,195 @@
+// Matrix products of Llama-3.1-8B's layers on the GPU: every kernel that could compute one, by
+// number of rows. Checks each against a product in double on samples of the output, then times it
+// with events around launches that follow each other on weights that no cache still holds.
+//
+//   cuda_products [ROWS...]     default: 1 16 64 512 4096
+#include <cuda_fp8.h>
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <iostream>
+#include <random>
+#include <vector>
+
+#include "base/error.h"
+#include "ops/cuda/error.h"
+#include "ops/cuda/kernels.h"
+
+namespace {
+
+using namespace narrow::ops::cuda;
+
+struct Shape {
+  const char* name;
+  int64_t out, in;
+};
+constexpr Shape kShapes[] = {
+    {"qkv", 6144, 4096}, {"o", 4096, 4096}, {"gate_up", 28672, 4096}, {"down", 4096, 14336}};
+
+enum class Type { bf16, int8, fp8 };
+constexpr const char* kNames[] = {"bf16", "int8", "fp8"};
+
+class DeviceMemory {
+ public:
+  explicit DeviceMemory(size_t bytes) { check(cudaMalloc(&data_, bytes), "cudaMalloc"); }
+  ~DeviceMemory() { cudaFree(data_); }
+  DeviceMemory(const DeviceMemory&) = delete;
+  DeviceMemory& operator=(const DeviceMemory&) = delete;
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  void* data_ = nullptr;
+};
+
+// Random elements of a type in bytes, and what they stand for.
+std::vector<uint8_t> random_bytes(Type type, int64_t elements, unsigned seed) {
+  std::mt19937 engine(seed);
+  std::vector<uint8_t> bytes(static_cast<size_t>(elements * (type == Type::bf16 ? 2 : 1)));
+  if (type == Type::bf16) {
+    auto* to = reinterpret_cast<uint16_t*>(bytes.data());
+    for (int64_t i = 0; i < elements; ++i)
+      to[i] = static_cast<uint16_t>((engine() & 0x80ff) | 0x3e80);  // ± 0.25 … 1
+  } else {
+    for (uint8_t& byte : bytes) {
+      byte = static_cast<uint8_t>(engine());
+      if (type == Type::fp8) byte &= 0xbf;  // magnitudes below 2
+    }
+  }
+  return bytes;
+}
+
+double value_of(Type type, const std::vector<uint8_t>& bytes, int64_t i) {
+  if (type == Type::int8) return static_cast<int8_t>(bytes[static_cast<size_t>(i)]);
+  if (type == Type::fp8) {
+    __nv_fp8_e4m3 value;
+    value.__x = bytes[static_cast<size_t>(i)];
+    return static_cast<float>(value);
+  }
+  uint16_t half;
+  std::memcpy(&half, bytes.data() + 2 * i, 2);
+  const uint32_t bits = static_cast<uint32_t>(half) << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+// The mean over one long train of launches, in microseconds.
+double time_of(const std::function<void(int)>& launch, int repetitions, cudaStream_t stream) {
+  cudaEvent_t begin, end;
+  check(cudaEventCreate(&begin), "event");
+  check(cudaEventCreate(&end), "event");
+  for (int i = 0; i < 5; ++i) launch(i);
+  check(cudaEventRecord(begin, stream), "event");
+  for (int i = 0; i < repetitions; ++i) launch(i);
+  check(cudaEventRecord(end, stream), "event");
+  check(cudaEventSynchronize(end), "a kernel");
+  float milliseconds = 0;
+  check(cudaEventElapsedTime(&milliseconds, begin, end), "event");
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  return 1000.0 * milliseconds / repetitions;
+}
+
+void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_list) {
+  const int64_t element = type == Type::bf16 ? 2 : 1;
+  const int64_t weight_bytes = shape.out * shape.in * element;
+  // Enough copies that a weight has left the 50 MB cache when its turn comes again.
+  const int64_t copies = std::max<int64_t>(2, 200'000'000 / weight_bytes);
+  const auto weight_host = random_bytes(type, shape.out * shape.in, 1);
+  const DeviceMemory weights(static_cast<size_t>(weight_bytes * copies));
+  for (int64_t c = 0; c < copies; ++c)
+    check(cudaMemcpy(weights.as<uint8_t>() + c * weight_bytes, weight_host.data(),
+                     weight_host.size(), cudaMemcpyHostToDevice),
+          "copy");
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreate(&stream), "stream");
+  for (const int64_t rows : rows_list) {
+    const auto x_host = random_bytes(type, rows * shape.in, 2);
+    const DeviceMemory x(x_host.size()), y(static_cast<size_t>(rows * shape.out * 4));
+    check(cudaMemcpy(x.as<void>(), x_host.data(), x_host.size(), cudaMemcpyHostToDevice), "copy");
+    const std::vector<float> ones(static_cast<size_t>(std::max(rows, shape.out)), 1.0f);
+    const DeviceMemory scales(ones.size() * 4);
+    check(cudaMemcpy(scales.as<void>(), ones.data(), ones.size() * 4, cudaMemcpyHostToDevice),
+          "copy");
+
+    const auto run_gemm = [&](const uint8_t* w, bool f32) {
+      Gemm gemm;
+      gemm.weight = w;
+      gemm.x = x.as<void>();
+      gemm.row_scale = gemm.column_scale = scales.as<float>();
+      gemm.rows = rows;
+      gemm.out = gemm.w_rows = shape.out;
+      gemm.in = shape.in;
+      gemm.x_stride = gemm.w_stride = shape.in * element;
+      gemm.y = {y.as<void>(), f32, shape.out, nullptr};
+      if (type == Type::bf16) return gemm_bf16(gemm, stream);
+      if (type == Type::int8) return gemm_int8(gemm, stream);
+      gemm_fp8(gemm, stream);
+    };
+    const auto run_skinny = [&](const uint8_t* w, bool f32) {
+      skinny_bf16(reinterpret_cast<const __nv_bfloat16*>(w), shape.out, shape.in,
+                  x.as<__nv_bfloat16>(), rows, {y.as<void>(), f32, shape.out, nullptr}, stream);
+    };
+
+    const auto worst = [&](const auto& run) {
+      run(weights.as<uint8_t>(), true);
+      check(cudaStreamSynchronize(stream), "a kernel");
+      std::vector<float> got(static_cast<size_t>(rows * shape.out));
+      check(cudaMemcpy(got.data(), y.as<void>(), got.size() * 4, cudaMemcpyDeviceToHost), "copy");
+      double largest = 0;
+      for (int64_t sample = 0; sample < 200; ++sample) {
+        const int64_t r = sample * 7919 % rows, n = sample * 104729 % shape.out;
+        double sum = 0, squares = 0;
+        for (int64_t k = 0; k < shape.in; ++k) {
+          const double product = value_of(type, x_host, r * shape.in + k) *
+                                 value_of(type, weight_host, n * shape.in + k);
+          sum += product;
+          squares += product * product;
+        }
+        largest = std::max(largest, std::fabs(got[static_cast<size_t>(r * shape.out + n)] - sum) /
+                                        std::sqrt(squares));
+      }
+      return largest;
+    };
+    const auto report = [&](const char* name, const auto& run) {
+      const double error = worst(run);
+      const double microseconds =
+          time_of([&](int i) { run(weights.as<uint8_t>() + i % copies * weight_bytes, false); },
+                  rows > 1000 ? 20 : 100, stream);
+      const double bytes = static_cast<double>(weight_bytes) +
+                           static_cast<double>(rows * (shape.in * element + shape.out * 2));
+      const double operations =
+          2.0 * static_cast<double>(rows * shape.out) * static_cast<double>(shape.in);
+      std::cout << fmt::format(
+          "{:<5} {:<8} rows {:>5}  {:<7} {:>9.1f} us  {:>5.2f} TB/s  {:>6.0f} T/s  error {:.1e}\n",
+          kNames[static_cast<int>(type)], shape.name, rows, name, microseconds,
+          bytes / microseconds / 1e6, operations / microseconds / 1e6, error);
+    };
+    report("gemm", run_gemm);
+    if (type == Type::bf16 && rows <= 64) report("skinny", run_skinny);
+  }
+  cudaStreamDestroy(stream);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  std::vector<int64_t> rows;
+  for (int i = 1; i < argc; ++i) rows.push_back(std::stoll(argv[i]));
+  if (rows.empty()) rows = {1, 16, 64, 512, 4096};
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, 0), "device properties");
+  std::cout << properties.name << "\n";
+  for (const Type type : {Type::bf16, Type::int8, Type::fp8})
+    for (const Shape& shape : kShapes) measure(type, shape, rows);
+  return 0;
+} catch (const narrow::Error& error) {
+  std::cerr << "cuda_products: " << error.what() << "\n";
+  return error.exit_status();
+}

@@ -1,0 +1,192 @@
+// Hopper's asynchronous parts as functions: barriers in shared memory, the copy engine (TMA),
+// matrix products of a warpgroup (wgmma). PTX ISA 8.0; tiles lie in shared memory as rows of 128
+// bytes in the 128-byte swizzle that a tensor map asks for, eight rows to an atom of 1024 bytes.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+namespace narrow::ops::cuda {
+
+inline constexpr int kWarpgroup = 128;  // threads
+inline constexpr int kAtomBytes = 128;  // of a row in shared memory
+
+__device__ inline uint32_t shared_address(const void* pointer) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+// --- Barriers -----------------------------------------------------------------------------------
+
+__device__ inline void init_barrier(uint64_t* barrier, uint32_t arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)),
+               "r"(arrivals)
+               : "memory");
+}
+
+// Makes initialized barriers known to the copy engine.
+__device__ inline void publish_barriers() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+__device__ inline void arrive(uint64_t* barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier))
+               : "memory");
+}
+
+// Arrives and announces bytes that the copy engine will bring.
+__device__ inline void arrive_expecting(uint64_t* barrier, uint32_t bytes) {
+  asm volatile(
+      "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)),
+      "r"(bytes)
+      : "memory");
+}
+
+// Waits until the phase of this parity is complete.
+__device__ inline void wait(uint64_t* barrier, uint32_t parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again;\n"
+      "}" ::"r"(shared_address(barrier)),
+      "r"(parity)
+      : "memory");
+}
+
+// --- Copy engine --------------------------------------------------------------------------------
+
+// The box of `map` that begins at (inner, row, outer), to shared memory.
+__device__ inline void copy_tile(void* to, const CUtensorMap* map, int inner, int row, int outer,
+                                 uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %3, %4}], [%5];" ::"r"(shared_address(to)),
+      "l"(map), "r"(inner), "r"(row), "r"(outer), "r"(shared_address(barrier))
+      : "memory");
+}
+
+__device__ inline void prefetch_map(const CUtensorMap* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
+// --- Products of a warpgroup --------------------------------------------------------------------
+
+template <int kCount>
+__device__ inline void give_up_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+template <int kCount>
+__device__ inline void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+
+__device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ inline void wgmma_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+template <int kPending>
+__device__ inline void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+// Keeps the compiler from moving uses of a sum across a wait.
+__device__ inline void keep(float& sum) { asm volatile("" : "+f"(sum)::"memory"); }
+__device__ inline void keep(int& sum) { asm volatile("" : "+r"(sum)::"memory"); }
+
+// A tile of rows of 128 swizzled bytes; k advances by adding its byte offset / 16.
+__device__ inline uint64_t tile_descriptor(const void* tile) {
+  constexpr uint64_t kSwizzle128 = uint64_t{1} << 62, kAtomStride = uint64_t{1024 / 16} << 32;
+  return kSwizzle128 | kAtomStride | (uint64_t{1} << 16) | ((shared_address(tile) & 0x3ffff) >> 4);
+}
+
+enum class MmaType { bf16, e4m3, int8 };
+
+template <MmaType type>
+struct MmaTraits {
+  using Sum = float;
+};
+template <>
+struct MmaTraits<MmaType::int8> {
+  using Sum = int;
+};
+
+// sums[64 rows of A][kColumns rows of B] (+)= A Bᵀ over 32 bytes of k; keep = 0 starts anew. Thread
+// 32 w + 4 g + t holds rows 16 w + g + 8 i, columns 8 j + 2 t + c as sums[4 j + 2 i + c].
+template <MmaType type, int kColumns>
+__device__ void wgmma(typename MmaTraits<type>::Sum (&d)[kColumns / 2], uint64_t a, uint64_t b,
+                      int keep);
+
+// The operand lists of the instruction for each number of columns.
+#define NARROW_NAMES_8 "%0, %1, %2, %3, %4, %5, %6, %7"
+#define NARROW_NAMES_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+#define NARROW_NAMES_32 \
+  NARROW_NAMES_16       \
+  ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define NARROW_NAMES_64                                                                     \
+  NARROW_NAMES_32                                                                           \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, " \
+  "%49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define NARROW_NAMES_128                                                                     \
+  NARROW_NAMES_64                                                                            \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, "  \
+  "%81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, "    \
+  "%98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, " \
+  "%113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define NARROW_EIGHT(c, i)                                                            \
+  c(d[i]), c(d[(i) + 1]), c(d[(i) + 2]), c(d[(i) + 3]), c(d[(i) + 4]), c(d[(i) + 5]), \
+      c(d[(i) + 6]), c(d[(i) + 7])
+#define NARROW_SUMS_8(c) NARROW_EIGHT(c, 0)
+#define NARROW_SUMS_16(c) NARROW_EIGHT(c, 0), NARROW_EIGHT(c, 8)
+#define NARROW_SUMS_32(c) NARROW_SUMS_16(c), NARROW_EIGHT(c, 16), NARROW_EIGHT(c, 24)
+#define NARROW_SUMS_64(c)                                                           \
+  NARROW_SUMS_32(c), NARROW_EIGHT(c, 32), NARROW_EIGHT(c, 40), NARROW_EIGHT(c, 48), \
+      NARROW_EIGHT(c, 56)
+#define NARROW_SUMS_128(c)                                                                  \
+  NARROW_SUMS_64(c), NARROW_EIGHT(c, 64), NARROW_EIGHT(c, 72), NARROW_EIGHT(c, 80),         \
+      NARROW_EIGHT(c, 88), NARROW_EIGHT(c, 96), NARROW_EIGHT(c, 104), NARROW_EIGHT(c, 112), \
+      NARROW_EIGHT(c, 120)
+
+// A, B, KEEP: the numbers of the operands behind the sums.
+#define NARROW_WGMMA(TYPE, SUM, C, COLUMNS, SUMS, A, B, KEEP, SHAPE, TAIL)                         \
+  template <>                                                                                      \
+  __device__ inline void wgmma<TYPE, COLUMNS>(SUM(&d)[COLUMNS / 2], uint64_t a, uint64_t b,        \
+                                              int keep) {                                          \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #KEEP                                        \
+                 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #COLUMNS SHAPE " {" NARROW_NAMES_##SUMS \
+                 "}, %" #A ", %" #B ", p" TAIL ";\n}"                                              \
+                 : NARROW_SUMS_##SUMS(C)                                                           \
+                 : "l"(a), "l"(b), "r"(keep));                                                     \
+  }
+#define NARROW_FLOAT(x) "+f"(x)
+#define NARROW_INT(x) "+r"(x)
+#define NARROW_WGMMA_TYPES(COLUMNS, SUMS, A, B, KEEP)                                              \
+  NARROW_WGMMA(MmaType::bf16, float, NARROW_FLOAT, COLUMNS, SUMS, A, B, KEEP, "k16.f32.bf16.bf16", \
+               ", 1, 1, 0, 0")                                                                     \
+  NARROW_WGMMA(MmaType::e4m3, float, NARROW_FLOAT, COLUMNS, SUMS, A, B, KEEP, "k32.f32.e4m3.e4m3", \
+               ", 1, 1")                                                                           \
+  NARROW_WGMMA(MmaType::int8, int, NARROW_INT, COLUMNS, SUMS, A, B, KEEP, "k32.s32.s8.s8", "")
+
+NARROW_WGMMA_TYPES(16, 8, 8, 9, 10)
+NARROW_WGMMA_TYPES(32, 16, 16, 17, 18)
+NARROW_WGMMA_TYPES(64, 32, 32, 33, 34)
+NARROW_WGMMA_TYPES(128, 64, 64, 65, 66)
+NARROW_WGMMA_TYPES(256, 128, 128, 129, 130)
+
+#undef NARROW_WGMMA_TYPES
+#undef NARROW_INT
+#undef NARROW_FLOAT
+#undef NARROW_WGMMA
+#undef NARROW_SUMS_128
+#undef NARROW_SUMS_64
+#undef NARROW_SUMS_32
+#undef NARROW_SUMS_16
+#undef NARROW_SUMS_8
+#undef NARROW_EIGHT
+#undef NARROW_NAMES_128
+#undef NARROW_NAMES_64
+#undef NARROW_NAMES_32
+#undef NARROW_NAMES_16
+#undef NARROW_NAMES_8
+
+}  // namespace narrow::ops::cuda

@@ -1,0 +1,63 @@
+#include "ops/cuda/tensor_map.h"
+
+#include <cuda_runtime_api.h>
+
+#include "base/error.h"
+#include "ops/cuda/error.h"
+
+namespace narrow::ops::cuda {
+namespace {
+
+// Through the runtime, so that the library loads on machines without a driver.
+auto encoder() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult result{};
+  check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
+                                         cudaEnableDefault, &result),
+        "looking for cuTensorMapEncodeTiled");
+  if (!function) throw Error::failed("the driver has no cuTensorMapEncodeTiled");
+  return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
+}
+
+}  // namespace
+
+bool whole_atoms(TensorMapType type, int64_t columns) {
+  return columns % (type == TensorMapType::bf16 ? 64 : 128) == 0;
+}
+
+CUtensorMap atoms_map(const void* data, TensorMapType type, int64_t columns, int64_t rows,
+                      int64_t stride_bytes, int box_rows, int box_atoms) {
+  static const auto encode = encoder();
+  const bool bf16 = type == TensorMapType::bf16;
+  const int64_t atom = bf16 ? 64 : 128;
+  const bool whole = whole_atoms(type, columns);
+  const auto size = [](int64_t value) { return static_cast<cuuint64_t>(value); };
+  const cuuint64_t sizes[] = {size(whole ? atom : columns), size(rows),
+                              size(whole ? columns / atom : 1)};
+  const cuuint64_t strides[] = {size(stride_bytes), 128};
+  const cuuint32_t box[] = {static_cast<cuuint32_t>(atom), static_cast<cuuint32_t>(box_rows),
+                            static_cast<cuuint32_t>(whole ? box_atoms : 1)};
+  const cuuint32_t steps[] = {1, 1, 1};
+  CUtensorMap map;
+  const CUresult result =
+      encode(&map, bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_UINT8, 3,
+             const_cast<void*>(data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS)
+    throw Error::failed("cuTensorMapEncodeTiled: error " + std::to_string(result));
+  return map;
+}
+
+int processors() {
+  static const int count = [] {
+    int device = 0, value = 0;
+    check(cudaGetDevice(&device), "current device");
+    check(cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, device),
+          "multiprocessors of the device");
+    return value;
+  }();
+  return count;
+}
+
+}  // namespace narrow::ops::cuda

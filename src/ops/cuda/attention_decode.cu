@@ -1,11 +1,8 @@
-// Attention of single rows over the paged cache. A thread block sees kDecodeChunk tokens of one
-// sequence and one key/value head, and all query heads that share it as the rows of one mma tile;
-// the last block of a row to finish adds the chunks up, in their order. Chunks begin at multiples
-// of kDecodeChunk whatever the batch, so a row's result is its own.
-#include <cstddef>
-
-#include "ops/cuda/device.cuh"
-#include "ops/cuda/kernels.h"
+// Attention of single rows over the paged cache. A thread block sees one piece of one sequence
+// and one key/value head, and all query heads that share it as the rows of one mma tile; the last
+// block of a row to finish joins the pieces. Warp w scores page w, then weighs the values of all
+// pages in its quarter of the dimensions.
+#include "ops/cuda/attention.cuh"
 #include "ops/cuda/launch.cuh"
 
 namespace narrow::ops::cuda {
@@ -13,32 +10,25 @@ namespace {
 
 using bf16_t = __nv_bfloat16;
 
-constexpr int kWarps = 4;
-constexpr int kPage = 16;     // tokens of a cache block
-constexpr int kQueries = 16;  // rows of the mma tile
+constexpr int kWarps = kPages;
 
-// One partial result: weighted values [kQueries][kHeadDim], then largest scores and sums
-// [kQueries].
+// One piece's result: weighted values [kMmaRows][kHeadDim], then largest scores and sums
+// [kMmaRows].
 __host__ __device__ constexpr int64_t partial_floats(int head_dim) {
-  return static_cast<int64_t>(kQueries) * head_dim + 2 * kQueries;
+  return static_cast<int64_t>(kMmaRows) * head_dim + 2 * kMmaRows;
 }
 
 template <int kHeadDim>
-struct Shared {
-  float values[kWarps][kQueries][kHeadDim + 4];
-  float largest[kWarps][kQueries];
-  float sum[kWarps][kQueries];
-  bool last;
-};
-
-// kWide: more than 8 query heads share a key head, so that rows g + 8 of the tile are in use.
-template <int kHeadDim, bool kWide>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     decode_attention_kernel(DeviceBatch batch, AttentionLayer layer, const bf16_t* qkv, bf16_t* out,
                             float* workspace, uint32_t* counters) {
-  constexpr int kSteps = kHeadDim / 32;     // a lane's 16-byte pieces of a key row
-  constexpr int kDimTiles = kHeadDim / 64;  // 64 dims: 8 lane groups of 8
-  const int kv_head = blockIdx.x, chunk = blockIdx.y, single = blockIdx.z;
+  constexpr int kDims = kHeadDim / 32;  // of a lane, beside each other
+  constexpr int kWarpDims = 8 * kDims;
+  __shared__ float page_largest[kPages][kMmaRows];
+  __shared__ float page_sum[kPages][2][kWarpSize];
+  __shared__ uint4 page_weights[kPages][kWarpSize];
+  __shared__ bool last;
+  const int kv_head = blockIdx.x, piece = blockIdx.y, single = blockIdx.z;
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
   const int g = lane / 4, t = lane % 4;
   const int queries = layer.heads / layer.kv_heads;
@@ -48,200 +38,159 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const int visible = batch.single_visible[single];
   bf16_t* out_row = out + (static_cast<int64_t>(row) * layer.heads + kv_head * queries) * kHeadDim;
   if (visible == 0) {
-    if (chunk == 0)
+    if (piece == 0)
       for (int i = threadIdx.x; i < queries * kHeadDim; i += blockDim.x)
         out_row[i] = __float2bfloat16_rn(0);
     return;
   }
-  const int chunks = (visible + kDecodeChunk - 1) / kDecodeChunk;
-  if (chunk >= chunks) return;
-  const int first = chunk * kDecodeChunk, end = min(visible, first + kDecodeChunk);
-  const int32_t* table = batch.block_table + batch.single_table[single];
+  const int pieces = (visible + kDecodeChunk - 1) / kDecodeChunk;
+  if (piece >= pieces) return;
+  const int first = piece * kDecodeChunk, end = min(visible, first + kDecodeChunk);
+  const int32_t* table = batch.block_table + batch.single_table[single] + first / kPage;
+  const int64_t page_elements = static_cast<int64_t>(kPage) * kHeadDim;
+  const auto keys_of = [&](int page) {
+    return layer.kv +
+           (static_cast<int64_t>(table[page]) * 2 * layer.kv_heads + kv_head) * page_elements;
+  };
 
-  // Queries as the A operand: rows are heads, a lane's k are dims 8t … 8t + 7 of every 32.
-  uint4 low[kSteps], high[kWide ? kSteps : 1];
-  const bf16_t* q = qkv + (static_cast<int64_t>(row) * (layer.heads + 2 * layer.kv_heads) +
-                           static_cast<int64_t>(kv_head) * queries) *
-                              kHeadDim;
-  const uint4 zero = make_uint4(0, 0, 0, 0);
+  // All loads first: keys of this warp's page, values of every page. What lies beyond the end may
+  // be another sequence's, or no number at all: it is not read.
+  struct alignas(2 * kDims) Values {
+    bf16_t dim[kDims];
+  };
+  uint4 keys[2][kHeadDim / 32];
+  Values values[kPages][4];  // tokens 2t, 2t + 1, 2t + 8, 2t + 9
 #pragma unroll
-  for (int s = 0; s < kSteps; ++s) {
-    low[s] =
-        g < queries ? *reinterpret_cast<const uint4*>(q + g * kHeadDim + 32 * s + 8 * t) : zero;
-    if (kWide)
-      high[s] = g + 8 < queries
-                    ? *reinterpret_cast<const uint4*>(q + (g + 8) * kHeadDim + 32 * s + 8 * t)
-                    : zero;
-  }
-
-  float accumulated[kDimTiles][8][4] = {};
-  float largest[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
-  for (int page = first / kPage + warp; page * kPage < end; page += kWarps) {
-    const int64_t block = table[page];
-    const bf16_t* keys = layer.kv + (block * 2 * layer.kv_heads + kv_head) * kPage * kHeadDim;
-    const bf16_t* values = keys + static_cast<int64_t>(layer.kv_heads) * kPage * kHeadDim;
-    uint4 k[2][kSteps], v[kDimTiles][4];
+  for (int half = 0; half < 2; ++half)
 #pragma unroll
-    for (int half = 0; half < 2; ++half)
+    for (int s = 0; s < kHeadDim / 32; ++s)
+      keys[half][s] =
+          first + warp * kPage + 8 * half + g < end
+              ? load_streaming(keys_of(warp) + (8 * half + g) * kHeadDim + 32 * s + 8 * t)
+              : uint4{};
 #pragma unroll
-      for (int s = 0; s < kSteps; ++s)
-        k[half][s] = load_streaming(keys + (g + 8 * half) * kHeadDim + 32 * s + 8 * t);
-        // A lane's values: tokens 2t, 2t + 1, 2t + 8, 2t + 9, dims 8g … 8g + 7 of every 64.
+  for (int page = 0; page < kPages; ++page)
 #pragma unroll
-    for (int tile = 0; tile < kDimTiles; ++tile)
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        v[tile][i] = load_streaming(values + (2 * t + (i & 1) + 8 * (i >> 1)) * kHeadDim +
-                                    64 * tile + 8 * g);
-
-    float score[2][4] = {};
-#pragma unroll
-    for (int half = 0; half < 2; ++half)
-#pragma unroll
-      for (int s = 0; s < kSteps; ++s) {
-        const uint4 a = low[s], b = kWide ? high[s] : zero;
-        mma_bf16(score[half], a.x, b.x, a.y, b.y, k[half][s].x, k[half][s].y);
-        mma_bf16(score[half], a.z, b.z, a.w, b.w, k[half][s].z, k[half][s].w);
-      }
-      // score[half][0, 1]: head g, tokens 8 half + 2t, + 1; [2, 3]: head g + 8.
-#pragma unroll
-    for (int r = 0; r < (kWide ? 2 : 1); ++r) {
-      float most = -INFINITY;
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          float& s = score[half][2 * r + c];
-          s = page * kPage + 8 * half + 2 * t + c < end ? s * layer.scale : -INFINITY;
-          most = fmaxf(most, s);
-        }
-      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
-      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
-      const float now = fmaxf(largest[r], most);
-      const float shrink = __expf(largest[r] - now);
-      largest[r] = now;
-      sum[r] *= shrink;
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          float& s = score[half][2 * r + c];
-          s = __expf(s - now);
-          sum[r] += s;
-        }
-#pragma unroll
-      for (int tile = 0; tile < kDimTiles; ++tile)
-#pragma unroll
-        for (int j = 0; j < 8; ++j) {
-          accumulated[tile][j][2 * r] *= shrink;
-          accumulated[tile][j][2 * r + 1] *= shrink;
-        }
+    for (int i = 0; i < 4; ++i) {
+      const int token = 2 * t + (i & 1) + 8 * (i >> 1);
+      values[page][i] = Values{};
+      if (first + page * kPage + token < end)
+        values[page][i] =
+            *reinterpret_cast<const Values*>(keys_of(page) + layer.kv_heads * page_elements +
+                                             token * kHeadDim + warp * kWarpDims + kDims * g);
     }
-    const uint32_t p0 = pack_bf16(score[0][0], score[0][1]),
-                   p2 = pack_bf16(score[1][0], score[1][1]);
-    const uint32_t p1 = kWide ? pack_bf16(score[0][2], score[0][3]) : 0;
-    const uint32_t p3 = kWide ? pack_bf16(score[1][2], score[1][3]) : 0;
-    // Column g of product j is dim 8g + j: element j of the lane's vectors.
-#pragma unroll
-    for (int tile = 0; tile < kDimTiles; ++tile) {
-      const uint32_t* a = reinterpret_cast<const uint32_t*>(&v[tile][0]);
-      const uint32_t* b = reinterpret_cast<const uint32_t*>(&v[tile][1]);
-      const uint32_t* c = reinterpret_cast<const uint32_t*>(&v[tile][2]);
-      const uint32_t* d = reinterpret_cast<const uint32_t*>(&v[tile][3]);
-#pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        const uint32_t select = j % 2 == 0 ? 0x5410 : 0x7632;
-        mma_bf16(accumulated[tile][j], p0, p1, p2, p3, __byte_perm(a[j / 2], b[j / 2], select),
-                 __byte_perm(c[j / 2], d[j / 2], select));
-      }
-    }
-  }
+  Queries<kHeadDim> q;
+  const bf16_t* q_rows = qkv + (static_cast<int64_t>(row) * (layer.heads + 2 * layer.kv_heads) +
+                                static_cast<int64_t>(kv_head) * queries) *
+                                   kHeadDim;
+  q.load(g < queries ? q_rows + g * kHeadDim : nullptr,
+         g + 8 < queries ? q_rows + (g + 8) * kHeadDim : nullptr, t);
 
-  // The warps of the chunk, then the chunks, each brought to the largest score of all.
-  extern __shared__ char memory[];
-  Shared<kHeadDim>& shared = *reinterpret_cast<Shared<kHeadDim>*>(memory);
+  PageScores score;
+  page_scores<kHeadDim>(
+      q, [&](int half, int s) { return keys[half][s]; }, score);
+  const float scale = layer.scale * kLog2E;
 #pragma unroll
-  for (int r = 0; r < (kWide ? 2 : 1); ++r) {
-    sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 1);
-    sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 2);
-    if (t == 0) {
-      shared.largest[warp][g + 8 * r] = largest[r];
-      shared.sum[warp][g + 8 * r] = sum[r];
-    }
+  for (int half = 0; half < 2; ++half)
 #pragma unroll
-    for (int tile = 0; tile < kDimTiles; ++tile)
+    for (int c = 0; c < 4; ++c)
+      score[half][c] = first + warp * kPage + 8 * half + 2 * t + (c & 1) < end
+                           ? score[half][c] * scale
+                           : -INFINITY;
 #pragma unroll
-      for (int j = 0; j < 8; ++j)
-#pragma unroll
-        for (int c = 0; c < 2; ++c)
-          shared.values[warp][g + 8 * r][64 * tile + 8 * (2 * t + c) + j] =
-              accumulated[tile][j][2 * r + c];
+  for (int r = 0; r < 2; ++r) {
+    const float most = quad_max(largest_of(score, r));
+    if (t == 0) page_largest[warp][g + 8 * r] = most;
   }
   __syncthreads();
-  const int64_t part = (static_cast<int64_t>(single) * layer.kv_heads + kv_head) * gridDim.y;
-  float* partial = workspace + (part + chunk) * partial_floats(kHeadDim);
-  for (int i = threadIdx.x; i < queries * kHeadDim; i += blockDim.x) {
-    const int head = i / kHeadDim, d = i % kHeadDim;
-    float most = -INFINITY;
-    for (int w = 0; w < kWarps; ++w) most = fmaxf(most, shared.largest[w][head]);
-    float value = 0, total = 0;
-    for (int w = 0; w < kWarps; ++w) {
-      const float share = __expf(shared.largest[w][head] - most);
-      value += shared.values[w][head][d] * share;
-      total += shared.sum[w][head] * share;
-    }
-    if (chunks == 1) {
-      out_row[i] = __float2bfloat16_rn(value / total);
-    } else {
-      partial[i] = value;
-      if (d == 0) {
-        partial[kQueries * kHeadDim + head] = most;
-        partial[kQueries * kHeadDim + kQueries + head] = total;
-      }
+  float largest[2], sum[2];
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    largest[r] = page_largest[0][g + 8 * r];
+    for (int page = 1; page < kPages; ++page)
+      largest[r] = fmaxf(largest[r], page_largest[page][g + 8 * r]);
+    page_sum[warp][r][lane] = to_weights(score, r, largest[r]);
+  }
+  page_weights[warp][lane] = pack_weights(score);
+  __syncthreads();
+
+  float weighted[kDims][4] = {};  // column g of product j is dim kDims g + j
+#pragma unroll
+  for (int page = 0; page < kPages; ++page) {
+    const uint4 w = page_weights[page][lane];
+#pragma unroll
+    for (int j = 0; j < kDims; ++j) {
+      const auto pair = [&](int i) {
+        const __nv_bfloat162 both(values[page][i].dim[j], values[page][i + 1].dim[j]);
+        return *reinterpret_cast<const uint32_t*>(&both);
+      };
+      mma_bf16(weighted[j], w.x, w.y, w.z, w.w, pair(0), pair(2));
     }
   }
-  if (chunks == 1) return;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    sum[r] = page_sum[0][r][lane];
+    for (int page = 1; page < kPages; ++page) sum[r] += page_sum[page][r][lane];
+    sum[r] = quad_sum(sum[r]);
+  }
+  const int64_t part = (static_cast<int64_t>(single) * layer.kv_heads + kv_head) * gridDim.y;
+  float* partial = workspace + (part + piece) * partial_floats(kHeadDim);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const int head = g + 8 * r;
+    if (head >= queries) continue;
+#pragma unroll
+    for (int c = 0; c < 2; ++c)
+#pragma unroll
+      for (int j = 0; j < kDims; ++j) {
+        const int dim = warp * kWarpDims + kDims * (2 * t + c) + j;
+        if (pieces == 1) {
+          // A negative zero becomes positive, as joining would make it.
+          out_row[head * kHeadDim + dim] =
+              __float2bfloat16_rn(__fdiv_rn(weighted[j][2 * r + c] + 0.0f, sum[r]));
+        } else {
+          partial[head * kHeadDim + dim] = weighted[j][2 * r + c];
+        }
+      }
+    if (pieces > 1 && warp == 0 && t == 0) {
+      partial[kMmaRows * kHeadDim + head] = largest[r];
+      partial[kMmaRows * kHeadDim + kMmaRows + head] = sum[r];
+    }
+  }
+  if (pieces == 1) return;
 
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
     const uint32_t before = atomicAdd(&counters[single * layer.kv_heads + kv_head], 1);
-    shared.last = before + 1 == static_cast<uint32_t>(chunks);
-    if (shared.last) counters[single * layer.kv_heads + kv_head] = 0;
+    last = before + 1 == static_cast<uint32_t>(pieces);
+    if (last) counters[single * layer.kv_heads + kv_head] = 0;
   }
   __syncthreads();
-  if (!shared.last) return;
+  if (!last) return;
   __threadfence();
+  const float* parts = workspace + part * partial_floats(kHeadDim);
   for (int i = threadIdx.x; i < queries * kHeadDim; i += blockDim.x) {
-    const int head = i / kHeadDim;
-    const float* parts = workspace + part * partial_floats(kHeadDim);
-    float most = -INFINITY;
-    for (int c = 0; c < chunks; ++c)
-      most = fmaxf(most, __ldcg(parts + c * partial_floats(kHeadDim) + kQueries * kHeadDim + head));
-    float value = 0, total = 0;
-    for (int c = 0; c < chunks; ++c) {
-      const float* from = parts + c * partial_floats(kHeadDim);
-      const float share = __expf(__ldcg(from + kQueries * kHeadDim + head) - most);
-      value += __ldcg(from + i) * share;
-      total += __ldcg(from + kQueries * kHeadDim + kQueries + head) * share;
+    const float* of_head = parts + kMmaRows * kHeadDim + i / kHeadDim;
+    Joined joined;
+    float value = 0;
+#pragma unroll 4
+    for (int c = 0; c < pieces; ++c) {
+      const int64_t at = c * partial_floats(kHeadDim);
+      const auto shares = joined.join(__ldcg(of_head + at), __ldcg(of_head + at + kMmaRows));
+      value = fmaf(__ldcg(parts + at + i), shares.piece, value * shares.before);
     }
-    out_row[i] = __float2bfloat16_rn(value / total);
+    out_row[i] = __float2bfloat16_rn(__fdiv_rn(value, joined.sum));
   }
 }
 
-template <int kHeadDim, bool kWide>
+template <int kHeadDim>
 void launch_decode(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
                    bf16_t* out, float* workspace, uint32_t* counters, cudaStream_t stream) {
-  constexpr size_t kBytes = sizeof(Shared<kHeadDim>);
-  static const bool allowed = [] {
-    allow_shared_memory(decode_attention_kernel<kHeadDim, kWide>, kBytes);
-    return true;
-  }();
-  (void)allowed;
-  launch(decode_attention_kernel<kHeadDim, kWide>,
+  launch(decode_attention_kernel<kHeadDim>,
          dim3(static_cast<unsigned>(layer.kv_heads), static_cast<unsigned>(batch.chunks),
               static_cast<unsigned>(batch.singles)),
-         kWarps * kWarpSize, kBytes, stream, batch, layer, qkv, out, workspace, counters);
+         kWarps * kWarpSize, 0, stream, batch, layer, qkv, out, workspace, counters);
 }
 
 }  // namespace
@@ -255,13 +204,10 @@ int64_t decode_workspace_bytes(const AttentionLayer& layer, int64_t singles, int
 void decode_attention(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
                       bf16_t* out, float* workspace, uint32_t* counters, cudaStream_t stream) {
   if (batch.singles == 0) return;
-  const bool wide = layer.heads / layer.kv_heads > 8;
   if (layer.head_dim == 128) {
-    (wide ? launch_decode<128, true> : launch_decode<128, false>)(batch, layer, qkv, out, workspace,
-                                                                  counters, stream);
+    launch_decode<128>(batch, layer, qkv, out, workspace, counters, stream);
   } else {
-    (wide ? launch_decode<64, true> : launch_decode<64, false>)(batch, layer, qkv, out, workspace,
-                                                                counters, stream);
+    launch_decode<64>(batch, layer, qkv, out, workspace, counters, stream);
   }
 }
 

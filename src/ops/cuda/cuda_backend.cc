@@ -15,8 +15,8 @@
 namespace narrow::ops::cuda {
 namespace {
 
-// Partial results of decode attention are kept below this: rows of a long prefill go in turns.
-constexpr int64_t kMostAttentionWorkspace = int64_t{64} << 20;
+// Partial results of decode attention are kept below this: many rows of long contexts go in turns.
+constexpr int64_t kMostAttentionWorkspace = int64_t{256} << 20;
 
 __nv_bfloat16* bf16_of(Matrix m) { return static_cast<__nv_bfloat16*>(m.data); }
 const float* floats_of(const DeviceBuffer& buffer) {
@@ -197,20 +197,23 @@ class CudaBackend : public Backend {
     check_attention(plan, shape, qkv, kv, size_of(DType::bf16));
     const auto& own = static_cast<const CudaPlan&>(plan);
     const AttentionLayer layer = layer_of(shape, kv);
-    const int all = own.device().singles;
-    if (all == 0) return;
     const bool tiled = (layer.head_dim == 64 || layer.head_dim == 128) &&
                        layer.heads / layer.kv_heads <= kMostQueriesPerKv;
     if (!tiled) {
+      const int all = own.device().singles;
+      if (all == 0) return;
       if (layer.head_dim > 256) throw Error::refused("heads of more than 256 dimensions");
       simple_attention(own.singles(0, all), layer, bf16_of(qkv), bf16_of(out), stream_);
       return;
     }
-    const DeviceBatch whole = own.singles(0, all);
+    prefill_attention(own.device(), layer, bf16_of(qkv), bf16_of(out), stream_);
+    const int lone = own.lone();
+    if (lone == 0) return;
+    const DeviceBatch whole = own.singles(0, lone);
     const int64_t of_one = decode_workspace_bytes(layer, 1, whole.chunks);
-    const int64_t fit = of_one > 0 ? std::max<int64_t>(1, kMostAttentionWorkspace / of_one) : all;
-    for (int first = 0; first < all; first += static_cast<int>(std::min<int64_t>(fit, all))) {
-      const int count = static_cast<int>(std::min<int64_t>(fit, all - first));
+    const int64_t fit = of_one > 0 ? std::max<int64_t>(1, kMostAttentionWorkspace / of_one) : lone;
+    for (int first = 0; first < lone; first += static_cast<int>(std::min<int64_t>(fit, lone))) {
+      const int count = static_cast<int>(std::min<int64_t>(fit, lone - first));
       const DeviceBatch part = own.singles(first, count);
       decode_attention(
           part, layer, bf16_of(qkv), bf16_of(out),

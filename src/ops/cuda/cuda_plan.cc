@@ -9,26 +9,41 @@ namespace narrow::ops::cuda {
 
 namespace {
 
-constexpr size_t kArrays = 6;  // of one number per row
+constexpr int64_t kRowArrays = 6;  // of one number per row
+
+// Rows on their own, as DeviceBatch has them.
+struct Singles {
+  std::vector<int32_t> row, table, visible;
+  void append(const Singles& other) {
+    row.insert(row.end(), other.row.begin(), other.row.end());
+    table.insert(table.end(), other.table.begin(), other.table.end());
+    visible.insert(visible.end(), other.visible.begin(), other.visible.end());
+  }
+};
+
+struct Tiles {
+  std::vector<int32_t> row, rows, table, visible;
+};
 
 }  // namespace
 
 StepMemory::StepMemory(cudaStream_t stream)
-    : memory_(allocate(
-          (static_cast<int64_t>(kArrays) * kRows + kBlocks) * static_cast<int64_t>(sizeof(int32_t)),
-          stream)) {}
+    : memory_(allocate((kRowArrays * kRows + kBlocks) * static_cast<int64_t>(sizeof(int32_t)),
+                       stream)) {}
 
 CudaPlan::CudaPlan(Batch given, StepMemory& fixed, cudaStream_t stream) : Plan(std::move(given)) {
   const Batch& b = batch();
   if (b.positions.size() != b.tokens.size())
     throw Error::failed("a batch needs one position per token");
   const auto rows = static_cast<size_t>(b.rows());
-  std::vector<int32_t> slots(rows, -1), row, table, blocks;
-  bool decode = b.rows() <= StepMemory::kRows;
+  std::vector<int32_t> slots(rows, -1), blocks;
+  Singles singles, in_tiles;
+  Tiles tiles;
   for (const Batch::Sequence& sequence : b.sequences) {
-    decode = decode && sequence.rows == 1;
     const auto begin = static_cast<int32_t>(blocks.size());
     blocks.insert(blocks.end(), sequence.blocks.begin(), sequence.blocks.end());
+    const bool tiled = sequence.rows > 1;
+    Singles& to = tiled ? in_tiles : singles;
     for (int64_t i = 0; i < sequence.rows; ++i) {
       const int64_t slot = sequence.context - sequence.rows + i;
       const auto r = static_cast<size_t>(sequence.first_row + i);
@@ -38,38 +53,57 @@ CudaPlan::CudaPlan(Batch given, StepMemory& fixed, cudaStream_t stream) : Plan(s
       slots[r] = static_cast<int32_t>(sequence.blocks[static_cast<size_t>(slot / kKvBlockTokens)] *
                                           kKvBlockTokens +
                                       slot % kKvBlockTokens);
-      row.push_back(static_cast<int32_t>(r));
-      table.push_back(begin);
-      visible_.push_back(static_cast<int32_t>(slot + 1));
+      to.row.push_back(static_cast<int32_t>(r));
+      to.table.push_back(begin);
+      to.visible.push_back(static_cast<int32_t>(slot + 1));
+      if (tiled && i % kPrefillRows == 0) {
+        tiles.row.push_back(static_cast<int32_t>(r));
+        tiles.rows.push_back(
+            static_cast<int32_t>(std::min<int64_t>(kPrefillRows, sequence.rows - i)));
+        tiles.table.push_back(begin);
+        tiles.visible.push_back(static_cast<int32_t>(slot + 1));
+      }
     }
   }
-  decode = decode && row.size() == rows &&
-           static_cast<int64_t>(blocks.size()) <= StepMemory::kBlocks && !fixed.in_use_;
+  lone_ = static_cast<int>(singles.row.size());
+  singles.append(in_tiles);
+  visible_ = singles.visible;
+  const bool decode = b.rows() <= StepMemory::kRows && tiles.row.empty() &&
+                      singles.row.size() == rows &&
+                      static_cast<int64_t>(blocks.size()) <= StepMemory::kBlocks && !fixed.in_use_;
   if (decode) {
     fixed_ = &fixed;
     fixed.in_use_ = true;
   }
-  const size_t stride = decode ? StepMemory::kRows : std::max(rows, row.size());
-  std::vector<int32_t> all(kArrays * stride + blocks.size(), 0);
+  // Arrays one after another; those of a recordable step always at the same places.
+  std::vector<int32_t> all;
+  std::vector<std::pair<const int32_t**, size_t>> places;
+  const auto put = [&](const int32_t*& where, const std::vector<int32_t>& part) {
+    places.emplace_back(&where, all.size());
+    all.insert(all.end(), part.begin(), part.end());
+    if (decode) all.resize(places.back().second + StepMemory::kRows, 0);
+  };
+  put(device_.tokens, b.tokens);
+  put(device_.positions, b.positions);
+  put(device_.slots, slots);
+  put(device_.single_row, singles.row);
+  put(device_.single_table, singles.table);
+  put(device_.single_visible, singles.visible);
+  if (!decode) {
+    put(device_.tile_row, tiles.row);
+    put(device_.tile_rows, tiles.rows);
+    put(device_.tile_table, tiles.table);
+    put(device_.tile_visible, tiles.visible);
+  }
+  places.emplace_back(&device_.block_table, all.size());
+  all.insert(all.end(), blocks.begin(), blocks.end());
   const auto bytes = static_cast<int64_t>(all.size() * sizeof(int32_t));
   if (!decode) memory_ = allocate_for_step(bytes, stream);
   auto* base = static_cast<int32_t*>((decode ? fixed.memory_ : memory_).data.get());
-  size_t at = 0;
-  const auto put = [&](const std::vector<int32_t>& part) {
-    std::copy(part.begin(), part.end(), all.begin() + static_cast<long>(at));
-    const int32_t* where = base + at;
-    at += stride;
-    return where;
-  };
-  device_.tokens = put(b.tokens);
-  device_.positions = put(b.positions);
-  device_.slots = put(slots);
-  device_.single_row = put(row);
-  device_.single_table = put(table);
-  device_.single_visible = put(visible_);
-  device_.block_table = put(blocks);
+  for (const auto& [where, at] : places) *where = base + at;
   device_.rows = static_cast<int>(rows);
-  device_.singles = static_cast<int>(row.size());
+  device_.singles = static_cast<int>(singles.row.size());
+  device_.tiles = static_cast<int>(tiles.row.size());
   if (decode && !visible_.empty()) {
     // Doublings of the longest context share a record; pieces that a row does not have end at once.
     const int32_t most = *std::max_element(visible_.begin(), visible_.end());

@@ -23,7 +23,7 @@ class StepMemory {
 
 class CudaPlan : public Plan {
  public:
-  // Uploads on `stream`. Every row is a single of its own: attended alone, whatever its neighbours.
+  // Uploads on `stream`.
   CudaPlan(Batch batch, StepMemory& fixed, cudaStream_t stream);
   ~CudaPlan() override;
 
@@ -31,6 +31,8 @@ class CudaPlan : public Plan {
   // Whether its kernels' arguments are a function of rows and chunks alone: one row a sequence, in
   // the fixed memory.
   bool recordable() const { return fixed_ != nullptr; }
+  // Singles that stand in no tile; they come first.
+  int lone() const { return lone_; }
   // The part of the step whose singles are [first, first + count).
   DeviceBatch singles(int first, int count) const;
 
@@ -39,6 +41,7 @@ class CudaPlan : public Plan {
   StepMemory* fixed_ = nullptr;
   DeviceBatch device_;
   std::vector<int32_t> visible_;  // of each single
+  int lone_ = 0;
 };
 
 }  // namespace narrow::ops::cuda

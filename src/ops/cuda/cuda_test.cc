@@ -346,6 +346,49 @@ TEST_F(Cuda, AttentionAgreesWithReference) {
   }
 }
 
+// A prompt's rows, attended in tiles of any cut, have the bits that each has alone.
+TEST_F(Cuda, AttentionOfARowIsTheSameInAnyPiece) {
+  for (const AttentionShape& shape :
+       {AttentionShape{8, 2, 128, 0.09f}, AttentionShape{9, 3, 64, 0.125f},
+        AttentionShape{14, 2, 64, 0.125f}, AttentionShape{16, 1, 128, 0.09f}}) {
+    constexpr int64_t kContext = 200;
+    const int64_t width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
+    const int64_t out_width = shape.heads * shape.head_dim;
+    const Tensor qkv = normal({kContext, width}, DType::bf16);
+    const DeviceBuffer qkv_device = device(qkv);
+    const DeviceBuffer kv =
+        device(normal({KvShape{13, shape.kv_heads, shape.head_dim}.elements()}, DType::bf16));
+    const DeviceBuffer out = cuda_->allocate(kContext * out_width * 2);
+    // Rows [first, first + rows) of one sequence that ends with them.
+    const auto attend = [&](int64_t first, int64_t rows) {
+      Batch batch;
+      Batch::Sequence sequence;
+      sequence.rows = rows;
+      sequence.context = first + rows;
+      for (int32_t b = 0; b < 13; ++b) sequence.blocks.push_back(b * 5 % 13);
+      batch.sequences.push_back(sequence);
+      for (int64_t r = 0; r < rows; ++r) {
+        batch.tokens.push_back(0);
+        batch.positions.push_back(static_cast<int32_t>(first + r));
+      }
+      const auto plan = cuda_->plan(batch);
+      auto* q = static_cast<std::byte*>(qkv_device.data.get()) + first * width * 2;
+      cuda_->attention(*plan, shape, {q, DType::bf16, rows, width}, kv,
+                       matrix(out, rows, out_width));
+      return back(out, rows, out_width);
+    };
+    const Tensor whole = attend(0, kContext);
+    for (const int64_t rows : {1, 2, 15, 33, 100})
+      for (int64_t first = 0; first + rows <= kContext; first += rows == 1 ? 13 : rows) {
+        const Tensor part = attend(first, rows);
+        ASSERT_EQ(std::memcmp(part.data(), whole.data() + first * out_width * 4,
+                              static_cast<size_t>(rows * out_width * 4)),
+                  0)
+            << shape.heads << " heads, rows " << first << " to " << first + rows;
+      }
+  }
+}
+
 // The first step of a shape runs directly, the second is recorded, the third replayed: each must
 // see its own tokens, positions and context, and give the bits of a step that is never recorded.
 TEST_F(Cuda, RecordedStepsSeeTheirOwnData) {

@@ -58,11 +58,11 @@ struct DeviceBatch {
   const int32_t* tokens = nullptr;     // [rows]
   const int32_t* positions = nullptr;  // [rows]
   const int32_t* slots = nullptr;      // [rows] block · 16 + offset in the cache; -1: none
-  // Rows attended one at a time.
+  // Every row on its own; rows that stand in no tile come first.
   const int32_t* single_row = nullptr;      // [singles]
   const int32_t* single_table = nullptr;    // [singles] where the row's block table begins
   const int32_t* single_visible = nullptr;  // [singles] tokens it sees; 0: a padding row
-  // Runs of rows of one sequence, attended by tiles of kPrefillRows.
+  // Runs of rows of one sequence, up to kPrefillRows each.
   const int32_t* tile_row = nullptr;      // [tiles] first row
   const int32_t* tile_rows = nullptr;     // [tiles] rows in the tile
   const int32_t* tile_table = nullptr;    // [tiles]
@@ -72,8 +72,8 @@ struct DeviceBatch {
   int chunks = 0;  // upper bound of visible / kDecodeChunk over the singles
 };
 
-inline constexpr int kDecodeChunk = 64;   // tokens one thread block of decode attention sees
-inline constexpr int kPrefillRows = 128;  // rows of one tile of prefill attention
+inline constexpr int kDecodeChunk = 64;  // tokens one thread block of decode attention sees
+inline constexpr int kPrefillRows = 32;  // tokens of one tile of prefill attention
 inline constexpr int kMostQueriesPerKv = 16;
 
 // qkv: [rows, (heads + 2 kv_heads) head_dim].  cosine, sine: [positions, head_dim / 2]
@@ -88,6 +88,9 @@ int64_t decode_workspace_bytes(const AttentionLayer& layer, int64_t singles, int
 void decode_attention(const DeviceBatch& batch, const AttentionLayer& layer,
                       const __nv_bfloat16* qkv, __nv_bfloat16* out, float* workspace,
                       uint32_t* counters, cudaStream_t stream);
+// The rows of the tiles, with the bits that decode_attention would give each.
+void prefill_attention(const DeviceBatch& batch, const AttentionLayer& layer,
+                       const __nv_bfloat16* qkv, __nv_bfloat16* out, cudaStream_t stream);
 // Any head_dim up to 256, any ratio of heads: slow, for small models.
 void simple_attention(const DeviceBatch& batch, const AttentionLayer& layer,
                       const __nv_bfloat16* qkv, __nv_bfloat16* out, cudaStream_t stream);

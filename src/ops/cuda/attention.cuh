@@ -1,0 +1,111 @@
+// What decode and prefill attention share, so that a row has the same bits from both. Keys are
+// taken in pieces of kDecodeChunk that begin at multiples of it, whatever the batch. Within a
+// piece: scores by mma over the dimensions in one order, weights relative to the piece's own
+// largest score, one sum of weights, weighted values by mma page after page. Pieces are then joined
+// in their order.
+//
+// Scores are kept in units of log2, so that weights are powers of two.
+#pragma once
+
+#include "ops/cuda/device.cuh"
+#include "ops/cuda/kernels.h"
+
+namespace narrow::ops::cuda {
+
+inline constexpr int kPage = 16;                     // tokens of a cache block
+inline constexpr int kPages = kDecodeChunk / kPage;  // of a piece
+inline constexpr int kMmaRows = 16;
+inline constexpr float kLog2E = 1.4426950408889634f;
+
+__device__ inline float power_of_two(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
+// Queries as the A operand: rows g and g + 8 of sixteen, a lane's inputs are dims 8t … 8t + 7 of
+// every 32.
+template <int kHeadDim>
+struct Queries {
+  uint4 low[kHeadDim / 32], high[kHeadDim / 32];
+
+  // Null: a row that is not there.
+  __device__ void load(const __nv_bfloat16* low_row, const __nv_bfloat16* high_row, int t) {
+#pragma unroll
+    for (int s = 0; s < kHeadDim / 32; ++s) {
+      low[s] = low_row ? *reinterpret_cast<const uint4*>(low_row + 32 * s + 8 * t) : uint4{};
+      high[s] = high_row ? *reinterpret_cast<const uint4*>(high_row + 32 * s + 8 * t) : uint4{};
+    }
+  }
+};
+
+// Scores of a page, as mma leaves them: [half][row g: tokens 8 half + 2t, + 1; row g + 8: the
+// same].
+using PageScores = float[2][4];
+
+// key(half, s): the 16 bytes of token 8 half + g, dims 32 s + 8t …
+template <int kHeadDim, class Key>
+__device__ inline void page_scores(const Queries<kHeadDim>& q, Key key, PageScores& score) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) score[half][c] = 0;
+#pragma unroll
+    for (int s = 0; s < kHeadDim / 32; ++s) {
+      const uint4 k = key(half, s);
+      mma_bf16(score[half], q.low[s].x, q.high[s].x, q.low[s].y, q.high[s].y, k.x, k.y);
+      mma_bf16(score[half], q.low[s].z, q.high[s].z, q.low[s].w, q.high[s].w, k.z, k.w);
+    }
+  }
+}
+
+// Largest score of row r (0: g, 1: g + 8) over a page, in every lane of the quad.
+__device__ inline float quad_max(float value) {
+  value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 1));
+  return fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 2));
+}
+__device__ inline float quad_sum(float value) {
+  value += __shfl_xor_sync(0xffffffffu, value, 1);
+  return value + __shfl_xor_sync(0xffffffffu, value, 2);
+}
+__device__ inline float largest_of(const PageScores& score, int r) {
+  return fmaxf(fmaxf(score[0][2 * r], score[0][2 * r + 1]),
+               fmaxf(score[1][2 * r], score[1][2 * r + 1]));
+}
+
+// Scores become weights relative to `largest`; returns this lane's share of their sum.
+__device__ inline float to_weights(PageScores& score, int r, float largest) {
+  // A row that sees none of the piece: every weight is 2^-∞ = 0.
+  const float reference = largest == -INFINITY ? 0 : largest;
+#pragma unroll
+  for (int half = 0; half < 2; ++half)
+#pragma unroll
+    for (int c = 0; c < 2; ++c)
+      score[half][2 * r + c] = power_of_two(score[half][2 * r + c] - reference);
+  return (score[0][2 * r] + score[0][2 * r + 1]) + (score[1][2 * r] + score[1][2 * r + 1]);
+}
+
+// Weights of a page as the A operand.
+__device__ inline uint4 pack_weights(const PageScores& w) {
+  return make_uint4(pack_bf16(w[0][0], w[0][1]), pack_bf16(w[0][2], w[0][3]),
+                    pack_bf16(w[1][0], w[1][1]), pack_bf16(w[1][2], w[1][3]));
+}
+
+// Largest score so far and sum of weights relative to it; join() takes a piece in and says by how
+// much the values so far and the piece's count.
+struct Joined {
+  float largest = -INFINITY, sum = 0;
+
+  struct Shares {
+    float before, piece;
+  };
+  __device__ Shares join(float piece_largest, float piece_sum) {
+    const float now = fmaxf(largest, piece_largest);
+    const Shares shares{power_of_two(largest - now), power_of_two(piece_largest - now)};
+    sum = fmaf(piece_sum, shares.piece, sum * shares.before);
+    largest = now;
+    return shares;
+  }
+};
+
+}  // namespace narrow::ops::cuda

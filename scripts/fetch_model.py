@@ -74,24 +74,19 @@ def byte_characters():
 
 
 def llama3_tokenizer_json(ranks_file):
-    """tokenizer.json from tiktoken's "base64 rank" lines: a token's merge is the pair that is left
-    when merging its bytes by the ranks below its own."""
+    """tokenizer.json from tiktoken's "base64 rank" lines, which merge whatever makes the lowest rank."""
     ranks = {base64.b64decode(line.split()[0]): int(line.split()[1])
              for line in ranks_file.splitlines() if line}
     table = byte_characters()
     name = lambda token: "".join(table[byte] for byte in token)
 
-    def halves(token):
-        parts = [bytes([byte]) for byte in token]
-        while len(parts) > 2:
-            best = min((ranks.get(a + b, len(ranks)), i) for i, (a, b) in enumerate(zip(parts, parts[1:])))
-            if best[0] >= ranks[token]:
-                raise ValueError(f"no merge makes {token!r}")
-            parts[best[1]:best[1] + 2] = [parts[best[1]] + parts[best[1] + 1]]
-        return parts
-
-    by_rank = sorted(ranks, key=ranks.get)
-    merges = [[name(part) for part in halves(token)] for token in by_rank if len(token) > 1]
+    # Every pair of tokens that makes a token, in the order of what they make.
+    merges = []
+    for token in sorted(ranks, key=ranks.get):
+        pairs = [(token[:i], token[i:]) for i in range(1, len(token))]
+        pairs = [pair for pair in pairs if pair[0] in ranks and pair[1] in ranks]
+        pairs.sort(key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
+        merges += [[name(part) for part in pair] for pair in pairs]
     special = ["begin_of_text", "end_of_text", "reserved_special_token_0", "reserved_special_token_1",
                "finetune_right_pad_id", "step_id", "start_header_id", "end_header_id", "eom_id", "eot_id",
                "python_tag", "image"]
@@ -116,7 +111,7 @@ def llama3_tokenizer_json(ranks_file):
                                "tokens": ["<|begin_of_text|>"]}}},
         "decoder": byte_level,
         "model": {"type": "BPE", "ignore_merges": True, "byte_fallback": False,
-                  "vocab": {name(token): ranks[token] for token in by_rank}, "merges": merges},
+                  "vocab": {name(token): ranks[token] for token in ranks}, "merges": merges},
     }
 
 

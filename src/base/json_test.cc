@@ -90,5 +90,16 @@ TEST(ThreadPool, RethrowsAndGoesOn) {
   EXPECT_EQ(sum, 10);
 }
 
+// Aliases that multiply, cycles and depth (fuzz/regressions/yaml, and every input fuzzing ever found).
+TEST(Yaml, RegressionsAreRefused) {
+  const std::string folder = std::string(NARROW_SOURCE_DIR) + "/fuzz/regressions/yaml";
+  int files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    EXPECT_THROW(read_yaml(entry.path()), Error) << entry.path();
+    ++files;
+  }
+  EXPECT_GE(files, 3);
+}
+
 }  // namespace
 }  // namespace narrow

@@ -389,6 +389,39 @@ TEST_F(Cuda, AttentionOfARowIsTheSameInAnyPiece) {
   }
 }
 
+// A row among many has the bits of one alone.
+TEST_F(Cuda, AttentionOfARowIsTheSameAmongMany) {
+  const AttentionShape shape{8, 2, 128, 0.09f};
+  constexpr int64_t kRows = 300, kWidth = 12 * 128, kOutWidth = 8 * 128, kBlocks = 40;
+  const DeviceBuffer qkv = device(normal({kRows, kWidth}, DType::bf16));
+  const DeviceBuffer kv = device(normal({KvShape{kBlocks, 2, 128}.elements()}, DType::bf16));
+  const DeviceBuffer out = cuda_->allocate(kRows * kOutWidth * 2);
+  const auto attend = [&](int64_t first, int64_t rows) {
+    Batch batch;
+    for (int64_t r = 0; r < rows; ++r) {
+      Batch::Sequence sequence;
+      sequence.first_row = r;
+      sequence.rows = 1;
+      sequence.context = 1 + (first + r) * 37 % (kBlocks * 16);
+      for (int32_t b = 0; b < kBlocks; ++b)
+        sequence.blocks.push_back((b * 3 + static_cast<int32_t>(first + r)) % kBlocks);
+      batch.tokens.push_back(0);
+      batch.positions.push_back(static_cast<int32_t>(sequence.context) - 1);
+      batch.sequences.push_back(std::move(sequence));
+    }
+    const auto plan = cuda_->plan(batch);
+    auto* q = static_cast<std::byte*>(qkv.data.get()) + first * kWidth * 2;
+    cuda_->attention(*plan, shape, {q, DType::bf16, rows, kWidth}, kv,
+                     matrix(out, rows, kOutWidth));
+    return back(out, rows, kOutWidth);
+  };
+  const Tensor together = attend(0, kRows);
+  for (int64_t r = 0; r < kRows; r += 7)
+    ASSERT_EQ(std::memcmp(attend(r, 1).data(), together.data() + r * kOutWidth * 4, kOutWidth * 4),
+              0)
+        << "row " << r;
+}
+
 // The first step of a shape runs directly, the second is recorded, the third replayed: each must
 // see its own tokens, positions and context, and give the bits of a step that is never recorded.
 TEST_F(Cuda, RecordedStepsSeeTheirOwnData) {

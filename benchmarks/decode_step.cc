@@ -1,5 +1,5 @@
 // Time of a decode step of a Llama-3.1-8B-shaped model with random weights, by batch size, from the
-// host's clock around Decoder::forward: plan, kernels, logits back on the host.
+// host's clock around what the engine does: plan, kernels, the likeliest tokens back on the host.
 //
 //   decode_step FORMAT [BACKEND [CONTEXT [BATCH...]]]     default: cuda 512 1 8 32
 #include <fmt/format.h>
@@ -58,10 +58,12 @@ double step_time(model::Decoder& decoder, int64_t batch, int64_t rows, int64_t c
     logit_rows.push_back(static_cast<int32_t>(step.rows() - 1));
     step.sequences.push_back(std::move(sequence));
   }
+  const std::vector<int32_t> greedy(logit_rows.size(), -1);
   std::vector<double> times;
   for (int i = 0; i < repetitions + 3; ++i) {
     const auto start = Clock::now();
-    decoder.forward(step, kv, logit_rows);
+    decoder.run(step, kv, logit_rows);
+    decoder.summaries(greedy);
     if (i >= 3) times.push_back(milliseconds_since(start));
   }
   std::sort(times.begin(), times.end());

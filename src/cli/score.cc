@@ -11,6 +11,7 @@
 #include "engine/sampler.h"
 #include "model/decoder.h"
 #include "similarity/divergence.h"
+#include "ops/logits.h"
 
 namespace narrow::cli {
 namespace {
@@ -31,7 +32,7 @@ Scores score(model::Decoder& decoder, std::span<const int32_t> ids, int64_t top)
   model::for_each_logits(decoder, ids, [&](int64_t first, View<const float> logits) {
     for (int64_t r = 0; r < logits.rows; ++r) {
       const auto next = static_cast<size_t>(first + r + 1);
-      const double normalizer = engine::log_sum_exp(logits.row(r));
+      const double normalizer = ops::log_sum_exp(logits.row(r));
       if (next < ids.size()) {
         scores.logprobs.push_back(logits(r, ids[next]) - normalizer);
       } else if (top > 0) {

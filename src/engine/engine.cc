@@ -289,7 +289,8 @@ struct Engine::State {
     std::erase_if(plan, [&](const Planned& planned) { return planned.sequence->blocks.empty(); });
     for (Planned& planned : plan) add_rows(planned, batch, logit_rows);
     if (plan.empty()) return;
-    const View<const float> logits = decoder.forward(std::move(batch), *kv, logit_rows);
+    decoder.run(std::move(batch), *kv, logit_rows);
+    const std::vector<ops::LogitSummary> summaries = summaries_of(plan);
     const auto now = endpoint::Clock::now();
     int64_t row = 0;
     for (Planned& planned : plan) {
@@ -297,7 +298,7 @@ struct Engine::State {
       sequence.computed += planned.rows;
       publish_full_blocks(sequence);
       for (int64_t position : planned.logit_positions)
-        use_logits(sequence, position, logits.row(row++), now);
+        use_logits(sequence, position, row, summaries[static_cast<size_t>(row)], now), ++row;
     }
     stats_add([&](Stats& s) {
       ++s.steps;
@@ -339,28 +340,46 @@ struct Engine::State {
     }
   }
 
-  void use_logits(Sequence& sequence, int64_t position, std::span<const float> logits,
-                  endpoint::Clock::time_point now) {
+  // What the rows of logits say about the tokens that are scored, in the order of the plan.
+  std::vector<ops::LogitSummary> summaries_of(const std::vector<Planned>& plan) {
+    std::vector<int32_t> targets;
+    for (const Planned& planned : plan)
+      for (int64_t position : planned.logit_positions)
+        targets.push_back(planned.sequence->scoring()
+                              ? planned.sequence->tokens[static_cast<size_t>(position + 1)]
+                              : -1);
+    if (targets.empty()) return {};
+    const auto summaries = decoder.summaries(targets);
+    return {summaries.begin(), summaries.end()};
+  }
+
+  // `row`: of the step's logits, read whole only where more than their summary is wanted.
+  void use_logits(Sequence& sequence, int64_t position, int64_t row,
+                  const ops::LogitSummary& summary, endpoint::Clock::time_point now) {
     if (Scoring* scoring = sequence.scoring()) {
       // Computed again after a preemption: scored already.
       const auto scored = static_cast<int64_t>(scoring->result.tokens.size());
       if (position < first_needed(sequence) + scored) return;
       const int32_t next = sequence.tokens[static_cast<size_t>(position + 1)];
-      const double normalizer = log_sum_exp(logits);
-      endpoint::TokenLogprob token{next, logits[static_cast<size_t>(next)] - normalizer, {}};
-      if (scoring->request.top > 0) token.top = best(logits, scoring->request.top, normalizer);
+      endpoint::TokenLogprob token{next, summary.target - summary.log_sum_exp, {}};
+      if (scoring->request.top > 0)
+        token.top = best(decoder.logits(row, 1).row(0), scoring->request.top, summary.log_sum_exp);
       scoring->result.tokens.push_back(std::move(token));
-      scoring->result.greedy.push_back(argmax(logits) == next);
+      scoring->result.greedy.push_back(summary.argmax == next);
       return;
     }
     Generation& generation = *sequence.generation();
     const endpoint::Sampling& sampling = generation.request.sampling;
     const auto index = static_cast<int64_t>(generation.result.token_ids.size());
-    const int32_t id = sample(logits, sampling, index);
-    if (sampling.logprobs > 0) {
-      const double normalizer = log_sum_exp(logits);
-      generation.result.logprobs.push_back({id, logits[static_cast<size_t>(id)] - normalizer,
-                                            best(logits, sampling.logprobs, normalizer)});
+    int32_t id = summary.argmax;
+    if (sampling.temperature > 0 || sampling.logprobs > 0) {
+      const std::span<const float> logits = decoder.logits(row, 1).row(0);
+      id = sample(logits, sampling, index);
+      if (sampling.logprobs > 0) {
+        const double normalizer = ops::log_sum_exp(logits);
+        generation.result.logprobs.push_back({id, logits[static_cast<size_t>(id)] - normalizer,
+                                              best(logits, sampling.logprobs, normalizer)});
+      }
     }
     generation.result.timings.tokens.push_back(now);
     sequence.tokens.push_back(id);

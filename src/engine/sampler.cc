@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "ops/logits.h"
+
 namespace narrow::engine {
 namespace {
 
@@ -20,17 +22,6 @@ double uniform(uint64_t seed, int64_t index) {
 }
 
 }  // namespace
-
-double log_sum_exp(std::span<const float> logits) {
-  const float largest = *std::max_element(logits.begin(), logits.end());
-  double total = 0;
-  for (float logit : logits) total += std::exp(logit - largest);
-  return largest + std::log(total);
-}
-
-int32_t argmax(std::span<const float> logits) {
-  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
 
 std::vector<std::pair<int32_t, double>> best(std::span<const float> logits, int64_t count,
                                              double normalizer) {
@@ -50,7 +41,7 @@ std::vector<std::pair<int32_t, double>> best(std::span<const float> logits, int6
 }
 
 int32_t sample(std::span<const float> logits, const endpoint::Sampling& sampling, int64_t index) {
-  if (sampling.temperature <= 0) return argmax(logits);
+  if (sampling.temperature <= 0) return ops::argmax(logits);
   const auto all = static_cast<int64_t>(logits.size());
   const bool cut = sampling.top_k > 0 || sampling.top_p < 1;
   // Without a cut the order of the candidates does not matter, so ids need no sorting.

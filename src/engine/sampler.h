@@ -9,12 +9,6 @@
 
 namespace narrow::engine {
 
-// ln Σ exp(logits): maximum and sum in double, in index order.
-double log_sum_exp(std::span<const float> logits);
-
-// Lowest id among the largest logits.
-int32_t argmax(std::span<const float> logits);
-
 // The `count` largest, best first; ties by lower id. Log-probabilities against `normalizer`.
 std::vector<std::pair<int32_t, double>> best(std::span<const float> logits, int64_t count,
                                              double normalizer);

@@ -179,7 +179,9 @@ Json results_document(const std::vector<Evaluated>& evaluated, const RunOptions&
   Json groups = Json::object(), members = Json::object(), configs = Json::object(),
        versions = Json::object(), shots = Json::object(), better = Json::object(),
        samples = Json::object();
-  for (const auto& [task, rows] : evaluated) {
+  for (const Evaluated& of_task : evaluated) {
+    const auto& task = of_task.task;
+    const auto& rows = of_task.rows;
     const auto add = [&](const std::string& name, const Json& version) {
       versions[name] = version;
       shots[name] = options.prompt.shots.value_or(task->shots);

@@ -111,6 +111,31 @@ int64_t Decoder::weight_bytes() const {
 
 View<const float> Decoder::forward(ops::Batch batch, KvCache& kv,
                                    std::span<const int32_t> logit_rows) {
+  run(std::move(batch), kv, logit_rows);
+  return logits(0, static_cast<int64_t>(logit_rows.size()));
+}
+
+std::span<const ops::LogitSummary> Decoder::summaries(std::span<const int32_t> targets) {
+  State& s = *state_;
+  return s.backend.summarize_logits({s.device_logits.data.get(), DType::f32,
+                                     static_cast<int64_t>(targets.size()), s.config.vocabulary},
+                                    targets);
+}
+
+View<const float> Decoder::logits(int64_t first, int64_t count) {
+  State& s = *state_;
+  if (count == 0) {
+    s.backend.synchronize();
+    return {nullptr, 0, s.config.vocabulary};
+  }
+  const int64_t row_bytes = s.config.vocabulary * size_of(DType::f32);
+  const auto bytes = s.backend.read_back(
+      static_cast<const std::byte*>(s.device_logits.data.get()) + first * row_bytes,
+      count * row_bytes);
+  return {reinterpret_cast<const float*>(bytes.data()), count, s.config.vocabulary};
+}
+
+void Decoder::run(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows) {
   State& s = *state_;
   for (int32_t position : batch.positions) {
     if (position < 0 || position >= s.config.context_tokens)
@@ -145,16 +170,11 @@ View<const float> Decoder::forward(ops::Batch batch, KvCache& kv,
     });
   } else {
     enqueue_layers();
-    if (wanted == 0) {
-      s.backend.synchronize();
-      return {nullptr, 0, s.config.vocabulary};
-    }
+    if (wanted == 0) return s.backend.synchronize();
     const ops::Matrix gathered = s.matrix(s.gathered, wanted, s.config.hidden);
     s.backend.gather_rows(hidden, logit_rows, gathered);
     enqueue_head(gathered);
   }
-  const auto logits = s.backend.read_back(s.device_logits.data.get(), bytes);
-  return {reinterpret_cast<const float*>(logits.data()), wanted, s.config.vocabulary};
 }
 
 void for_each_logits(Decoder& decoder, std::span<const int32_t> tokens,

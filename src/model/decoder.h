@@ -46,6 +46,14 @@ class Decoder {
   // the next call. REQUIRES: batch.rows() <= max_rows().
   View<const float> forward(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows);
 
+  // The same without bringing the logits to the host; what is wanted of them is asked for after it,
+  // before the next step.
+  void run(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows);
+  // targets: one of each logit row, a token or -1. Valid until the next call.
+  std::span<const ops::LogitSummary> summaries(std::span<const int32_t> targets);
+  // Rows [first, first + count) of the last step's logits. Valid until the next call.
+  View<const float> logits(int64_t first, int64_t count);
+
  private:
   struct State;
   std::unique_ptr<State> state_;

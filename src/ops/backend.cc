@@ -28,6 +28,17 @@ void Backend::silu_mul_linear(Matrix gate_up, Matrix activated, const Linear& la
   linear(layer, activated, y);
 }
 
+std::span<const LogitSummary> Backend::summarize_logits(Matrix logits,
+                                                        std::span<const int32_t> targets) {
+  const auto bytes = read_back(logits.data, logits.rows * logits.cols * size_of(DType::f32));
+  const auto* values = reinterpret_cast<const float*>(bytes.data());
+  summaries_.clear();
+  for (int64_t r = 0; r < logits.rows; ++r)
+    summaries_.push_back(summarize({values + r * logits.cols, static_cast<size_t>(logits.cols)},
+                                   targets[static_cast<size_t>(r)]));
+  return summaries_;
+}
+
 void Backend::run(const Plan&, std::span<const uint64_t>, const std::function<void()>& enqueue) {
   enqueue();
 }

@@ -16,8 +16,10 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "ops/batch.h"
+#include "ops/logits.h"
 #include "ops/matrix.h"
 #include "tensor/packed_linear.h"
 #include "tensor/tensor.h"
@@ -78,6 +80,10 @@ class Backend {
   // The first `bytes` bytes at `from`, after all that was enqueued, where the host can read them:
   // in place when memory is the host's. Valid until the next call.
   virtual std::span<const std::byte> read_back(const void* from, int64_t bytes) = 0;
+  // Of each row of `logits` (f32), after all that was enqueued. targets: [rows]. Valid until the
+  // next call. The default reads every row back.
+  virtual std::span<const LogitSummary> summarize_logits(Matrix logits,
+                                                         std::span<const int32_t> targets);
   virtual void synchronize() = 0;
   virtual int64_t free_bytes() const = 0;  // memory that allocate() could still get
 
@@ -140,6 +146,9 @@ class Backend {
 
   // out[i] = x[rows[i]].
   virtual void gather_rows(Matrix x, std::span<const int32_t> rows, Matrix out) = 0;
+
+ private:
+  std::vector<LogitSummary> summaries_;
 };
 
 // "auto" (cuda where it runs, else cpu), "cpu", "reference", "cuda". threads: 0 = all. Throws

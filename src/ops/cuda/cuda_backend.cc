@@ -90,6 +90,18 @@ class CudaBackend : public Backend {
     download(to, from);
     return to;
   }
+  std::span<const LogitSummary> summarize_logits(Matrix logits,
+                                                 std::span<const int32_t> targets) override {
+    const auto count = static_cast<int64_t>(targets.size());
+    const int64_t bytes = count * static_cast<int64_t>(sizeof(LogitSummary));
+    auto* where = targets_.at_least<int32_t>(static_cast<int64_t>(targets.size_bytes()), stream_);
+    auto* summaries = summaries_.at_least<LogitSummary>(bytes, stream_);
+    copy_to_device(where, targets.data(), static_cast<int64_t>(targets.size_bytes()), stream_);
+    cuda::summarize_logits(static_cast<const float*>(logits.data), where, summaries, count,
+                           logits.cols, stream_);
+    return {reinterpret_cast<const LogitSummary*>(read_back(summaries, bytes).data()),
+            targets.size()};
+  }
   void synchronize() override { check(cudaStreamSynchronize(stream_), "a kernel"); }
 
   std::unique_ptr<Linear> prepare(std::span<const PackedLinear> parts) override {
@@ -299,7 +311,7 @@ class CudaBackend : public Backend {
   ThreadPool pool_;
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<StepMemory> step_memory_;
-  GrowingBuffer codes_, code_scales_, partials_, counters_, indices_;
+  GrowingBuffer codes_, code_scales_, partials_, counters_, indices_, targets_, summaries_;
   Recordings recordings_;
   int growths_ = 0;       // of all growing buffers, when the recordings were made
   void* host_ = nullptr;  // page-locked

@@ -346,6 +346,25 @@ TEST_F(Cuda, AttentionAgreesWithReference) {
   }
 }
 
+TEST_F(Cuda, SummariesAgreeWithTheHost) {
+  for (const int64_t vocabulary : {7, 1001, 49152, 128256}) {
+    const int64_t rows = 5;
+    Tensor logits = normal({rows, vocabulary}, DType::f32, 4);
+    // Two equal largest ones: the lower id wins.
+    logits.as<float>()[static_cast<size_t>(vocabulary - 1)] = logits.as<float>()[3] = 60;
+    const DeviceBuffer buffer = device(logits);
+    const std::vector<int32_t> targets = {3, -1, 0, static_cast<int32_t>(vocabulary - 1), 5};
+    const auto got = cuda_->summarize_logits(matrix(buffer, rows, vocabulary, DType::f32), targets);
+    for (size_t r = 0; r < targets.size(); ++r) {
+      const auto row = logits.matrix<float>().row(static_cast<int64_t>(r));
+      const LogitSummary expected = summarize(row, targets[r]);
+      EXPECT_EQ(got[r].argmax, expected.argmax);
+      EXPECT_EQ(got[r].target, expected.target);
+      EXPECT_NEAR(got[r].log_sum_exp, expected.log_sum_exp, 1e-6);
+    }
+  }
+}
+
 // A prompt's rows, attended in tiles of any cut, have the bits that each has alone.
 TEST_F(Cuda, AttentionOfARowIsTheSameInAnyPiece) {
   for (const AttentionShape& shape :

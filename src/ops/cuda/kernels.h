@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "ops/logits.h"
+
 namespace narrow::ops::cuda {
 
 // --- Rows of activations ------------------------------------------------------------------------
@@ -147,5 +149,11 @@ struct Gemm {
 void gemm_bf16(const Gemm& gemm, cudaStream_t stream);
 void gemm_int8(const Gemm& gemm, cudaStream_t stream);
 void gemm_fp8(const Gemm& gemm, cudaStream_t stream);
+
+// --- Logits -------------------------------------------------------------------------------------
+
+// logits: f32 [rows, vocabulary]; targets: [rows], a token or -1. Sums of exponentials in double.
+void summarize_logits(const float* logits, const int32_t* targets, LogitSummary* out, int64_t rows,
+                      int64_t vocabulary, cudaStream_t stream);
 
 }  // namespace narrow::ops::cuda

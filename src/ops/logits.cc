@@ -1,0 +1,28 @@
+#include "ops/logits.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace narrow::ops {
+
+double log_sum_exp(std::span<const float> logits) {
+  const float largest = *std::max_element(logits.begin(), logits.end());
+  double total = 0;
+  for (float logit : logits) total += std::exp(logit - largest);
+  return largest + std::log(total);
+}
+
+int32_t argmax(std::span<const float> logits) {
+  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+LogitSummary summarize(std::span<const float> logits, int32_t target) {
+  LogitSummary summary;
+  summary.argmax = argmax(logits);
+  if (target < 0) return summary;
+  summary.target = logits[static_cast<size_t>(target)];
+  summary.log_sum_exp = log_sum_exp(logits);
+  return summary;
+}
+
+}  // namespace narrow::ops

@@ -1,6 +1,8 @@
 // Attention of runs of rows over the paged cache: a block takes kPrefillRows tokens of one sequence
 // and up to eight heads' halves of them (sixteen tokens of one head a warp) of one key/value head,
 // and walks the pieces of the keys with the next one under way.
+#include <algorithm>
+
 #include "ops/cuda/attention.cuh"
 #include "ops/cuda/launch.cuh"
 
@@ -10,7 +12,7 @@ namespace {
 using bf16_t = __nv_bfloat16;
 
 constexpr int kMostWarps = 8;
-constexpr int kHalves = kPrefillRows / kMmaRows;
+constexpr int kLeastWarps = 4;  // where fewer have rows, the others help to load
 
 // Keys and values of a piece as rows of 16-byte units. A unit's place is exchanged within its row
 // so that the reads below touch each bank once: keys by quads over two rows, values by eight rows.
@@ -54,13 +56,20 @@ __global__ void __launch_bounds__(kMostWarps* kWarpSize, 1)
   const int tile = batch.tiles - 1 - static_cast<int>(blockIdx.y);
   wait_for_previous_kernel();
   let_next_kernel_start();
-  const int row0 = batch.tile_row[tile], rows = batch.tile_rows[tile];
-  const int visible0 = batch.tile_visible[tile], end = visible0 + rows - 1;
+  const int row0 = batch.tile_row[tile], tokens = batch.tile_rows ? batch.tile_rows[tile] : 1;
+  const int visible0 = batch.tile_visible[tile], end = visible0 + tokens - 1;
   const int32_t* table = batch.block_table + batch.tile_table[tile];
-  const int part = group * static_cast<int>(blockDim.x / kWarpSize) + warp;
-  const bool works = part < kHalves * queries;
-  const int head = kv_head * queries + part / kHalves;
-  const int token0 = part % kHalves * kMmaRows;
+  const int mma_row0 = (group * static_cast<int>(blockDim.x / kWarpSize) + warp) * kMmaRows;
+  const int mma_rows = tokens * queries;
+  const bool works = mma_row0 < mma_rows;
+  // Of the lane's rows mma_row0 + g and + 8; tokens beyond the last see what the last sees.
+  int token_of[2], head_of[2];
+  for (int r = 0; r < 2; ++r) {
+    const int row = mma_row0 + g + 8 * r;
+    token_of[r] = min(row / queries, tokens - 1);
+    head_of[r] = kv_head * queries + row % queries;
+  }
+  const int last_token = min((mma_row0 + kMmaRows - 1) / queries, tokens - 1);
   const int pieces = (end + kDecodeChunk - 1) / kDecodeChunk;
 
   const auto load_piece = [&](int piece) {
@@ -83,12 +92,13 @@ __global__ void __launch_bounds__(kMostWarps* kWarpSize, 1)
   load_piece(0);
 
   Queries<kHeadDim> q;
-  const auto query_row = [&](int token) -> const bf16_t* {
-    if (!works || token >= rows) return nullptr;
-    return qkv + (static_cast<int64_t>(row0 + token) * (layer.heads + 2 * layer.kv_heads) + head) *
+  const auto query_row = [&](int r) -> const bf16_t* {
+    if (mma_row0 + g + 8 * r >= mma_rows) return nullptr;
+    return qkv + (static_cast<int64_t>(row0 + token_of[r]) * (layer.heads + 2 * layer.kv_heads) +
+                  head_of[r]) *
                      kHeadDim;
   };
-  q.load(query_row(token0 + g), query_row(token0 + g + 8), t);
+  q.load(query_row(0), query_row(1), t);
 
   const float scale = layer.scale * kLog2E;
   Joined joined[2];
@@ -103,7 +113,7 @@ __global__ void __launch_bounds__(kMostWarps* kWarpSize, 1)
     __syncthreads();
     const int first = piece * kDecodeChunk;
     const Piece<kHeadDim>& at = ring[piece % 2];
-    if (works && first < visible0 + token0 + kMmaRows - 1) {
+    if (works && first < visible0 + last_token) {
       PageScores score[kPages];
 #pragma unroll
       for (int page = 0; page < kPages; ++page) {
@@ -119,7 +129,7 @@ __global__ void __launch_bounds__(kMostWarps* kWarpSize, 1)
 #pragma unroll
           for (int c = 0; c < 4; ++c) {
             const int token = first + page * kPage + 8 * half + 2 * t + (c & 1);
-            const int visible = min(visible0 + token0 + g + 8 * (c >> 1), end);
+            const int visible = visible0 + token_of[c >> 1];
             score[page][half][c] = token < visible ? score[page][half][c] * scale : -INFINITY;
           }
       }
@@ -164,13 +174,17 @@ __global__ void __launch_bounds__(kMostWarps* kWarpSize, 1)
 
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const int token = token0 + g + 8 * r;
-    if (!works || token >= rows) continue;
-    bf16_t* to = out + (static_cast<int64_t>(row0 + token) * layer.heads + head) * kHeadDim;
+    if (mma_row0 + g + 8 * r >= mma_rows) continue;
+    bf16_t* to =
+        out + (static_cast<int64_t>(row0 + token_of[r]) * layer.heads + head_of[r]) * kHeadDim;
+    // A padding row sees nothing.
+    const auto share = [&](float total) {
+      return pieces > 0 ? __fdiv_rn(total, joined[r].sum) : 0;
+    };
 #pragma unroll
     for (int n = 0; n < kHeadDim / 8; ++n)
-      *reinterpret_cast<uint32_t*>(to + 8 * n + 2 * t) = pack_bf16(
-          __fdiv_rn(value[n][2 * r], joined[r].sum), __fdiv_rn(value[n][2 * r + 1], joined[r].sum));
+      *reinterpret_cast<uint32_t*>(to + 8 * n + 2 * t) =
+          pack_bf16(share(value[n][2 * r]), share(value[n][2 * r + 1]));
   }
 }
 
@@ -183,8 +197,10 @@ void launch_prefill(const DeviceBatch& batch, const AttentionLayer& layer, const
     return true;
   }();
   (void)allowed;
-  const int parts = kHalves * layer.heads / layer.kv_heads;
-  const int groups = div_up(parts, kMostWarps), warps = div_up(parts, groups);
+  const int queries = layer.heads / layer.kv_heads;
+  const int parts = div_up((batch.tile_rows ? kPrefillRows : 1) * queries, kMmaRows);
+  const int groups = div_up(parts, kMostWarps);
+  const int warps = std::max(kLeastWarps, div_up(parts, groups));
   launch(prefill_attention_kernel<kHeadDim>,
          dim3(static_cast<unsigned>(layer.kv_heads * groups), static_cast<unsigned>(batch.tiles)),
          static_cast<unsigned>(warps * kWarpSize), kBytes, stream, batch, layer, qkv, out);

@@ -11,12 +11,16 @@
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/memory.h"
 #include "ops/cuda/recordings.h"
+#include "ops/cuda/tensor_map.h"
 
 namespace narrow::ops::cuda {
 namespace {
 
 // Partial results of decode attention are kept below this: many rows of long contexts go in turns.
 constexpr int64_t kMostAttentionWorkspace = int64_t{256} << 20;
+
+// Blocks a processor from which on rows need not be split to keep it busy.
+constexpr int kManyBlocks = 3;
 
 __nv_bfloat16* bf16_of(Matrix m) { return static_cast<__nv_bfloat16*>(m.data); }
 const float* floats_of(const DeviceBuffer& buffer) {
@@ -221,6 +225,9 @@ class CudaBackend : public Backend {
     prefill_attention(own.device(), layer, bf16_of(qkv), bf16_of(out), stream_);
     const int lone = own.lone();
     if (lone == 0) return;
+    // With many rows, one block goes through all of a row's keys; the bits are the same.
+    if (lone * layer.kv_heads >= kManyBlocks * processors())
+      return prefill_attention(own.lone_as_tiles(), layer, bf16_of(qkv), bf16_of(out), stream_);
     const DeviceBatch whole = own.singles(0, lone);
     const int64_t of_one = decode_workspace_bytes(layer, 1, whole.chunks);
     const int64_t fit = of_one > 0 ? std::max<int64_t>(1, kMostAttentionWorkspace / of_one) : lone;

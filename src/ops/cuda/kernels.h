@@ -66,7 +66,7 @@ struct DeviceBatch {
   const int32_t* single_visible = nullptr;  // [singles] tokens it sees; 0: a padding row
   // Runs of rows of one sequence, up to kPrefillRows each.
   const int32_t* tile_row = nullptr;      // [tiles] first row
-  const int32_t* tile_rows = nullptr;     // [tiles] rows in the tile
+  const int32_t* tile_rows = nullptr;     // [tiles] rows in the tile; null: one each
   const int32_t* tile_table = nullptr;    // [tiles]
   const int32_t* tile_visible = nullptr;  // [tiles] tokens that the first row sees
   const int32_t* block_table = nullptr;   // [all sequences' blocks]

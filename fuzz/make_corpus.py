@@ -206,12 +206,18 @@ def tokenizer_seeds():
                                                  {"Sequence": {"id": "A", "type_id": 0}}],
         "special_tokens": {"<|im_end|>": {"id": "<|im_end|>", "ids": [99], "tokens": ["<|im_end|>"]}}}
     save("corpus", "tokenizer_json", "split", json.dumps(document))
+    put = lambda name, value: save("regressions", "tokenizer_json", name, json.dumps(value))
+    put("no-object", 33)
+    put("decoder-type-no-text", document | {"decoder": {"type": 7}})
+    put("added-tokens-no-list", document | {"added_tokens": {"id": []}})
+    put("vocabulary-of-texts", document | {"model": model | {"vocab": {"a": "b"}}})
+    put("id-beyond-bound", document | {"model": model | {"vocab": {"a": 1 << 40}}})
+    put("merge-of-three", document | {"model": model | {"merges": [["a", "b", "c"]]}})
 
 
 def yaml_seeds():
-    for folder in ("recipes", "tasks"):
-        for path in sorted((HERE.parent / folder).glob("*.yaml"))[:4]:
-            save("corpus", "yaml", f"{folder}-{path.stem}", path.read_bytes())
+    for name in ("recipes/w4a16-int", "recipes/w8a8-int", "tasks/gsm8k", "tasks/hellaswag"):
+        save("corpus", "yaml", name.replace("/", "-"), (HERE.parent / f"{name}.yaml").read_bytes())
     save("regressions", "yaml", "billion-laughs",
          "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
              f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 8)}]\n" for i in range(12)))

@@ -285,7 +285,12 @@ Tokenizer Tokenizer::from_json(const std::string& tokenizer_json,
   const SortedJson config = tokenizer_config_json.empty()
                                 ? SortedJson::object()
                                 : parse_sorted_json(tokenizer_config_json, "tokenizer_config.json");
-  return Tokenizer(std::make_unique<State>(parse_sorted_json(tokenizer_json, kWhere), config));
+  try {
+    return Tokenizer(std::make_unique<State>(parse_sorted_json(tokenizer_json, kWhere), config));
+  } catch (const nlohmann::json::exception& error) {
+    // A field of another type than the format has.
+    throw Error::refused(error.what(), kWhere, "the file is damaged");
+  }
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view raw, const EncodeOptions& options) const {

@@ -33,6 +33,8 @@ const Json kLlama8B = {{"architectures", {"LlamaForCausalLM"}},
                        {"hidden_act", "silu"},
                        {"tie_word_embeddings", false}};
 
+constexpr int64_t kLongestPrefill = 4096;  // as one step
+
 double milliseconds_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
@@ -85,7 +87,7 @@ int main(int argc, char** argv) try {
   if (batches.empty()) batches = {1, 8, 32};
   const benchmarks::SyntheticCheckpoint checkpoint(kLlama8B, format);
   const auto start = Clock::now();
-  model::Decoder decoder(checkpoint, *backend, 512);
+  model::Decoder decoder(checkpoint, *backend, kLongestPrefill);
   const double bytes = static_cast<double>(decoder.weight_bytes());
   std::cout << fmt::format("{} on {}: {:.2f} GB of weights a step, ready in {:.1f} s\n", format,
                            backend->describe(), bytes / 1e9, milliseconds_since(start) / 1000);
@@ -95,8 +97,9 @@ int main(int argc, char** argv) try {
         "  decode, batch {:>3}, context {}: {:.3f} ms, weights at {:.2f} TB/s\n", batch, context,
         time, bytes / time / 1e9);
   }
-  const double prefill = step_time(decoder, 1, 512, 512, 5);
-  std::cout << fmt::format("  prefill of 512 tokens: {:.2f} ms\n", prefill);
+  for (const int64_t tokens : {int64_t{512}, kLongestPrefill})
+    std::cout << fmt::format("  prefill of {} tokens: {:.2f} ms\n", tokens,
+                             step_time(decoder, 1, tokens, tokens, 5));
   return 0;
 } catch (const narrow::Error& error) {
   std::cerr << "decode_step: " << error.what() << "\n";

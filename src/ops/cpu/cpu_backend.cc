@@ -216,10 +216,10 @@ class CpuBackend : public HostBackend {
     });
   }
 
-  // Weights in float32 keep their precision; all else fits the tiles' types.
+  // Weights in float32 keep their precision.
   bool uses_tiles(const CpuPart& part) const {
-    return kernels_.multiply_tiles != nullptr &&
-           (part.input == InputKind::int8_per_token || part.kind != cpu::PanelKind::f32);
+    if (part.input == InputKind::int8_per_token) return kernels_.multiply_int8_tiles != nullptr;
+    return kernels_.multiply_bf16 != nullptr && part.kind != cpu::PanelKind::f32;
   }
 
   // Row r of codes_ or input_, which bf16 holds exactly, in the tiles' type.
@@ -258,8 +258,8 @@ class CpuBackend : public HostBackend {
           }
           for (int64_t i = 0; i < rows * kPanelColumns; ++i) acc[i] = static_cast<float>(sums[i]);
         } else if (tiles) {
-          kernels_.multiply_tiles(part.panel(p), tile_halves_.data(), tile_stride_, rows, acc,
-                                  decoded);
+          kernels_.multiply_bf16(part.panel(p), tile_halves_.data(), tile_stride_, rows, acc,
+                                 decoded);
         } else {
           kernels_.multiply(part.panel(p), input_.data(), input_stride_, rows, acc, decoded);
         }

@@ -98,5 +98,41 @@ inline void for_each_group(const Panel& panel, int64_t begin, int64_t end, Body 
   }
 }
 
+// The upper half of a float, rounded to nearest even, in place.
+inline __m512i rounded_to_bf16(__m512 value) {
+  const __m512i bits = _mm512_castps_si512(value);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  return _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+}
+
+// to: [inputs / 2][16][2] bf16, followed by zeros up to a multiple of 32 inputs.
+template <PanelKind kind>
+void decode_pairs(const Panel& panel, __m512i* to) {
+  const int64_t padded = (panel.inputs + 31) / 32 * 16;
+  for (int64_t pair = panel.inputs / 2; pair < padded; ++pair) to[pair] = _mm512_setzero_si512();
+  for_each_group<kind>(
+      panel, 0, panel.inputs, [&](const Decoder<kind>& decoder, int64_t begin, int64_t end) {
+        for (int64_t k = begin; k < end; ++k) {
+          const __m512i half = _mm512_srli_epi32(rounded_to_bf16(decoder.at(k)), 16);
+          to[k / 2] = k % 2 == 0 ? half : _mm512_or_si512(to[k / 2], _mm512_slli_epi32(half, 16));
+        }
+      });
+}
+
+[[maybe_unused]] void decode_pairs(const Panel& panel, __m512i* to) {
+  switch (panel.kind) {
+    case PanelKind::f32:
+      return decode_pairs<PanelKind::f32>(panel, to);
+    case PanelKind::bf16:
+      return decode_pairs<PanelKind::bf16>(panel, to);
+    case PanelKind::fp8:
+      return decode_pairs<PanelKind::fp8>(panel, to);
+    case PanelKind::int8:
+      return decode_pairs<PanelKind::int8>(panel, to);
+    case PanelKind::int4:
+      return decode_pairs<PanelKind::int4>(panel, to);
+  }
+}
+
 }  // namespace
 }  // namespace narrow::ops::cpu

@@ -29,6 +29,8 @@ Implementations usable_kernels() {
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
   const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
   if (vnni && may_use_tiles()) result.kernels[result.count++] = amx_kernels();
+  if (vnni && __builtin_cpu_supports("avx512bf16"))
+    result.kernels[result.count++] = avx512_bf16_kernels();
   if (vnni) result.kernels[result.count++] = avx512_vnni_kernels();
   if (avx512) result.kernels[result.count++] = avx512_kernels();
   if (avx2) result.kernels[result.count++] = avx2_kernels();

@@ -65,14 +65,16 @@ struct Kernels {
                  const uint16_t* const* block_rows, int64_t value_offset, int64_t visible,
                  int64_t head_dim, float scale, float* weights, float* out, int64_t out_stride);
 
-  // Where the processor has matrix tiles (AMX), else null: the products of `multiply` (any kind but
-  // f32) and `multiply_int8` from inputs in the tiles' types. Weights are rounded to bf16 and pairs
-  // of products are added with a rounding of their own, so float sums differ from `multiply`'s in
-  // the last bits; rows are as independent. x has rows up to a multiple of kTileRows and a stride
-  // that is a multiple of kTileInputs, filled up with zeros; acc has as many rows. scratch: inputs
-  // rounded up to kTileInputs, times 32 bytes.
-  void (*multiply_tiles)(const Panel& panel, const uint16_t* x, int64_t x_stride, int64_t rows,
-                         float* acc, void* scratch) = nullptr;
+  // Where the processor multiplies bf16 (AVX512_BF16, AMX), else null: the product of `multiply`
+  // from bf16 inputs. Weights are rounded to bf16 and pairs of products are added with a rounding
+  // of their own, so sums differ from `multiply`'s in the last bits; rows are as independent. x has
+  // rows up to a multiple of kTileRows and a stride that is a multiple of kTileInputs, filled up
+  // with zeros; acc has as many rows. scratch: inputs rounded up to kTileInputs, times 32 bytes,
+  // 64-byte aligned.
+  void (*multiply_bf16)(const Panel& panel, const uint16_t* x, int64_t x_stride, int64_t rows,
+                        float* acc, void* scratch) = nullptr;
+  // Where it has tiles of int8 (AMX), else null: `multiply_int8` from int8 inputs laid out
+  // likewise.
   void (*multiply_int8_tiles)(const int8_t* weights, int64_t inputs, const int8_t* x,
                               int64_t x_stride, int64_t rows, int32_t* acc,
                               void* scratch) = nullptr;
@@ -84,12 +86,13 @@ inline constexpr int64_t kTileInputs = 64;
 const Kernels* avx2_kernels();
 const Kernels* avx512_kernels();
 const Kernels* avx512_vnni_kernels();
+const Kernels* avx512_bf16_kernels();
 const Kernels* amx_kernels();
 
 // The implementations that this processor can run, best first; empty without AVX2 and FMA. All
-// give the same bits, but for the tile functions.
+// give the same bits, but for multiply_bf16.
 struct Implementations {
-  const Kernels* kernels[4];
+  const Kernels* kernels[5];
   int count;
 };
 Implementations usable_kernels();

@@ -110,46 +110,9 @@ void multiply_all(const char* weights, int64_t steps, const char* x, int64_t x_b
   }
 }
 
-// The upper half of a float, rounded to nearest even, in place.
-inline __m512i rounded_to_bf16(__m512 value) {
-  const __m512i bits = _mm512_castps_si512(value);
-  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  return _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-}
-
-// to: [inputs / 2][16][2] bf16, followed by zeros up to a multiple of 32 inputs.
-template <PanelKind kind>
-void decode_pairs(const Panel& panel, __m512i* to) {
-  const int64_t padded = (panel.inputs + 31) / 32 * 16;
-  for (int64_t pair = panel.inputs / 2; pair < padded; ++pair) to[pair] = _mm512_setzero_si512();
-  for_each_group<kind>(
-      panel, 0, panel.inputs, [&](const Decoder<kind>& decoder, int64_t begin, int64_t end) {
-        for (int64_t k = begin; k < end; ++k) {
-          const __m512i half = _mm512_srli_epi32(rounded_to_bf16(decoder.at(k)), 16);
-          to[k / 2] = k % 2 == 0 ? half : _mm512_or_si512(to[k / 2], _mm512_slli_epi32(half, 16));
-        }
-      });
-}
-
-void multiply_tiles(const Panel& panel, const uint16_t* x, int64_t x_stride, int64_t rows,
-                    float* acc, void* scratch) {
-  auto* weights = static_cast<__m512i*>(scratch);
-  switch (panel.kind) {
-    case PanelKind::f32:
-      return;  // contract: not asked for
-    case PanelKind::bf16:
-      decode_pairs<PanelKind::bf16>(panel, weights);
-      break;
-    case PanelKind::fp8:
-      decode_pairs<PanelKind::fp8>(panel, weights);
-      break;
-    case PanelKind::int8:
-      decode_pairs<PanelKind::int8>(panel, weights);
-      break;
-    case PanelKind::int4:
-      decode_pairs<PanelKind::int4>(panel, weights);
-      break;
-  }
+void multiply_bf16(const Panel& panel, const uint16_t* x, int64_t x_stride, int64_t rows,
+                   float* acc, void* scratch) {
+  decode_pairs(panel, static_cast<__m512i*>(scratch));
   multiply_all<false>(static_cast<const char*>(scratch), (panel.inputs + 31) / 32,
                       reinterpret_cast<const char*>(x), x_stride * 2, rows,
                       reinterpret_cast<char*>(acc));
@@ -174,7 +137,7 @@ void multiply_int8_tiles(const int8_t* weights, int64_t inputs, const int8_t* x,
 Kernels kernels() {
   Kernels result = *avx512_vnni_kernels();
   result.name = "AMX";
-  result.multiply_tiles = multiply_tiles;
+  result.multiply_bf16 = multiply_bf16;
   result.multiply_int8_tiles = multiply_int8_tiles;
   return result;
 }

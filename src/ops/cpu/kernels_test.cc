@@ -131,18 +131,10 @@ TEST(QuantizeFp8, RoundsAsTheType) {
   }
 }
 
-// Products of small integers are exact in any order: tiles must give AVX2's values.
-class Tiles : public SameBits {
- protected:
-  void SetUp() override {
-    const Implementations usable = usable_kernels();
-    if (usable.count == 0 || !usable.kernels[0]->multiply_tiles) GTEST_SKIP() << "no AMX here";
-    tiles_ = usable.kernels[0];
-  }
-  const Kernels* tiles_ = nullptr;
-};
+// Products of small integers are exact in any order: bf16 pairs and tiles must give AVX2's values.
+class Tiles : public SameBits {};
 
-TEST_F(Tiles, Multiply) {
+TEST_F(Tiles, MultiplyBf16) {
   for (const PanelKind kind : {PanelKind::bf16, PanelKind::fp8, PanelKind::int8, PanelKind::int4}) {
     for (const int64_t inputs : {1, 31, 64, 192, 577}) {
       auto bytes = random<uint8_t>(inputs * 16);
@@ -173,17 +165,24 @@ TEST_F(Tiles, Multiply) {
         std::vector<float> expected(static_cast<size_t>(padded * 16)), got(expected);
         avx2_kernels()->multiply(panel, x.data(), inputs, rows, expected.data(),
                                  scratch<float>(inputs * 16));
-        tiles_->multiply_tiles(panel, tile_x.data(), stride, rows, got.data(),
-                               scratch<std::byte>(stride * 32));
-        for (size_t i = 0; i < static_cast<size_t>(rows * 16); ++i)
-          ASSERT_EQ(got[i], expected[i]) << "kind " << static_cast<int>(kind) << ", " << inputs
-                                         << " inputs, " << rows << " rows, element " << i;
+        const Implementations usable = usable_kernels();
+        for (int k = 0; k < usable.count; ++k) {
+          if (!usable.kernels[k]->multiply_bf16) continue;
+          usable.kernels[k]->multiply_bf16(panel, tile_x.data(), stride, rows, got.data(),
+                                           scratch<std::byte>(stride * 32));
+          for (size_t i = 0; i < static_cast<size_t>(rows * 16); ++i)
+            ASSERT_EQ(got[i], expected[i])
+                << usable.kernels[k]->name << ", kind " << static_cast<int>(kind) << ", " << inputs
+                << " inputs, " << rows << " rows, element " << i;
+        }
       }
     }
   }
 }
 
 TEST_F(Tiles, MultiplyInt8) {
+  const Kernels* best = usable_kernels().kernels[0];
+  if (!best->multiply_int8_tiles) GTEST_SKIP() << "no AMX here";
   for (const int64_t inputs : {2, 63, 576, 4096}) {
     const int64_t even = (inputs + 1) / 2 * 2;
     const int64_t stride = (inputs + kTileInputs - 1) / kTileInputs * kTileInputs;
@@ -201,8 +200,8 @@ TEST_F(Tiles, MultiplyInt8) {
       std::vector<int32_t> expected(static_cast<size_t>(padded * 16)), got(expected);
       avx2_kernels()->multiply_int8(weights.data(), inputs, x.data(), even, rows, expected.data(),
                                     scratch<int16_t>(even * 16));
-      tiles_->multiply_int8_tiles(weights.data(), inputs, tile_x.data(), stride, rows, got.data(),
-                                  scratch<std::byte>(stride * 32));
+      best->multiply_int8_tiles(weights.data(), inputs, tile_x.data(), stride, rows, got.data(),
+                                scratch<std::byte>(stride * 32));
       expected.resize(static_cast<size_t>(rows * 16));
       got.resize(expected.size());
       EXPECT_EQ(got, expected) << inputs << " inputs, " << rows << " rows";

@@ -22,14 +22,19 @@ engine::Engine& model() {
   return engine;
 }
 
-// lm-evaluation-harness ran in float32; here inputs of linears and the KV cache are bf16, which
-// moves a sum over some twenty tokens by a few tenths at most.
+// lm-evaluation-harness ran in float32; on the cpu backend inputs of linears and the KV cache are
+// bf16, which moves a sum over some twenty tokens by a few tenths at most.
 constexpr double kTolerance = 0.3;
 
-void compare(const evaluate::Task& task, const std::string& label, int64_t shots, bool chat) {
-  std::vector<Json> golden;
+std::vector<Json> golden_rows(const std::string& label) {
+  std::vector<Json> rows;
   for_each_json_line(kGoldens + label + ".jsonl.gz",
-                     [&](Json&& row, int64_t) { golden.push_back(std::move(row)); });
+                     [&](Json&& row, int64_t) { rows.push_back(std::move(row)); });
+  return rows;
+}
+
+void compare(const evaluate::Task& task, const std::string& label, int64_t shots, bool chat) {
+  const std::vector<Json> golden = golden_rows(label);
   evaluate::Prompter prompter(task, task.subtasks.front(), {shots, chat}, &model());
   int64_t documents = 0;
   evaluate::Prompt prompt;
@@ -69,6 +74,42 @@ TEST(Evaluation, ArcFiveShots) { compare(load("arc_challenge"), "arc_challenge-5
 TEST(Evaluation, ArcChat) { compare(load("arc_challenge"), "arc_challenge-0shot-chat", 0, true); }
 TEST(Evaluation, WinograndeFiveShots) { compare(load("winogrande"), "winogrande-5shot", 5, false); }
 TEST(Evaluation, Gsm8kFiveShots) { compare(load("gsm8k"), "gsm8k-5shot", 5, false); }
+
+// In float32 as the harness: only the order of sums differs.
+TEST(Evaluation, HellaSwagOnReference) {
+  engine::Engine reference(kSmolLM, {.backend = "reference"});
+  const evaluate::Task task = load("hellaswag");
+  evaluate::Prompter prompter(task, task.subtasks.front(), {0, false}, &reference);
+  const std::vector<Json> golden = golden_rows("hellaswag-0shot");
+  for (size_t document = 0; document < 2; ++document) {
+    const evaluate::Prompt prompt = prompter.next();
+    for (size_t i = 0; i < prompt.continuations.size(); ++i) {
+      const auto request =
+          evaluate::score_request(reference, prompt.contexts[0], prompt.continuations[i], false);
+      EXPECT_NEAR(reference.score(request).get().sum(),
+                  golden.at(document)["loglikelihoods"][i].get<double>(), 2e-3);
+    }
+  }
+}
+
+// The harness's own responses give its answers and its scores.
+TEST(Evaluation, Gsm8kAnswersAndScores) {
+  const evaluate::Task task = load("gsm8k");
+  int64_t rows = 0;
+  for (const Json& row : golden_rows("gsm8k-5shot")) {
+    for (const evaluate::Filter& filter : task.filters) {
+      if (filter.name != row["filter"]) continue;
+      const std::string answer =
+          evaluate::extract(filter.pattern, filter.index, row["response"].get<std::string>());
+      EXPECT_EQ(answer, row["filtered"][0]) << row["doc_id"];
+      EXPECT_EQ(task.exact_match.matches(answer, row["target"].get<std::string>()),
+                row["metrics"]["exact_match"] == 1.0)
+          << row["doc_id"];
+      ++rows;
+    }
+  }
+  EXPECT_GE(rows, 8);
+}
 
 TEST(Evaluation, MmluFiveShots) {
   // The task with one of its subjects, since the goldens hold the rows of one.

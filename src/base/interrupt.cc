@@ -30,8 +30,8 @@ bool interrupted() { return stop_requested != 0; }
 
 void throw_if_interrupted() {
   if (interrupted()) {
-    throw Error(Error::Kind::interrupted, "interrupted; everything finished so far is kept", {},
-                "run the same command again to continue");
+    throw Error(Error::Kind::interrupted, "interrupted", {},
+                "run the same command again: rows that were finished are kept");
   }
 }
 

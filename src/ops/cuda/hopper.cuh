@@ -118,7 +118,6 @@ __device__ void wgmma(typename MmaTraits<type>::Sum (&d)[kColumns / 2], uint64_t
                       int keep);
 
 // The operand lists of the instruction for each number of columns.
-#define NARROW_NAMES_8 "%0, %1, %2, %3, %4, %5, %6, %7"
 #define NARROW_NAMES_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define NARROW_NAMES_32 \
   NARROW_NAMES_16       \
@@ -136,7 +135,6 @@ __device__ void wgmma(typename MmaTraits<type>::Sum (&d)[kColumns / 2], uint64_t
 #define NARROW_EIGHT(c, i)                                                            \
   c(d[i]), c(d[(i) + 1]), c(d[(i) + 2]), c(d[(i) + 3]), c(d[(i) + 4]), c(d[(i) + 5]), \
       c(d[(i) + 6]), c(d[(i) + 7])
-#define NARROW_SUMS_8(c) NARROW_EIGHT(c, 0)
 #define NARROW_SUMS_16(c) NARROW_EIGHT(c, 0), NARROW_EIGHT(c, 8)
 #define NARROW_SUMS_32(c) NARROW_SUMS_16(c), NARROW_EIGHT(c, 16), NARROW_EIGHT(c, 24)
 #define NARROW_SUMS_64(c)                                                           \
@@ -167,7 +165,6 @@ __device__ void wgmma(typename MmaTraits<type>::Sum (&d)[kColumns / 2], uint64_t
                ", 1, 1")                                                                           \
   NARROW_WGMMA(MmaType::int8, int, NARROW_INT, COLUMNS, SUMS, A, B, KEEP, "k32.s32.s8.s8", "")
 
-NARROW_WGMMA_TYPES(16, 8, 8, 9, 10)
 NARROW_WGMMA_TYPES(32, 16, 16, 17, 18)
 NARROW_WGMMA_TYPES(64, 32, 32, 33, 34)
 NARROW_WGMMA_TYPES(128, 64, 64, 65, 66)
@@ -181,12 +178,10 @@ NARROW_WGMMA_TYPES(256, 128, 128, 129, 130)
 #undef NARROW_SUMS_64
 #undef NARROW_SUMS_32
 #undef NARROW_SUMS_16
-#undef NARROW_SUMS_8
 #undef NARROW_EIGHT
 #undef NARROW_NAMES_128
 #undef NARROW_NAMES_64
 #undef NARROW_NAMES_32
 #undef NARROW_NAMES_16
-#undef NARROW_NAMES_8
 
 }  // namespace narrow::ops::cuda

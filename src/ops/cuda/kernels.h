@@ -114,7 +114,7 @@ inline constexpr int kDenseStep = 64;   // bf16 and 4-bit weights
 inline constexpr int kByteStep = 128;   // 8-bit weights
 inline constexpr int kSkinnyRows = 32;  // rows of x that one pass over the weights serves
 
-// y = x Wᵀ for few rows: the weights stream once per kSkinnyRows rows. A row's result does not
+// y = x Wᵀ for widths that Gemm does not take: the weights stream once per kSkinnyRows rows. A row's result does not
 // depend on the others. weight: bf16 [out padded, in padded]; x: [rows, in]
 void skinny_bf16(const __nv_bfloat16* weight, int64_t out, int64_t in, const __nv_bfloat16* x,
                  int64_t rows, Output y, cudaStream_t stream);

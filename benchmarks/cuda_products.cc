@@ -2,11 +2,12 @@
 // number of rows. Checks each against a product in double on samples of the output, then times it
 // with events around launches that follow each other on weights that no cache still holds.
 //
-//   cuda_products [ROWS...]     default: 1 16 64 512 4096
+//   cuda_products [bf16|int8|fp8|int4]... [ROWS...]     default: all, 1 16 64 512 4096
 #include <cuda_fp8.h>
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -15,11 +16,14 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/thread_pool.h"
 #include "ops/cuda/error.h"
+#include "ops/cuda/int4_layout.h"
 #include "ops/cuda/kernels.h"
 
 namespace {
 
+using namespace narrow;
 using namespace narrow::ops::cuda;
 
 struct Shape {
@@ -29,8 +33,12 @@ struct Shape {
 constexpr Shape kShapes[] = {
     {"qkv", 6144, 4096}, {"o", 4096, 4096}, {"gate_up", 28672, 4096}, {"down", 4096, 14336}};
 
-enum class Type { bf16, int8, fp8 };
-constexpr const char* kNames[] = {"bf16", "int8", "fp8"};
+enum class Type { bf16, int8, fp8, int4 };
+constexpr const char* kNames[] = {"bf16", "int8", "fp8", "int4"};
+constexpr int64_t kGroup = 128;  // of 4-bit weights
+
+// Of x: 4-bit weights multiply bf16.
+Type input_of(Type type) { return type == Type::int4 ? Type::bf16 : type; }
 
 class DeviceMemory {
  public:
@@ -79,6 +87,44 @@ double value_of(Type type, const std::vector<uint8_t>& bytes, int64_t i) {
   return value;
 }
 
+// Random weights as the device stores them, and their values [out, in].
+struct Weights {
+  std::vector<uint8_t> bytes;
+  std::vector<float> values;
+};
+
+Weights random_int4(const Shape& shape, ThreadPool& pool) {
+  PackedLinear linear;
+  linear.out = shape.out;
+  linear.in = shape.in;
+  linear.scheme = scheme_of_format("w4a16-int", kGroup);
+  std::mt19937 engine(1);
+  linear.weight = Tensor(DType::i32, {shape.out, shape.in / 8});
+  for (int32_t& word : linear.weight.as<int32_t>()) word = static_cast<int32_t>(engine());
+  linear.scale = Tensor(DType::bf16, {shape.out, shape.in / kGroup});
+  for (bf16& scale : linear.scale.as<bf16>())
+    scale.bits = static_cast<uint16_t>((engine() & 0xff) | 0x3b00);  // 0.002 … 0.008
+  const Int4Layout layout = make_int4_layout(linear, pool);
+  Weights result;
+  result.bytes.resize(static_cast<size_t>(layout.chunks.size_bytes()));
+  std::memcpy(result.bytes.data(), layout.chunks.data(), result.bytes.size());
+  const Tensor values = dequantize(linear);
+  result.values.assign(values.as<float>().begin(), values.as<float>().end());
+  return result;
+}
+
+Weights random_weights(Type type, const Shape& shape, ThreadPool& pool) {
+  if (type == Type::int4) return random_int4(shape, pool);
+  Weights result;
+  result.bytes = random_bytes(type, shape.out * shape.in, 1);
+  result.values.resize(static_cast<size_t>(shape.out * shape.in));
+  pool.parallel_for(shape.out, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin * shape.in; i < end * shape.in; ++i)
+      result.values[static_cast<size_t>(i)] = static_cast<float>(value_of(type, result.bytes, i));
+  });
+  return result;
+}
+
 // The mean over one long train of launches, in microseconds.
 double time_of(const std::function<void(int)>& launch, int repetitions, cudaStream_t stream) {
   cudaEvent_t begin, end;
@@ -96,21 +142,22 @@ double time_of(const std::function<void(int)>& launch, int repetitions, cudaStre
   return 1000.0 * milliseconds / repetitions;
 }
 
-void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_list) {
-  const int64_t element = type == Type::bf16 ? 2 : 1;
-  const int64_t weight_bytes = shape.out * shape.in * element;
+void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_list,
+             ThreadPool& pool) {
+  const int64_t element = input_of(type) == Type::bf16 ? 2 : 1;  // of x
+  const Weights weight_host = random_weights(type, shape, pool);
+  const auto weight_bytes = static_cast<int64_t>(weight_host.bytes.size());
   // Enough copies that a weight has left the 50 MB cache when its turn comes again.
   const int64_t copies = std::max<int64_t>(2, 200'000'000 / weight_bytes);
-  const auto weight_host = random_bytes(type, shape.out * shape.in, 1);
   const DeviceMemory weights(static_cast<size_t>(weight_bytes * copies));
   for (int64_t c = 0; c < copies; ++c)
-    check(cudaMemcpy(weights.as<uint8_t>() + c * weight_bytes, weight_host.data(),
-                     weight_host.size(), cudaMemcpyHostToDevice),
+    check(cudaMemcpy(weights.as<uint8_t>() + c * weight_bytes, weight_host.bytes.data(),
+                     weight_host.bytes.size(), cudaMemcpyHostToDevice),
           "copy");
   cudaStream_t stream = nullptr;
   check(cudaStreamCreate(&stream), "stream");
   for (const int64_t rows : rows_list) {
-    const auto x_host = random_bytes(type, rows * shape.in, 2);
+    const auto x_host = random_bytes(input_of(type), rows * shape.in, 2);
     const DeviceMemory x(x_host.size()), y(static_cast<size_t>(rows * shape.out * 4));
     check(cudaMemcpy(x.as<void>(), x_host.data(), x_host.size(), cudaMemcpyHostToDevice), "copy");
     const std::vector<float> ones(static_cast<size_t>(std::max(rows, shape.out)), 1.0f);
@@ -119,6 +166,10 @@ void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_lis
           "copy");
 
     const auto run_gemm = [&](const uint8_t* w, bool f32) {
+      const Output to{y.as<void>(), f32, shape.out, nullptr};
+      if (type == Type::int4)
+        return gemm_int4({w, kGroup, false}, shape.out, shape.in, x.as<__nv_bfloat16>(), rows, to,
+                         stream);
       Gemm gemm;
       gemm.weight = w;
       gemm.x = x.as<void>();
@@ -127,7 +178,7 @@ void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_lis
       gemm.out = gemm.w_rows = shape.out;
       gemm.in = shape.in;
       gemm.x_stride = gemm.w_stride = shape.in * element;
-      gemm.y = {y.as<void>(), f32, shape.out, nullptr};
+      gemm.y = to;
       if (type == Type::bf16) return gemm_bf16(gemm, stream);
       if (type == Type::int8) return gemm_int8(gemm, stream);
       gemm_fp8(gemm, stream);
@@ -147,8 +198,8 @@ void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_lis
         const int64_t r = sample * 7919 % rows, n = sample * 104729 % shape.out;
         double sum = 0, squares = 0;
         for (int64_t k = 0; k < shape.in; ++k) {
-          const double product = value_of(type, x_host, r * shape.in + k) *
-                                 value_of(type, weight_host, n * shape.in + k);
+          const double product = value_of(input_of(type), x_host, r * shape.in + k) *
+                                 weight_host.values[static_cast<size_t>(n * shape.in + k)];
           sum += product;
           squares += product * product;
         }
@@ -181,13 +232,23 @@ void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_lis
 
 int main(int argc, char** argv) try {
   std::vector<int64_t> rows;
-  for (int i = 1; i < argc; ++i) rows.push_back(std::stoll(argv[i]));
+  std::vector<Type> types;
+  for (int i = 1; i < argc; ++i) {
+    const auto name = std::find(std::begin(kNames), std::end(kNames), std::string_view(argv[i]));
+    if (name != std::end(kNames)) {
+      types.push_back(static_cast<Type>(name - std::begin(kNames)));
+    } else {
+      rows.push_back(std::stoll(argv[i]));
+    }
+  }
   if (rows.empty()) rows = {1, 16, 64, 512, 4096};
+  if (types.empty()) types = {Type::bf16, Type::int8, Type::fp8, Type::int4};
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, 0), "device properties");
   std::cout << properties.name << "\n";
-  for (const Type type : {Type::bf16, Type::int8, Type::fp8})
-    for (const Shape& shape : kShapes) measure(type, shape, rows);
+  ThreadPool pool(0);
+  for (const Type type : types)
+    for (const Shape& shape : kShapes) measure(type, shape, rows, pool);
   return 0;
 } catch (const narrow::Error& error) {
   std::cerr << "cuda_products: " << error.what() << "\n";

@@ -4,6 +4,8 @@
 #include <array>
 #include <atomic>
 #include <cmath>
+#include <deque>
+#include <future>
 #include <numeric>
 
 #include "base/error.h"
@@ -14,6 +16,9 @@ namespace narrow::model {
 using checkpoint::ModelConfig;
 
 namespace {
+
+// Read side by side, and held in host memory at a time.
+constexpr int64_t kLayersAhead = 4;
 
 // Names memory in Backend::run.
 uint64_t next_id() {
@@ -57,9 +62,16 @@ struct Decoder::State {
                            "config.json asks for vocabulary × hidden");
     }
     embedding = backend.prepare(embeddings);
-    for (int64_t i = 0; i < config.layers; ++i) {
+    // Some layers are read while the one before them is laid out.
+    std::deque<std::future<LayerWeights>> ahead;
+    for (int64_t i = 0, asked = 0; i < config.layers; ++i) {
       throw_if_interrupted();
-      layers.push_back(std::make_unique<Layer>(config, read_layer(checkpoint, i), backend));
+      for (; asked < std::min(config.layers, i + kLayersAhead); ++asked)
+        ahead.push_back(
+            std::async(std::launch::async, [&, asked] { return read_layer(checkpoint, asked); }));
+      const LayerWeights weights = ahead.front().get();
+      ahead.pop_front();
+      layers.push_back(std::make_unique<Layer>(config, weights, backend));
     }
     final_norm = backend.prepare(checkpoint.read("model.norm.weight"));
     PackedLinear head;
@@ -76,6 +88,8 @@ struct Decoder::State {
     lm_head = backend.prepare(std::span(&head, 1));
     hidden = backend.allocate(max_rows * config.hidden * size_of(backend.activation_dtype()));
     gathered = backend.allocate(max_rows * config.hidden * size_of(backend.activation_dtype()));
+    gathered_pending =
+        backend.allocate(max_rows * config.hidden * size_of(backend.activation_dtype()));
   }
 
   ops::Matrix matrix(const ops::DeviceBuffer& buffer, int64_t rows, int64_t cols) const {
@@ -89,7 +103,7 @@ struct Decoder::State {
   uint64_t logits_id = 0;  // of device_logits
   Workspace workspace;
   Rope rope;
-  ops::DeviceBuffer embedding, final_norm, hidden, gathered, device_logits;
+  ops::DeviceBuffer embedding, final_norm, hidden, gathered, gathered_pending, device_logits;
   std::vector<std::unique_ptr<Layer>> layers;
   std::unique_ptr<ops::Linear> lm_head;
 };
@@ -151,29 +165,34 @@ void Decoder::run(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_
   }
   const auto plan = s.backend.plan(std::move(batch));
   const ops::Matrix hidden = s.matrix(s.hidden, rows, s.config.hidden);
+  ops::Matrix pending;  // what the last layer has yet to add to hidden
   const auto enqueue_layers = [&] {
+    pending = {};
     s.backend.embed(*plan, s.embedding, hidden);
     for (int64_t i = 0; i < s.config.layers; ++i)
-      s.layers[static_cast<size_t>(i)]->forward(*plan, s.rope, hidden, kv.layer(i), s.workspace);
+      pending = s.layers[static_cast<size_t>(i)]->forward_pending(*plan, s.rope, hidden, pending,
+                                                                  kv.layer(i), s.workspace);
   };
-  const auto enqueue_head = [&](ops::Matrix rows_of_hidden) {
+  const auto enqueue_head = [&](ops::Matrix rows_of_hidden, ops::Matrix rows_pending) {
     const ops::Matrix normed = s.workspace.normed(wanted);
-    s.backend.rms_norm(rows_of_hidden, s.final_norm, static_cast<float>(s.config.rms_norm_epsilon),
-                       normed);
+    s.backend.add_rms_norm(rows_of_hidden, rows_pending, s.final_norm,
+                           static_cast<float>(s.config.rms_norm_epsilon), normed);
     s.backend.linear(*s.lm_head, normed,
                      {s.device_logits.data.get(), DType::f32, wanted, s.config.vocabulary});
   };
   if (wanted > 0 && all_in_order(logit_rows, rows)) {
     s.backend.run(*plan, std::array{s.id, kv.id(), s.logits_id}, [&] {
       enqueue_layers();
-      enqueue_head(hidden);
+      enqueue_head(hidden, pending);
     });
   } else {
     enqueue_layers();
     if (wanted == 0) return s.backend.synchronize();
     const ops::Matrix gathered = s.matrix(s.gathered, wanted, s.config.hidden);
+    const ops::Matrix gathered_pending = s.matrix(s.gathered_pending, wanted, s.config.hidden);
     s.backend.gather_rows(hidden, logit_rows, gathered);
-    enqueue_head(gathered);
+    s.backend.gather_rows(pending, logit_rows, gathered_pending);
+    enqueue_head(gathered, gathered_pending);
   }
 }
 

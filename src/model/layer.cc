@@ -135,24 +135,32 @@ void Layer::mlp(ops::Matrix normed, Workspace& workspace, ops::Matrix out,
 void Layer::forward(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
                     const ops::DeviceBuffer& kv, Workspace& workspace,
                     LinearObserver* observer) const {
+  if (!observer) {
+    backend_.add(hidden, forward_pending(plan, rope, hidden, {}, kv, workspace));
+    return;
+  }
   const auto epsilon = static_cast<float>(config_.rms_norm_epsilon);
   const ops::Matrix normed = workspace.normed(hidden.rows);
   const ops::Matrix out = workspace.block_out(hidden.rows);
-  if (observer) {
-    backend_.rms_norm(hidden, input_norm_, epsilon, normed);
-    attention(plan, rope, normed, kv, workspace, out, observer);
-    backend_.add_rms_norm(hidden, out, post_attention_norm_, epsilon, normed);
-    mlp(normed, workspace, out, observer);
-  } else {
-    // The same operations; those that stand together may run as one kernel.
-    const int64_t rows = hidden.rows;
-    const ops::Matrix gate_up = workspace.gate_up(rows);
-    backend_.norm_linear(hidden, {}, input_norm_, epsilon, normed, *qkv_, workspace.qkv(rows));
-    attend(plan, rope, rows, kv, workspace, out, nullptr);
-    backend_.norm_linear(hidden, out, post_attention_norm_, epsilon, normed, *gate_up_, gate_up);
-    backend_.silu_mul_linear(gate_up, workspace.activated(rows), *down_, out);
-  }
+  backend_.rms_norm(hidden, input_norm_, epsilon, normed);
+  attention(plan, rope, normed, kv, workspace, out, observer);
+  backend_.add_rms_norm(hidden, out, post_attention_norm_, epsilon, normed);
+  mlp(normed, workspace, out, observer);
   backend_.add(hidden, out);
+}
+
+ops::Matrix Layer::forward_pending(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
+                                   ops::Matrix pending, const ops::DeviceBuffer& kv,
+                                   Workspace& workspace) const {
+  const auto epsilon = static_cast<float>(config_.rms_norm_epsilon);
+  const int64_t rows = hidden.rows;
+  const ops::Matrix normed = workspace.normed(rows), out = workspace.block_out(rows);
+  const ops::Matrix gate_up = workspace.gate_up(rows);
+  backend_.norm_linear(hidden, pending, input_norm_, epsilon, normed, *qkv_, workspace.qkv(rows));
+  attend(plan, rope, rows, kv, workspace, out, nullptr);
+  backend_.norm_linear(hidden, out, post_attention_norm_, epsilon, normed, *gate_up_, gate_up);
+  backend_.silu_mul_linear(gate_up, workspace.activated(rows), *down_, out);
+  return out;
 }
 
 int64_t Layer::weight_bytes() const {

@@ -71,6 +71,13 @@ class Layer {
                const ops::DeviceBuffer& kv, Workspace& workspace,
                LinearObserver* observer = nullptr) const;
 
+  // The same without its first and last addition: what `pending` holds (null: nothing) is added to
+  // hidden first, and what must be added to it in the end is returned, in the workspace. Layer after
+  // layer, the addition becomes part of the next norm.
+  ops::Matrix forward_pending(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
+                              ops::Matrix pending, const ops::DeviceBuffer& kv,
+                              Workspace& workspace) const;
+
   // The two halves, without norm and residual, for methods that compare a block's output:
   // out = o_proj(attention(normed)) and out = down_proj(silu(gate) · up). [rows, hidden] both.
   void attention(const ops::Plan& plan, const Rope& rope, ops::Matrix normed,

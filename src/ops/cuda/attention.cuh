@@ -4,6 +4,9 @@
 // largest score, one sum of weights, weighted values by mma page after page. Pieces are then joined
 // in their order.
 //
+// Scores of a piece are products of wgmma where rows are many and of mma elsewhere: in steps of the
+// same sixteen inputs both give the same bits (benchmarks/lab/mma_bits.cu).
+//
 // Scores are kept in units of log2, so that weights are powers of two.
 #pragma once
 
@@ -23,18 +26,18 @@ __device__ inline float power_of_two(float x) {
   return result;
 }
 
-// Queries as the A operand: rows g and g + 8 of sixteen, a lane's inputs are dims 8t … 8t + 7 of
-// every 32.
+// Queries as the A operand: rows g and g + 8 of sixteen; of every step of sixteen dims a lane has
+// 4t … 4t + 3.
 template <int kHeadDim>
 struct Queries {
-  uint4 low[kHeadDim / 32], high[kHeadDim / 32];
+  uint2 low[kHeadDim / 16], high[kHeadDim / 16];
 
   // Null: a row that is not there.
   __device__ void load(const __nv_bfloat16* low_row, const __nv_bfloat16* high_row, int t) {
 #pragma unroll
-    for (int s = 0; s < kHeadDim / 32; ++s) {
-      low[s] = low_row ? *reinterpret_cast<const uint4*>(low_row + 32 * s + 8 * t) : uint4{};
-      high[s] = high_row ? *reinterpret_cast<const uint4*>(high_row + 32 * s + 8 * t) : uint4{};
+    for (int s = 0; s < kHeadDim / 16; ++s) {
+      low[s] = low_row ? *reinterpret_cast<const uint2*>(low_row + 16 * s + 4 * t) : uint2{};
+      high[s] = high_row ? *reinterpret_cast<const uint2*>(high_row + 16 * s + 4 * t) : uint2{};
     }
   }
 };
@@ -43,7 +46,7 @@ struct Queries {
 // same].
 using PageScores = float[2][4];
 
-// key(half, s): the 16 bytes of token 8 half + g, dims 32 s + 8t …
+// key(half, s): the 8 bytes of token 8 half + g, dims 16 s + 4t …
 template <int kHeadDim, class Key>
 __device__ inline void page_scores(const Queries<kHeadDim>& q, Key key, PageScores& score) {
 #pragma unroll
@@ -51,12 +54,17 @@ __device__ inline void page_scores(const Queries<kHeadDim>& q, Key key, PageScor
 #pragma unroll
     for (int c = 0; c < 4; ++c) score[half][c] = 0;
 #pragma unroll
-    for (int s = 0; s < kHeadDim / 32; ++s) {
-      const uint4 k = key(half, s);
+    for (int s = 0; s < kHeadDim / 16; ++s) {
+      const uint2 k = key(half, s);
       mma_bf16(score[half], q.low[s].x, q.high[s].x, q.low[s].y, q.high[s].y, k.x, k.y);
-      mma_bf16(score[half], q.low[s].z, q.high[s].z, q.low[s].w, q.high[s].w, k.z, k.w);
     }
   }
+}
+
+// A score in units of log2; -∞ where the row does not see the token. Never contracted with what
+// follows: all kernels must round alike.
+__device__ inline float scaled(float score, float scale, bool visible) {
+  return visible ? __fmul_rn(score, scale) : -INFINITY;
 }
 
 // Largest score of row r (0: g, 1: g + 8) over a page, in every lane of the quad.

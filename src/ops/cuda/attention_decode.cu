@@ -58,16 +58,16 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   struct alignas(2 * kDims) Values {
     bf16_t dim[kDims];
   };
-  uint4 keys[2][kHeadDim / 32];
+  uint2 keys[2][kHeadDim / 16];
   Values values[kPages][4];  // tokens 2t, 2t + 1, 2t + 8, 2t + 9
 #pragma unroll
   for (int half = 0; half < 2; ++half)
 #pragma unroll
-    for (int s = 0; s < kHeadDim / 32; ++s)
+    for (int s = 0; s < kHeadDim / 16; ++s)
       keys[half][s] =
           first + warp * kPage + 8 * half + g < end
-              ? load_streaming(keys_of(warp) + (8 * half + g) * kHeadDim + 32 * s + 8 * t)
-              : uint4{};
+              ? load_streaming_8(keys_of(warp) + (8 * half + g) * kHeadDim + 16 * s + 4 * t)
+              : uint2{};
 #pragma unroll
   for (int page = 0; page < kPages; ++page)
 #pragma unroll
@@ -94,9 +94,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   for (int half = 0; half < 2; ++half)
 #pragma unroll
     for (int c = 0; c < 4; ++c)
-      score[half][c] = first + warp * kPage + 8 * half + 2 * t + (c & 1) < end
-                           ? score[half][c] * scale
-                           : -INFINITY;
+      score[half][c] =
+          scaled(score[half][c], scale, first + warp * kPage + 8 * half + 2 * t + (c & 1) < end);
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const float most = quad_max(largest_of(score, r));

@@ -1,142 +1,168 @@
 // Attention of runs of rows over the paged cache: a block takes kPrefillRows tokens of one sequence
-// and up to eight heads' halves of them (sixteen tokens of one head a warp) of one key/value head,
-// and walks the pieces of the keys with the next one under way.
-#include <algorithm>
-
+// and the heads that share a key/value head, 64 of these rows a warpgroup, and walks the pieces of
+// the keys. Producer warps, one for each page of a piece, keep a ring of pieces filled by the copy
+// engine; scores and weighted values are products of wgmma.
 #include "ops/cuda/attention.cuh"
+#include "ops/cuda/hopper.cuh"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/tensor_map.h"
 
 namespace narrow::ops::cuda {
 namespace {
 
 using bf16_t = __nv_bfloat16;
 
-constexpr int kMostWarps = 8;
-constexpr int kLeastWarps = 4;  // where fewer have rows, the others help to load
+constexpr int kConsumers = 2;
+constexpr int kGroupRows = 64;  // (token, head) of a warpgroup
+constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
+constexpr int kStages = 3;
 
-// Keys and values of a piece as rows of 16-byte units. A unit's place is exchanged within its row
-// so that the reads below touch each bank once: keys by quads over two rows, values by eight rows.
+// Tiles of 64 dims in the 128-byte swizzle, one behind the other.
 template <int kHeadDim>
 struct Piece {
-  static constexpr int kUnits = kHeadDim / 8;
-  uint4 keys[kDecodeChunk][kUnits], values[kDecodeChunk][kUnits];
-  __device__ static int key_unit(int token, int unit) { return unit ^ (token & 1) << 2; }
-  __device__ static int value_unit(int token, int unit) { return unit ^ (token & 7); }
+  static constexpr int kAtoms = kHeadDim / 64;
+  uint8_t keys[kAtoms][kDecodeChunk * kAtomBytes], values[kAtoms][kDecodeChunk * kAtomBytes];
 };
 
-__device__ inline void copy_unit(void* to, const void* from, bool there) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
-                   static_cast<uint32_t>(__cvta_generic_to_shared(to))),
-               "l"(from), "r"(there ? 16 : 0)
-               : "memory");
-}
+template <int kHeadDim>
+struct Memory {
+  Piece<kHeadDim> ring[kStages];
+  uint8_t queries[kConsumers][kHeadDim / 64][kGroupRows * kAtomBytes];
+};
 
-// Sixteen tokens by sixteen dims of values as two B operands: x, y for the first eight dims, z, w
-// for the others.
-__device__ inline uint4 load_transposed(const void* unit) {
-  uint4 result;
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(result.x), "=r"(result.y), "=r"(result.z), "=r"(result.w)
-               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(unit)))
-               : "memory");
-  return result;
+// A row and a unit of 16 bytes in a tile.
+__device__ inline uint4* unit_of(uint8_t* tile, int row, int unit) {
+  return reinterpret_cast<uint4*>(tile + row * kAtomBytes + (unit ^ (row % 8)) * 16);
 }
 
 template <int kHeadDim>
-__global__ void __launch_bounds__(kMostWarps* kWarpSize, 1)
-    prefill_attention_kernel(DeviceBatch batch, AttentionLayer layer, const bf16_t* qkv,
-                             bf16_t* out) {
-  extern __shared__ uint4 memory[];
-  auto* ring = reinterpret_cast<Piece<kHeadDim>*>(memory);
-  const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
-  const int g = lane / 4, t = lane % 4;
+__global__ void __launch_bounds__(kThreads, 1)
+    prefill_attention_kernel(const __grid_constant__ CUtensorMap cache_map, DeviceBatch batch,
+                             AttentionLayer layer, const bf16_t* qkv, bf16_t* out) {
+  constexpr int kAtoms = kHeadDim / 64;
+  constexpr uint32_t kPageBytes = 2 * kPage * kHeadDim * sizeof(bf16_t);  // keys and values
+  extern __shared__ uint8_t raw[];
+  __shared__ uint64_t full[kStages], empty[kStages];
+  auto& memory =
+      *reinterpret_cast<Memory<kHeadDim>*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
   const int queries = layer.heads / layer.kv_heads;
-  const int kv_head = blockIdx.x % layer.kv_heads, group = blockIdx.x / layer.kv_heads;
+  const int kv_head = blockIdx.x % layer.kv_heads, part = blockIdx.x / layer.kv_heads;
   // Long tiles first: the last ones to start are short.
   const int tile = batch.tiles - 1 - static_cast<int>(blockIdx.y);
-  wait_for_previous_kernel();
-  let_next_kernel_start();
-  const int row0 = batch.tile_row[tile], tokens = batch.tile_rows ? batch.tile_rows[tile] : 1;
-  const int visible0 = batch.tile_visible[tile], end = visible0 + tokens - 1;
-  const int32_t* table = batch.block_table + batch.tile_table[tile];
-  const int mma_row0 = (group * static_cast<int>(blockDim.x / kWarpSize) + warp) * kMmaRows;
-  const int mma_rows = tokens * queries;
-  const bool works = mma_row0 < mma_rows;
-  // Of the lane's rows mma_row0 + g and + 8; tokens beyond the last see what the last sees.
-  int token_of[2], head_of[2];
-  for (int r = 0; r < 2; ++r) {
-    const int row = mma_row0 + g + 8 * r;
-    token_of[r] = min(row / queries, tokens - 1);
-    head_of[r] = kv_head * queries + row % queries;
+  if (threadIdx.x < kStages) {
+    init_barrier(&full[threadIdx.x], kPages);
+    init_barrier(&empty[threadIdx.x], kConsumers * 4);  // warps
   }
-  const int last_token = min((mma_row0 + kMmaRows - 1) / queries, tokens - 1);
+  publish_barriers();
+  __syncthreads();
+  let_next_kernel_start();
+  wait_for_previous_kernel();
+  const int row0 = batch.tile_row[tile], tokens = batch.tile_rows[tile];
+  const int visible0 = batch.tile_visible[tile], end = visible0 + tokens - 1;
   const int pieces = (end + kDecodeChunk - 1) / kDecodeChunk;
+  const int warp = threadIdx.x % kWarpgroup / kWarpSize, lane = threadIdx.x % kWarpSize;
 
-  const auto load_piece = [&](int piece) {
-    Piece<kHeadDim>& to = ring[piece % 2];
-    for (int i = threadIdx.x; i < kDecodeChunk * Piece<kHeadDim>::kUnits; i += blockDim.x) {
-      const int token = i / Piece<kHeadDim>::kUnits, unit = i % Piece<kHeadDim>::kUnits;
-      // What lies beyond the end may be another sequence's: zeros stand in for it.
-      const int at = piece * kDecodeChunk + token;
-      const bool there = at < end;
-      const int64_t page = there ? table[at / kPage] : 0;
-      const bf16_t* key = layer.kv +
-                          ((page * 2 * layer.kv_heads + kv_head) * kPage + at % kPage) * kHeadDim +
-                          8 * unit;
-      copy_unit(&to.keys[token][to.key_unit(token, unit)], key, there);
-      copy_unit(&to.values[token][to.value_unit(token, unit)],
-                key + static_cast<int64_t>(layer.kv_heads) * kPage * kHeadDim, there);
+  if (threadIdx.x < kWarpgroup) {
+    give_up_registers<40>();
+    if (lane != 0) return;
+    const int32_t* table = batch.block_table + batch.tile_table[tile];
+    const int last_page = (end - 1) / kPage;
+    for (int piece = 0; piece < pieces; ++piece) {
+      // Pages beyond the last are masked, but must be numbers.
+      const int64_t page = table[min(piece * kPages + warp, last_page)];
+      const int stage = piece % kStages;
+      wait(&empty[stage], piece / kStages % 2 ^ 1);
+      arrive_expecting(&full[stage], kPageBytes);
+      const auto row = static_cast<int>((page * 2 * layer.kv_heads + kv_head) * kPage);
+      for (int atom = 0; atom < kAtoms; ++atom) {
+        copy_tile(memory.ring[stage].keys[atom] + warp * kPage * kAtomBytes, &cache_map, 0, row,
+                  atom, &full[stage]);
+        copy_tile(memory.ring[stage].values[atom] + warp * kPage * kAtomBytes, &cache_map, 0,
+                  row + layer.kv_heads * kPage, atom, &full[stage]);
+      }
     }
-    asm volatile("cp.async.commit_group;" ::: "memory");
-  };
-  load_piece(0);
+    return;
+  }
 
-  Queries<kHeadDim> q;
-  const auto query_row = [&](int r) -> const bf16_t* {
-    if (mma_row0 + g + 8 * r >= mma_rows) return nullptr;
-    return qkv + (static_cast<int64_t>(row0 + token_of[r]) * (layer.heads + 2 * layer.kv_heads) +
-                  head_of[r]) *
-                     kHeadDim;
-  };
-  q.load(query_row(0), query_row(1), t);
+  take_registers<232>();
+  const int group = threadIdx.x / kWarpgroup - 1, thread = threadIdx.x % kWarpgroup;
+  const int g = lane / 4, t = lane % 4;
+  const int group_row0 = (part * kConsumers + group) * kGroupRows;
+  const int all_rows = tokens * queries;
+  const bool works = group_row0 < all_rows;
+  // Row r of the group is a token of the tile and a head; beyond the last: its values, not stored.
+  const auto token_of = [&](int r) { return min((group_row0 + r) / queries, tokens - 1); };
+  const auto head_of = [&](int r) { return kv_head * queries + (group_row0 + r) % queries; };
+  if (works) {
+    for (int i = thread; i < kGroupRows * kHeadDim / 8; i += kWarpgroup) {
+      const int r = i / (kHeadDim / 8), unit = i % (kHeadDim / 8);
+      uint4 value{};
+      if (group_row0 + r < all_rows)
+        value = *reinterpret_cast<const uint4*>(
+            qkv +
+            (static_cast<int64_t>(row0 + token_of(r)) * (layer.heads + 2 * layer.kv_heads) +
+             head_of(r)) *
+                kHeadDim +
+            8 * unit);
+      *unit_of(memory.queries[group][unit / 8], r, unit % 8) = value;
+    }
+    publish_to_async();
+  }
+  asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory");
 
+  const int rows_of_lane[2] = {16 * warp + g, 16 * warp + g + 8};
+  const int visible[2] = {visible0 + token_of(rows_of_lane[0]),
+                          visible0 + token_of(rows_of_lane[1])};
+  const int seen_by_all = visible0 + token_of(0), seen_by_any = visible0 + token_of(kGroupRows - 1);
   const float scale = layer.scale * kLog2E;
   Joined joined[2];
-  float value[kHeadDim / 8][4] = {};
-  for (int piece = 0; piece < pieces; ++piece) {
-    if (piece + 1 < pieces) {
-      load_piece(piece + 1);
-      asm volatile("cp.async.wait_group 1;" ::: "memory");
-    } else {
-      asm volatile("cp.async.wait_group 0;" ::: "memory");
-    }
-    __syncthreads();
-    const int first = piece * kDecodeChunk;
-    const Piece<kHeadDim>& at = ring[piece % 2];
-    if (works && first < visible0 + last_token) {
-      PageScores score[kPages];
+  float value[kHeadDim / 2];
 #pragma unroll
-      for (int page = 0; page < kPages; ++page) {
-        page_scores<kHeadDim>(
-            q,
-            [&](int half, int s) {
-              const int token = page * kPage + 8 * half + g;
-              return at.keys[token][at.key_unit(token, 4 * s + t)];
-            },
-            score[page]);
+  for (float& v : value) v = 0;
+  for (int piece = 0; piece < pieces; ++piece) {
+    const int stage = piece % kStages, first = piece * kDecodeChunk;
+    Piece<kHeadDim>& at = memory.ring[stage];
+    wait(&full[stage], piece / kStages % 2);
+    if (end < first + kDecodeChunk) {
+      // What lies beyond the end may be another sequence's, or no number at all; a weight of zero
+      // would not hide that.
+      for (int i = threadIdx.x - kWarpgroup; i < kDecodeChunk * kHeadDim / 8;
+           i += kConsumers * kWarpgroup) {
+        const int token = i / (kHeadDim / 8), unit = i % (kHeadDim / 8);
+        if (first + token >= end) *unit_of(at.values[unit / 8], token, unit % 8) = uint4{};
+      }
+      publish_to_async();
+      asm volatile("bar.sync %0, %1;" ::"n"(kConsumers + 1), "n"(kConsumers * kWarpgroup)
+                   : "memory");
+    }
+    if (works && first < seen_by_any) {
+      PageScores score[kPages];
+      auto& scores = reinterpret_cast<float(&)[kDecodeChunk / 2]>(score);
+      wgmma_fence();
+#pragma unroll
+      for (int s = 0; s < kHeadDim / 16; ++s)
+        wgmma<MmaType::bf16, kDecodeChunk>(
+            scores, tile_descriptor(memory.queries[group][s / 4]) + 2 * (s % 4),
+            tile_descriptor(at.keys[s / 4]) + 2 * (s % 4), s > 0);
+      wgmma_commit();
+      wgmma_wait<0>();
+#pragma unroll
+      for (float& v : scores) keep(v);
+      const bool whole = first + kDecodeChunk <= seen_by_all;
+#pragma unroll
+      for (int page = 0; page < kPages; ++page)
 #pragma unroll
         for (int half = 0; half < 2; ++half)
 #pragma unroll
-          for (int c = 0; c < 4; ++c) {
-            const int token = first + page * kPage + 8 * half + 2 * t + (c & 1);
-            const int visible = visible0 + token_of[c >> 1];
-            score[page][half][c] = token < visible ? score[page][half][c] * scale : -INFINITY;
-          }
-      }
+          for (int c = 0; c < 4; ++c)
+            score[page][half][c] = scaled(
+                score[page][half][c], scale,
+                whole || first + page * kPage + 8 * half + 2 * t + (c & 1) < visible[c >> 1]);
       Joined::Shares shares[2];
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         float largest = largest_of(score[0], r);
+#pragma unroll
         for (int page = 1; page < kPages; ++page)
           largest = fmaxf(largest, largest_of(score[page], r));
         largest = quad_max(largest);
@@ -145,65 +171,67 @@ __global__ void __launch_bounds__(kMostWarps* kWarpSize, 1)
         for (int page = 1; page < kPages; ++page) sum += to_weights(score[page], r, largest);
         shares[r] = joined[r].join(largest, quad_sum(sum));
       }
-      uint4 weights[kPages];
+      uint32_t weights[kPages][4];
 #pragma unroll
-      for (int page = 0; page < kPages; ++page) weights[page] = pack_weights(score[page]);
+      for (int page = 0; page < kPages; ++page) {
+        const uint4 w = pack_weights(score[page]);
+        weights[page][0] = w.x, weights[page][1] = w.y, weights[page][2] = w.z,
+        weights[page][3] = w.w;
+      }
+      float weighted[kHeadDim / 2];
+      wgmma_fence();
 #pragma unroll
-      for (int d = 0; d < kHeadDim / 16; ++d) {
-        float weighted[2][4] = {};
+      for (int page = 0; page < kPages; ++page)
+        wgmma_transposed<kHeadDim>(
+            weighted, weights[page],
+            transposed_tile(at.values[0], sizeof(at.values[0])) + page * (kPage * kAtomBytes / 16),
+            page > 0);
+      wgmma_commit();
+      wgmma_wait<0>();
 #pragma unroll
-        for (int page = 0; page < kPages; ++page) {
-          const int token = page * kPage + lane % 16;
-          const uint4 v =
-              load_transposed(&at.values[token][at.value_unit(token, 2 * d + lane / 16)]);
-          const uint4 w = weights[page];
-          mma_bf16(weighted[0], w.x, w.y, w.z, w.w, v.x, v.y);
-          mma_bf16(weighted[1], w.x, w.y, w.z, w.w, v.z, v.w);
-        }
-#pragma unroll
-        for (int j = 0; j < 2; ++j)
-#pragma unroll
-          for (int c = 0; c < 4; ++c) {
-            float& total = value[2 * d + j][c];
-            total = fmaf(weighted[j][c], shares[c >> 1].piece, total * shares[c >> 1].before);
-          }
+      for (int i = 0; i < kHeadDim / 2; ++i) {
+        keep(weighted[i]);
+        const Joined::Shares& s = shares[i % 4 / 2];
+        value[i] = fmaf(weighted[i], s.piece, value[i] * s.before);
       }
     }
-    __syncthreads();
+    __syncwarp();
+    if (lane == 0) arrive(&empty[stage]);
   }
 
+  if (!works) return;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    if (mma_row0 + g + 8 * r >= mma_rows) continue;
-    bf16_t* to =
-        out + (static_cast<int64_t>(row0 + token_of[r]) * layer.heads + head_of[r]) * kHeadDim;
-    // A padding row sees nothing.
-    const auto share = [&](float total) {
-      return pieces > 0 ? __fdiv_rn(total, joined[r].sum) : 0;
-    };
+    if (group_row0 + rows_of_lane[r] >= all_rows) continue;
+    bf16_t* to = out + (static_cast<int64_t>(row0 + token_of(rows_of_lane[r])) * layer.heads +
+                        head_of(rows_of_lane[r])) *
+                           kHeadDim;
 #pragma unroll
     for (int n = 0; n < kHeadDim / 8; ++n)
       *reinterpret_cast<uint32_t*>(to + 8 * n + 2 * t) =
-          pack_bf16(share(value[n][2 * r]), share(value[n][2 * r + 1]));
+          pack_bf16(__fdiv_rn(value[4 * n + 2 * r], joined[r].sum),
+                    __fdiv_rn(value[4 * n + 2 * r + 1], joined[r].sum));
   }
 }
 
 template <int kHeadDim>
 void launch_prefill(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
                     bf16_t* out, cudaStream_t stream) {
-  constexpr size_t kBytes = 2 * sizeof(Piece<kHeadDim>);
+  constexpr size_t kBytes = sizeof(Memory<kHeadDim>) + 1024;
   static const bool allowed = [] {
     allow_shared_memory(prefill_attention_kernel<kHeadDim>, kBytes);
     return true;
   }();
   (void)allowed;
   const int queries = layer.heads / layer.kv_heads;
-  const int parts = div_up((batch.tile_rows ? kPrefillRows : 1) * queries, kMmaRows);
-  const int groups = div_up(parts, kMostWarps);
-  const int warps = std::max(kLeastWarps, div_up(parts, groups));
+  const int parts = div_up(kPrefillRows * queries, kConsumers * kGroupRows);
+  // The cache as rows of one token and head.
+  const CUtensorMap map =
+      atoms_map(layer.kv, TensorMapType::bf16, kHeadDim, layer.blocks * 2 * layer.kv_heads * kPage,
+                kHeadDim * static_cast<int64_t>(sizeof(bf16_t)), kPage, 1);
   launch(prefill_attention_kernel<kHeadDim>,
-         dim3(static_cast<unsigned>(layer.kv_heads * groups), static_cast<unsigned>(batch.tiles)),
-         static_cast<unsigned>(warps * kWarpSize), kBytes, stream, batch, layer, qkv, out);
+         dim3(static_cast<unsigned>(layer.kv_heads * parts), static_cast<unsigned>(batch.tiles)),
+         kThreads, kBytes, stream, map, batch, layer, qkv, out);
 }
 
 }  // namespace

@@ -58,6 +58,7 @@ class CudaBackend : public Backend {
   ~CudaBackend() override {
     cudaStreamSynchronize(stream_);
     recordings_.clear();
+    uploader_.reset();
     if (host_) cudaFreeHost(host_);
     cudaStreamDestroy(stream_);
   }
@@ -110,14 +111,14 @@ class CudaBackend : public Backend {
 
   std::unique_ptr<Linear> prepare(std::span<const PackedLinear> parts) override {
     check_parts(parts);
-    return std::make_unique<CudaLinear>(parts, pool_, stream_);
+    return std::make_unique<CudaLinear>(parts, pool_, uploader(), stream_);
   }
   DeviceBuffer prepare(const Tensor& tensor) override {
     const DType dtype = tensor.shape().size() == 2 ? DType::bf16 : DType::f32;
     const Tensor converted = tensor.dtype() == dtype ? tensor : tensor.to(DType::f32).to(dtype);
     DeviceBuffer buffer = allocate(converted.size_bytes());
     buffer.dtype = dtype;
-    upload(buffer, converted.raw());
+    uploader().copy(buffer.data.get(), converted.data(), converted.size_bytes());
     return buffer;
   }
 
@@ -227,7 +228,7 @@ class CudaBackend : public Backend {
     if (lone == 0) return;
     // With many rows, one block goes through all of a row's keys; the bits are the same.
     if (lone * layer.kv_heads >= kManyBlocks * processors())
-      return prefill_attention(own.lone_as_tiles(), layer, bf16_of(qkv), bf16_of(out), stream_);
+      return walk_attention(own.singles(0, lone), layer, bf16_of(qkv), bf16_of(out), stream_);
     const DeviceBatch whole = own.singles(0, lone);
     const int64_t of_one = decode_workspace_bytes(layer, 1, whole.chunks);
     const int64_t fit = of_one > 0 ? std::max<int64_t>(1, kMostAttentionWorkspace / of_one) : lone;
@@ -254,9 +255,18 @@ class CudaBackend : public Backend {
     return static_cast<const CudaPlan&>(plan).device();
   }
   static AttentionLayer layer_of(const AttentionShape& shape, const DeviceBuffer& kv) {
-    return {static_cast<int>(shape.heads), static_cast<int>(shape.kv_heads),
-            static_cast<int>(shape.head_dim), shape.scale,
-            static_cast<__nv_bfloat16*>(kv.data.get())};
+    return {static_cast<int>(shape.heads),
+            static_cast<int>(shape.kv_heads),
+            static_cast<int>(shape.head_dim),
+            shape.scale,
+            static_cast<__nv_bfloat16*>(kv.data.get()),
+            kv.size_bytes /
+                (2 * shape.kv_heads * kKvBlockTokens * shape.head_dim * size_of(DType::bf16))};
+  }
+
+  Uploader& uploader() {
+    if (!uploader_) uploader_ = std::make_unique<Uploader>(pool_, stream_);
+    return *uploader_;
   }
 
   // Where the codes of a layer's input go; parts of a layer quantize it alike (check_parts).
@@ -310,7 +320,7 @@ class CudaBackend : public Backend {
       case CudaPart::Kind::fp8:
         return gemm_fp8(gemm, stream_);
       case CudaPart::Kind::int4:
-        return skinny_int4(part.int4(), part.out, part.in, bf16_of(x), x.rows, to, stream_);
+        return gemm_int4(part.int4(), part.out, part.in, bf16_of(x), x.rows, to, stream_);
     }
   }
 
@@ -318,6 +328,7 @@ class CudaBackend : public Backend {
   ThreadPool pool_;
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<StepMemory> step_memory_;
+  std::unique_ptr<Uploader> uploader_;  // made for the first weight
   GrowingBuffer codes_, code_scales_, partials_, counters_, indices_, targets_, summaries_;
   Recordings recordings_;
   int growths_ = 0;       // of all growing buffers, when the recordings were made

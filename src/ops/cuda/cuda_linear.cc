@@ -11,30 +11,26 @@ namespace {
 
 int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
-// A part as bytes in host memory, ready to be appended to another of its kind.
+// A part in host memory, and others of its kind whose outputs stand beside it.
 struct HostPart {
   CudaPart::Kind kind = CudaPart::Kind::bf16;
   int64_t in_padded = 0, out = 0;
   int group = 0;
-  std::vector<std::byte> weight, scale, offsets;
-  std::vector<float> bias;  // [out]; empty: none
+  bool offsets = false;
+  std::vector<Tensor> weights;     // bytes of the parts, one behind the other on the device
+  std::vector<float> scale, bias;  // [out padded], [out]; empty: none
 };
 
-template <class T>
-std::vector<std::byte> bytes_of(const std::vector<T>& values) {
-  std::vector<std::byte> bytes(values.size() * sizeof(T));
-  std::memcpy(bytes.data(), values.data(), bytes.size());
-  return bytes;
-}
-
-// Rows [out, in] with zeros up to [out padded, in_padded].
-std::vector<std::byte> padded_rows(const std::byte* rows, int64_t out, int64_t in,
-                                   int64_t in_padded, int64_t element, ThreadPool& pool) {
-  std::vector<std::byte> result(static_cast<size_t>(round_up(out, kRowTile) * in_padded * element));
+// Rows [out, in] with zeros up to in_padded; shared where nothing is to be added. Rows of zeros at
+// the end are the device's.
+Tensor padded_rows(const Tensor& rows, int64_t in_padded, ThreadPool& pool) {
+  const int64_t out = rows.dim(0), element = size_of(rows.dtype());
+  const int64_t from = rows.dim(1) * element, to = in_padded * element;
+  if (from == to) return rows;
+  Tensor result(rows.dtype(), {out, in_padded});
   pool.parallel_for(out, 64, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n)
-      std::memcpy(result.data() + n * in_padded * element, rows + n * in * element,
-                  static_cast<size_t>(in * element));
+      std::memcpy(result.data() + n * to, rows.data() + n * from, static_cast<size_t>(from));
   });
   return result;
 }
@@ -57,19 +53,18 @@ HostPart make_host_part(const PackedLinear& linear, ThreadPool& pool) {
     part.kind = CudaPart::Kind::int4;
     part.in_padded = layout.in_padded;
     part.group = layout.group;
-    part.weight = bytes_of(layout.words);
-    part.scale = bytes_of(layout.scales);
-    part.offsets = bytes_of(layout.offsets);
+    part.offsets = layout.offsets;
+    part.weights = {layout.chunks};
   } else if (input != InputKind::plain) {
     part.kind = input == InputKind::int8_per_token ? CudaPart::Kind::int8 : CudaPart::Kind::fp8;
     part.in_padded = round_up(linear.in, kByteStep);
-    part.weight = padded_rows(linear.weight.data(), linear.out, linear.in, part.in_padded, 1, pool);
-    part.scale = bytes_of(scales_per_output(linear));
+    part.weights = {padded_rows(linear.weight, part.in_padded, pool)};
+    part.scale = scales_per_output(linear);
   } else {
     const bool as_stored = linear.scheme.dense() && linear.weight.dtype() == DType::bf16;
     const Tensor dense = as_stored ? linear.weight : dequantize(linear).to(DType::bf16);
     part.in_padded = round_up(linear.in, kDenseStep);
-    part.weight = padded_rows(dense.data(), linear.out, linear.in, part.in_padded, 2, pool);
+    part.weights = {padded_rows(dense, part.in_padded, pool)};
   }
   if (!linear.bias.empty()) {
     const Tensor bias = linear.bias.to(DType::f32);
@@ -80,16 +75,16 @@ HostPart make_host_part(const PackedLinear& linear, ThreadPool& pool) {
 
 bool can_join(const HostPart& a, const HostPart& b) {
   return a.kind == b.kind && a.in_padded == b.in_padded && a.group == b.group &&
-         a.offsets.empty() == b.offsets.empty() && a.out % kRowTile == 0;
+         a.offsets == b.offsets &&
+         a.out % (a.kind == CudaPart::Kind::int4 ? kInt4Outs : kRowTile) == 0;
 }
 
 void join(HostPart& a, const HostPart& b) {
   const auto append = [](auto& to, const auto& from) {
     to.insert(to.end(), from.begin(), from.end());
   };
-  append(a.weight, b.weight);
+  append(a.weights, b.weights);
   append(a.scale, b.scale);
-  append(a.offsets, b.offsets);
   if (!a.bias.empty() || !b.bias.empty()) {
     a.bias.resize(static_cast<size_t>(a.out), 0);
     append(a.bias, b.bias);
@@ -98,10 +93,9 @@ void join(HostPart& a, const HostPart& b) {
   a.out += b.out;
 }
 
-template <class T>
-DeviceBuffer on_device(const std::vector<T>& values, cudaStream_t stream) {
+DeviceBuffer on_device(const std::vector<float>& values, cudaStream_t stream) {
   if (values.empty()) return {};
-  const auto bytes = static_cast<int64_t>(values.size() * sizeof(T));
+  const auto bytes = static_cast<int64_t>(values.size() * sizeof(float));
   DeviceBuffer buffer = allocate(bytes, stream);
   copy_to_device(buffer.data.get(), values.data(), bytes, stream);
   return buffer;
@@ -109,13 +103,8 @@ DeviceBuffer on_device(const std::vector<T>& values, cudaStream_t stream) {
 
 }  // namespace
 
-Int4Weights CudaPart::int4() const {
-  return {static_cast<const uint4*>(weight.data.get()),
-          static_cast<const uint32_t*>(scale.data.get()),
-          static_cast<const uint32_t*>(offsets.data.get()), group};
-}
-
-CudaLinear::CudaLinear(std::span<const PackedLinear> given, ThreadPool& pool, cudaStream_t stream)
+CudaLinear::CudaLinear(std::span<const PackedLinear> given, ThreadPool& pool, Uploader& uploader,
+                       cudaStream_t stream)
     : in_(given.front().in) {
   std::vector<HostPart> joined;
   for (const PackedLinear& linear : given) {
@@ -134,11 +123,22 @@ CudaLinear::CudaLinear(std::span<const PackedLinear> given, ThreadPool& pool, cu
     part.out = from.out;
     part.column = out_;
     part.group = from.group;
-    part.weight = on_device(from.weight, stream);
+    part.offsets = from.offsets;
+    int64_t bytes = 0;
+    for (const Tensor& weight : from.weights) bytes += weight.size_bytes();
+    // 4-bit weights come padded; of others, rows of zeros fill the last tile.
+    const int64_t row_bytes = part.in_padded * (part.kind == CudaPart::Kind::bf16 ? 2 : 1);
+    if (part.kind != CudaPart::Kind::int4) bytes = part.out_padded() * row_bytes;
+    part.weight = allocate(bytes, stream);
+    int64_t done = 0;
+    for (const Tensor& weight : from.weights) {
+      uploader.copy(static_cast<std::byte*>(part.weight.data.get()) + done, weight.data(),
+                    weight.size_bytes());
+      done += weight.size_bytes();
+    }
     part.scale = on_device(from.scale, stream);
-    part.offsets = on_device(from.offsets, stream);
     part.bias = on_device(from.bias, stream);
-    bytes_ += part.weight.size_bytes + part.scale.size_bytes + part.offsets.size_bytes;
+    bytes_ += part.weight.size_bytes + part.scale.size_bytes;
     out_ += from.out;
     parts_.push_back(std::move(part));
   }

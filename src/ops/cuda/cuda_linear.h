@@ -9,6 +9,7 @@
 #include "base/thread_pool.h"
 #include "ops/backend.h"
 #include "ops/cuda/kernels.h"
+#include "ops/cuda/memory.h"
 
 namespace narrow::ops::cuda {
 
@@ -17,21 +18,25 @@ struct CudaPart {
   Kind kind = Kind::bf16;
   int64_t in = 0, in_padded = 0, out = 0;
   int64_t column = 0;  // where its outputs begin in the layer's
-  DeviceBuffer weight, scale, offsets, bias;
-  int group = 0;  // of 4-bit weights
+  DeviceBuffer weight, scale, bias;
+  int group = 0;         // of 4-bit weights, whose scales lie in `weight`
+  bool offsets = false;  // of asymmetric ones
 
   // Rows of zeros fill the weight up to this.
   int64_t out_padded() const { return (out + kRowTile - 1) / kRowTile * kRowTile; }
   Codes input() const {
     return kind == Kind::int8 ? Codes::int8 : kind == Kind::fp8 ? Codes::fp8 : Codes::none;
   }
-  Int4Weights int4() const;
+  Int4Weights int4() const {
+    return {static_cast<const uint8_t*>(weight.data.get()), group, offsets};
+  }
 };
 
 class CudaLinear : public Linear {
  public:
   // Schemes without a kernel of their own run as bf16 of the dequantized weight.
-  CudaLinear(std::span<const PackedLinear> parts, ThreadPool& pool, cudaStream_t stream);
+  CudaLinear(std::span<const PackedLinear> parts, ThreadPool& pool, Uploader& uploader,
+             cudaStream_t stream);
   int64_t in() const override { return in_; }
   int64_t out() const override { return out_; }
   int64_t weight_bytes() const override { return bytes_; }

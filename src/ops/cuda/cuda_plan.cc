@@ -130,14 +130,4 @@ DeviceBatch CudaPlan::singles(int first, int count) const {
   return part;
 }
 
-DeviceBatch CudaPlan::lone_as_tiles() const {
-  DeviceBatch batch = device_;
-  batch.tile_row = device_.single_row;
-  batch.tile_rows = nullptr;
-  batch.tile_table = device_.single_table;
-  batch.tile_visible = device_.single_visible;
-  batch.tiles = lone_;
-  return batch;
-}
-
 }  // namespace narrow::ops::cuda

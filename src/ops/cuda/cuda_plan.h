@@ -35,8 +35,6 @@ class CudaPlan : public Plan {
   int lone() const { return lone_; }
   // The part of the step whose singles are [first, first + count).
   DeviceBatch singles(int first, int count) const;
-  // The lone singles as tiles of one row.
-  DeviceBatch lone_as_tiles() const;
 
  private:
   DeviceBuffer memory_;

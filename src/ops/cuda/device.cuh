@@ -56,6 +56,14 @@ __device__ inline uint4 load_streaming(const void* address) {
   return value;
 }
 
+__device__ inline uint2 load_streaming_8(const void* address) {
+  uint2 value;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v2.u32 {%0, %1}, [%2];"
+               : "=r"(value.x), "=r"(value.y)
+               : "l"(address));
+  return value;
+}
+
 __device__ inline float warp_max(float value) {
   for (int offset = 16; offset > 0; offset /= 2)
     value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, offset));

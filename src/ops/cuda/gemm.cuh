@@ -325,10 +325,10 @@ void run_gemm(const Gemm& gemm, cudaStream_t stream) {
   }
   if (token_tiles * div_up(gemm.out, 128) < processors())
     return launch_gemm<type, 2, 64>(gemm, stream);
-  if constexpr (!kPromotes<type>) {
-    if (token_tiles * div_up(gemm.out, 256) >= processors())
-      return launch_gemm<type, 2, 256>(gemm, stream);
-  }
+  // As wide as registers allow: the wider, the less often rows of x are read.
+  constexpr int kWide = kPromotes<type> ? 192 : 256;
+  if (token_tiles * div_up(gemm.out, kWide) >= processors())
+    return launch_gemm<type, 2, kWide>(gemm, stream);
   launch_gemm<type, 2, 128>(gemm, stream);
 }
 

@@ -55,6 +55,52 @@ __device__ inline void wait(uint64_t* barrier, uint32_t parity) {
       : "memory");
 }
 
+// --- Clusters -----------------------------------------------------------------------------------
+
+__device__ inline int cluster_rank() {
+  int rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+
+// Of all threads of the cluster's blocks.
+__device__ inline void cluster_sync() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+// The address that the block `rank` of the cluster has `local` at.
+__device__ inline uint32_t address_in(const void* local, int rank) {
+  uint32_t address;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;"
+      : "=r"(address)
+      : "r"(shared_address(local)), "r"(rank));
+  return address;
+}
+
+__device__ inline void store_in_cluster(uint32_t address, float value) {
+  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
+}
+
+// Arrives at a barrier of any block of the cluster; what this thread knows of is visible to those
+// who wait_in_cluster() for it.
+__device__ inline void arrive_in_cluster(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier)
+               : "memory");
+}
+
+__device__ inline void wait_in_cluster(uint64_t* barrier, uint32_t parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again;\n"
+      "}" ::"r"(shared_address(barrier)),
+      "r"(parity)
+      : "memory");
+}
+
 // --- Copy engine --------------------------------------------------------------------------------
 
 // The box of `map` that begins at (inner, row, outer), to shared memory.
@@ -64,6 +110,15 @@ __device__ inline void copy_tile(void* to, const CUtensorMap* map, int inner, in
       "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
       "[%0], [%1, {%2, %3, %4}], [%5];" ::"r"(shared_address(to)),
       "l"(map), "r"(inner), "r"(row), "r"(outer), "r"(shared_address(barrier))
+      : "memory");
+}
+
+// `bytes` (a multiple of 16) from global memory, to shared memory.
+__device__ inline void copy_bytes(void* to, const void* from, uint32_t bytes, uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared_address(to)),
+      "l"(from), "r"(bytes), "r"(shared_address(barrier))
       : "memory");
 }
 
@@ -100,6 +155,29 @@ __device__ inline uint64_t tile_descriptor(const void* tile) {
   return kSwizzle128 | kAtomStride | (uint64_t{1} << 16) | ((shared_address(tile) & 0x3ffff) >> 4);
 }
 
+// The same from its lower half; the upper one is a constant, so that steps along k are additions of
+// 32 bits.
+__device__ inline uint32_t tile_descriptor_low(const void* tile) {
+  return static_cast<uint32_t>(tile_descriptor(tile));
+}
+__device__ inline uint64_t descriptor_from_low(uint32_t low) {
+  constexpr uint32_t kHigh = (uint32_t{1} << 30) | 1024 / 16;
+  return uint64_t{kHigh} << 32 | low;
+}
+
+// B as rows along k: tiles of 64 columns (128 swizzled bytes), `column_stride` bytes apart; a step
+// of sixteen rows of k is 2048 bytes.
+__device__ inline uint64_t transposed_tile(const void* tile, uint32_t column_stride) {
+  constexpr uint64_t kSwizzle128 = uint64_t{1} << 62, kStepStride = uint64_t{1024 / 16} << 32;
+  return kSwizzle128 | kStepStride | uint64_t{column_stride / 16} << 16 |
+         ((shared_address(tile) & 0x3ffff) >> 4);
+}
+
+// Ordinary writes to shared memory before, reads by the tensor cores or the copy engine after.
+__device__ inline void publish_to_async() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
 enum class MmaType { bf16, e4m3, int8 };
 
 template <MmaType type>
@@ -117,6 +195,17 @@ template <MmaType type, int kColumns>
 __device__ void wgmma(typename MmaTraits<type>::Sum (&d)[kColumns / 2], uint64_t a, uint64_t b,
                       int keep);
 
+// The same over 16 inputs of bf16 with A in registers: thread 32 w + 4 g + t has of rows 16 w + g
+// and 16 w + g + 8 the inputs 2t, 2t + 1 (a[0], a[1]) and 2t + 8, 2t + 9 (a[2], a[3]). They must
+// not change before the product is waited for.
+template <int kColumns>
+__device__ void wgmma_registers(float (&d)[kColumns / 2], const uint32_t (&a)[4], uint64_t b,
+                                int keep);
+// The same with rows of B along k (transposed_tile()).
+template <int kColumns>
+__device__ void wgmma_transposed(float (&d)[kColumns / 2], const uint32_t (&a)[4], uint64_t b,
+                                 int keep);
+
 // The operand lists of the instruction for each number of columns.
 #define NARROW_NAMES_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define NARROW_NAMES_32 \
@@ -126,6 +215,10 @@ __device__ void wgmma(typename MmaTraits<type>::Sum (&d)[kColumns / 2], uint64_t
   NARROW_NAMES_32                                                                           \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, " \
   "%49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define NARROW_NAMES_96                                                                     \
+  NARROW_NAMES_64                                                                           \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, " \
+  "%81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
 #define NARROW_NAMES_128                                                                     \
   NARROW_NAMES_64                                                                            \
   ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, "  \
@@ -140,6 +233,9 @@ __device__ void wgmma(typename MmaTraits<type>::Sum (&d)[kColumns / 2], uint64_t
 #define NARROW_SUMS_64(c)                                                           \
   NARROW_SUMS_32(c), NARROW_EIGHT(c, 32), NARROW_EIGHT(c, 40), NARROW_EIGHT(c, 48), \
       NARROW_EIGHT(c, 56)
+#define NARROW_SUMS_96(c)                                                           \
+  NARROW_SUMS_64(c), NARROW_EIGHT(c, 64), NARROW_EIGHT(c, 72), NARROW_EIGHT(c, 80), \
+      NARROW_EIGHT(c, 88)
 #define NARROW_SUMS_128(c)                                                                  \
   NARROW_SUMS_64(c), NARROW_EIGHT(c, 64), NARROW_EIGHT(c, 72), NARROW_EIGHT(c, 80),         \
       NARROW_EIGHT(c, 88), NARROW_EIGHT(c, 96), NARROW_EIGHT(c, 104), NARROW_EIGHT(c, 112), \
@@ -168,18 +264,40 @@ __device__ void wgmma(typename MmaTraits<type>::Sum (&d)[kColumns / 2], uint64_t
 NARROW_WGMMA_TYPES(32, 16, 16, 17, 18)
 NARROW_WGMMA_TYPES(64, 32, 32, 33, 34)
 NARROW_WGMMA_TYPES(128, 64, 64, 65, 66)
+NARROW_WGMMA(MmaType::e4m3, float, NARROW_FLOAT, 192, 96, 96, 97, 98, "k32.f32.e4m3.e4m3", ", 1, 1")
 NARROW_WGMMA_TYPES(256, 128, 128, 129, 130)
 
+// A0 … : the numbers of the operands behind the sums.
+#define NARROW_WGMMA_REGISTERS(NAME, TRANSPOSED, COLUMNS, SUMS, A0, A1, A2, A3, B, KEEP)          \
+  template <>                                                                                     \
+  __device__ inline void NAME<COLUMNS>(float(&d)[COLUMNS / 2], const uint32_t(&a)[4], uint64_t b, \
+                                       int keep) {                                                \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #KEEP                                       \
+                 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #COLUMNS                               \
+                 "k16.f32.bf16.bf16 {" NARROW_NAMES_##SUMS                                        \
+                 "}, {%" #A0 ", %" #A1 ", %" #A2 ", %" #A3 "}, %" #B ", p, 1, 1, " #TRANSPOSED    \
+                 ";\n}"                                                                           \
+                 : NARROW_SUMS_##SUMS(NARROW_FLOAT)                                               \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep));                \
+  }
+NARROW_WGMMA_REGISTERS(wgmma_registers, 0, 64, 32, 32, 33, 34, 35, 36, 37)
+NARROW_WGMMA_REGISTERS(wgmma_registers, 0, 128, 64, 64, 65, 66, 67, 68, 69)
+NARROW_WGMMA_REGISTERS(wgmma_transposed, 1, 64, 32, 32, 33, 34, 35, 36, 37)
+NARROW_WGMMA_REGISTERS(wgmma_transposed, 1, 128, 64, 64, 65, 66, 67, 68, 69)
+
+#undef NARROW_WGMMA_REGISTERS
 #undef NARROW_WGMMA_TYPES
 #undef NARROW_INT
 #undef NARROW_FLOAT
 #undef NARROW_WGMMA
 #undef NARROW_SUMS_128
+#undef NARROW_SUMS_96
 #undef NARROW_SUMS_64
 #undef NARROW_SUMS_32
 #undef NARROW_SUMS_16
 #undef NARROW_EIGHT
 #undef NARROW_NAMES_128
+#undef NARROW_NAMES_96
 #undef NARROW_NAMES_64
 #undef NARROW_NAMES_32
 #undef NARROW_NAMES_16

@@ -5,9 +5,8 @@
 namespace narrow::ops::cuda {
 namespace {
 
-constexpr int64_t kRows = 16;        // of a row tile
-constexpr int64_t kChunk = 64;       // inputs of one load
-constexpr int64_t kPadInputs = 128;  // inputs of one step of a warp
+constexpr int64_t kWordsOfChunk = kInt4Outs * kInt4Inputs / 8;
+constexpr int64_t kWordsOfGroup = kInt4Outs / 2;  // of scales
 
 int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
@@ -16,10 +15,16 @@ int64_t stored_group(const PackedLinear& linear) {
   return args.strategy == QuantArgs::Strategy::group ? args.group_size : linear.in;
 }
 
-// Where in a word the code of row g + 8 high of input e0 + e goes (int4.cuh).
-int nibble_of(int e, bool high) {
-  constexpr int kLow[4] = {0, 4, 2, 6};
-  return kLow[e] + (high ? 1 : 0);
+// A step of sixteen inputs of rows g and g + 8 for the four lanes of a quad (int4.cuh). low, high:
+// two words of codes + 8 each, the first input lowest.
+void place_step(const uint32_t* low, const uint32_t* high, uint32_t* lanes, int64_t stride) {
+  for (int t = 0; t < 4; ++t) {
+    const auto pair = [&](uint32_t word) { return word >> (8 * t) & 0xff; };
+    const uint32_t a = pair(low[0]), b = pair(high[0]), c = pair(low[1]), d = pair(high[1]);
+    const uint32_t first = (a & 15) | (b & 15) << 4 | (c & 15) << 8 | (d & 15) << 12;
+    const uint32_t second = a >> 4 | (b >> 4) << 4 | (c >> 4) << 8 | (d >> 4) << 12;
+    lanes[t * stride] = first | second << 16;
+  }
 }
 
 }  // namespace
@@ -41,40 +46,48 @@ Int4Layout make_int4_layout(const PackedLinear& linear, ThreadPool& pool) {
   Int4Layout result;
   result.group =
       static_cast<int>(std::min<int64_t>(from_group == linear.in ? 128 : from_group, 128));
-  result.in_padded = round_up(linear.in, kPadInputs);
-  const int64_t tiles = (linear.out + kRows - 1) / kRows, chunks = result.in_padded / kChunk;
-  const int64_t groups = result.in_padded / result.group;
-  result.words.assign(static_cast<size_t>(tiles * chunks * 32 * 4), 0);
-  result.scales.assign(static_cast<size_t>(tiles * groups * 8), 0);
-  if (!linear.zero_point.empty()) result.offsets = result.scales;
+  result.offsets = !linear.zero_point.empty();
+  result.in_padded = round_up(linear.in, kInt4Inputs);
+  const int64_t tiles = round_up(linear.out, kInt4Outs) / kInt4Outs;
+  const int64_t chunks = result.in_padded / kInt4Inputs, groups = kInt4Inputs / result.group;
+  const int64_t chunk_words = kWordsOfChunk + groups * kWordsOfGroup * (result.offsets ? 2 : 1);
+  result.chunks = Tensor(DType::i32, {tiles * chunks * chunk_words});
+  auto* all_words = reinterpret_cast<uint32_t*>(result.chunks.data());
 
-  const Tensor unpacked = unpack_codes(linear);
-  const int8_t* codes = unpacked.as<int8_t>().data();
+  // Words of eight codes + 8; beyond the matrix a scale of zero makes any code a zero.
+  const auto* codes = reinterpret_cast<const uint32_t*>(linear.weight.data());
+  const int64_t row_words = linear.in / 8;
   const auto scales = linear.scale.as<bf16>();
-  pool.parallel_for(tiles, 4, [&](int64_t begin, int64_t end) {
+  pool.parallel_for(tiles, 1, [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) {
-      for (int64_t r = 0; r < kRows && tile * kRows + r < linear.out; ++r) {
-        const int64_t n = tile * kRows + r, g = r % 8;
-        const bool high = r >= 8;
-        uint32_t* words = result.words.data() + tile * chunks * 128;
-        for (int64_t k = 0; k < linear.in; ++k) {
-          const int64_t within = k % kChunk;
-          const int64_t t = within % 32 / 8;
-          const int64_t s = within / 32 * 2 + within % 8 / 4;
-          const auto code = static_cast<uint32_t>(codes[n * linear.in + k] + 8);
-          words[(k / kChunk * 32 + g * 4 + t) * 4 + s] |=
-              code << (4 * nibble_of(static_cast<int>(k % 4), high));
+      uint32_t* of_tile = all_words + tile * chunks * chunk_words;
+      for (int64_t n = 0; n < kInt4Outs; n += n % 8 == 7 ? 9 : 1) {
+        const int64_t row = tile * kInt4Outs + n, lane = n / 16 * 32 + n % 8 * 4;
+        for (int64_t step = 0; step < result.in_padded / 16; ++step) {
+          uint32_t low[2] = {}, high[2] = {};
+          for (int64_t half = 0; half < 2; ++half) {
+            const int64_t word = 2 * step + half;
+            if (word >= row_words) continue;
+            if (row < linear.out) low[half] = codes[row * row_words + word];
+            if (row + 8 < linear.out) high[half] = codes[(row + 8) * row_words + word];
+          }
+          const int64_t within = step % 8;
+          place_step(low, high,
+                     of_tile + step / 8 * chunk_words + (within / 4 * 128 + lane) * 4 + within % 4,
+                     4);
         }
-        for (int64_t group = 0; group < groups; ++group) {
-          const int64_t k = group * result.group;
-          if (k >= linear.in) break;
-          const auto from = static_cast<size_t>(n * from_groups + k / from_group);
-          const auto to = static_cast<size_t>((tile * groups + group) * 8 + g);
-          const int shift = high ? 16 : 0;
-          result.scales[to] |= static_cast<uint32_t>(scales[from].bits) << shift;
-          if (!result.offsets.empty()) {
+      }
+      for (int64_t n = 0; n < kInt4Outs && tile * kInt4Outs + n < linear.out; ++n) {
+        const int64_t row = tile * kInt4Outs + n;
+        const int shift = n % 16 / 8 * 16;
+        for (int64_t k = 0; k < linear.in; k += result.group) {
+          const auto from = static_cast<size_t>(row * from_groups + k / from_group);
+          uint32_t* to = of_tile + k / kInt4Inputs * chunk_words + kWordsOfChunk +
+                         k % kInt4Inputs / result.group * kWordsOfGroup + n / 16 * 8 + n % 8;
+          *to |= static_cast<uint32_t>(scales[from].bits) << shift;
+          if (result.offsets) {
             const float offset = 136.0f + static_cast<float>(linear.zero_point.as<int8_t>()[from]);
-            result.offsets[to] |= static_cast<uint32_t>(to_bf16(offset).bits) << shift;
+            to[groups * kWordsOfGroup] |= static_cast<uint32_t>(to_bf16(offset).bits) << shift;
           }
         }
       }

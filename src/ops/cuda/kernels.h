@@ -53,6 +53,7 @@ struct AttentionLayer {
   int heads = 0, kv_heads = 0, head_dim = 0;
   float scale = 0;
   __nv_bfloat16* kv = nullptr;
+  int64_t blocks = 0;
 };
 
 // A step's metadata in device memory (cuda_plan.h fills it).
@@ -66,7 +67,7 @@ struct DeviceBatch {
   const int32_t* single_visible = nullptr;  // [singles] tokens it sees; 0: a padding row
   // Runs of rows of one sequence, up to kPrefillRows each.
   const int32_t* tile_row = nullptr;      // [tiles] first row
-  const int32_t* tile_rows = nullptr;     // [tiles] rows in the tile; null: one each
+  const int32_t* tile_rows = nullptr;     // [tiles] rows in the tile
   const int32_t* tile_table = nullptr;    // [tiles]
   const int32_t* tile_visible = nullptr;  // [tiles] tokens that the first row sees
   const int32_t* block_table = nullptr;   // [all sequences' blocks]
@@ -90,6 +91,9 @@ int64_t decode_workspace_bytes(const AttentionLayer& layer, int64_t singles, int
 void decode_attention(const DeviceBatch& batch, const AttentionLayer& layer,
                       const __nv_bfloat16* qkv, __nv_bfloat16* out, float* workspace,
                       uint32_t* counters, cudaStream_t stream);
+// The same rows with the same bits; faster as soon as there are several blocks for every processor.
+void walk_attention(const DeviceBatch& batch, const AttentionLayer& layer, const __nv_bfloat16* qkv,
+                    __nv_bfloat16* out, cudaStream_t stream);
 // The rows of the tiles, with the bits that decode_attention would give each.
 void prefill_attention(const DeviceBatch& batch, const AttentionLayer& layer,
                        const __nv_bfloat16* qkv, __nv_bfloat16* out, cudaStream_t stream);
@@ -110,27 +114,14 @@ struct Output {
 // Weights are padded with zeros to a multiple of kRowTile outputs and kDenseStep (or kByteStep)
 // inputs.
 inline constexpr int kRowTile = 16;
-inline constexpr int kDenseStep = 64;   // bf16 and 4-bit weights
+inline constexpr int kDenseStep = 64;   // bf16 weights
 inline constexpr int kByteStep = 128;   // 8-bit weights
 inline constexpr int kSkinnyRows = 32;  // rows of x that one pass over the weights serves
 
-// y = x Wᵀ for widths that Gemm does not take: the weights stream once per kSkinnyRows rows. A row's result does not
-// depend on the others. weight: bf16 [out padded, in padded]; x: [rows, in]
+// y = x Wᵀ for widths that Gemm does not take: the weights stream once per kSkinnyRows rows. A
+// row's result does not depend on the others. weight: bf16 [out padded, in padded]; x: [rows, in]
 void skinny_bf16(const __nv_bfloat16* weight, int64_t out, int64_t in, const __nv_bfloat16* x,
                  int64_t rows, Output y, cudaStream_t stream);
-
-// 4-bit weights in the order of the loads (int4_layout.h), scales and offsets per group.
-struct Int4Weights {
-  const uint4* words = nullptr;       // [out / 16][in / 64][32 lanes]
-  const uint32_t* scales = nullptr;   // [out / 16][in / group][8]: bf16 of rows g and g + 8
-  const uint32_t* offsets = nullptr;  // the same, bf16 of 128 + zero point; null: 136
-  int group = 128;                    // 32, 64 or 128
-};
-void skinny_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv_bfloat16* x,
-                 int64_t rows, Output y, cudaStream_t stream);
-// to: bf16 [out padded, in padded]
-void dequantize_int4(const Int4Weights& weights, int64_t out, int64_t in_padded, __nv_bfloat16* to,
-                     cudaStream_t stream);
 
 // --- Matrix products of Hopper (TMA and wgmma) --------------------------------------------------
 
@@ -149,6 +140,19 @@ struct Gemm {
 void gemm_bf16(const Gemm& gemm, cudaStream_t stream);
 void gemm_int8(const Gemm& gemm, cudaStream_t stream);
 void gemm_fp8(const Gemm& gemm, cudaStream_t stream);
+
+// 4-bit weights in chunks (int4_layout.h), padded with zeros.
+inline constexpr int kInt4Outs = 64;
+inline constexpr int kInt4Inputs = 128;
+struct Int4Weights {
+  const uint8_t* chunks = nullptr;
+  int group = 128;       // 32, 64 or 128
+  bool offsets = false;  // asymmetric
+};
+// y[r][n] = Σ_k x[r][k] · bf16((code[n][k] - zero[n][k]) · scale[n][k]).  x: [rows, in], in a
+// multiple of 8. A row's result does not depend on the others.
+void gemm_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv_bfloat16* x,
+               int64_t rows, Output y, cudaStream_t stream);
 
 // --- Logits -------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "ops/cuda/device.cuh"
+#include "ops/cuda/hopper.cuh"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
 
@@ -77,6 +78,15 @@ __device__ void store(float (&value)[kWidth], bf16_t* to) {
   }
 }
 
+template <class Code>
+__device__ void store_codes(const float (&value)[8], float scale, uint8_t* to) {
+  uint32_t words[2] = {0, 0};
+#pragma unroll
+  for (int i = 0; i < 8; ++i)
+    words[i / 4] |= static_cast<uint32_t>(Code::encode(value[i], scale)) << (8 * (i % 4));
+  *reinterpret_cast<uint2*>(to) = make_uint2(words[0], words[1]);
+}
+
 // Codes of the row that the block holds in `part`.
 template <class Code, int kWidth, int kSlots>
 __device__ void quantize(RowPart<kWidth, kSlots>& part, const QuantizedRows& to, int64_t row,
@@ -91,11 +101,7 @@ __device__ void quantize(RowPart<kWidth, kSlots>& part, const QuantizedRows& to,
   uint8_t* codes = to.codes + row * to.stride;
   part.for_each(cols, [&](int64_t c, float(&value)[kWidth]) {
     if constexpr (kWidth == 8) {
-      uint32_t words[2] = {0, 0};
-#pragma unroll
-      for (int i = 0; i < 8; ++i)
-        words[i / 4] |= static_cast<uint32_t>(Code::encode(value[i], scale)) << (8 * (i % 4));
-      *reinterpret_cast<uint2*>(codes + c) = make_uint2(words[0], words[1]);
+      store_codes<Code>(value, scale, codes + c);
     } else {
       codes[c] = Code::encode(value[0], scale);
     }
@@ -118,6 +124,14 @@ __global__ void add_rms_norm_kernel(bf16_t* residual, const bf16_t* x, const flo
   __shared__ float scratch[33];
   const int64_t row = blockIdx.x;
   let_next_kernel_start();
+  // Weights do not depend on the kernel before this one.
+  constexpr bool kEarly = kSlots <= 2;
+  RowPart<kWidth, kEarly ? kSlots : 1> weight;
+  if constexpr (kEarly)
+    weight.for_each(cols, [&](int64_t c, float(&value)[kWidth]) {
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) value[i] = __ldg(gamma + c + i);
+    });
   wait_for_previous_kernel();
   RowPart<kWidth, kSlots> part;
   float squares = 0;
@@ -135,9 +149,12 @@ __global__ void add_rms_norm_kernel(bf16_t* residual, const bf16_t* x, const flo
   });
   squares = block_reduce(squares, 0, scratch, [](float v) { return warp_sum(v); });
   const float factor = 1 / sqrtf(squares / static_cast<float>(cols) + epsilon);
+  int slot = 0;
   part.for_each(cols, [&](int64_t c, float(&value)[kWidth]) {
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) value[i] = value[i] * factor * gamma[c + i];
+    for (int i = 0; i < kWidth; ++i)
+      value[i] = value[i] * factor * (kEarly ? weight.value[kEarly ? slot : 0][i] : gamma[c + i]);
+    ++slot;
     store<kWidth>(value, y + row * cols + c);
   });
   quantize(part, quantized, row, cols, scratch);
@@ -162,6 +179,41 @@ __global__ void silu_mul_kernel(const bf16_t* gate_up, bf16_t* y, QuantizedRows 
     store<kWidth>(value, y + row * cols + c);
   });
   quantize(part, quantized, row, cols, scratch);
+}
+
+// Few long rows: the blocks of a cluster share one and tell each other their largest values.
+constexpr int kSharers = 8;
+template <class Code>
+__global__ void silu_mul_shared_kernel(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized,
+                                       int64_t cols) {
+  __shared__ float scratch[33], largest_of[kSharers];
+  const int64_t row = blockIdx.y;
+  const int64_t c = (blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x) * 8;
+  let_next_kernel_start();
+  cluster_sync();  // every block of the cluster is there to be written to
+  wait_for_previous_kernel();
+  float value[8] = {}, up[8];
+  float largest = 0;
+  if (c < cols) {
+    load<8>(gate_up + row * 2 * cols + c, value);
+    load<8>(gate_up + row * 2 * cols + cols + c, up);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) value[i] = silu(value[i]) * up[i];
+    store<8>(value, y + row * cols + c);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) largest = fmaxf(largest, fabsf(value[i]));
+  }
+  largest = block_reduce(largest, 0, scratch, [](float v) { return warp_max(v); });
+  if (threadIdx.x < kSharers)
+    store_in_cluster(address_in(&largest_of[blockIdx.x], threadIdx.x), largest);
+  cluster_sync();
+#pragma unroll
+  for (int i = 0; i < kSharers; ++i) largest = fmaxf(largest, largest_of[i]);
+  const float scale = scale_of(largest, Code::kGrid);
+  // Beyond the row: codes of zeros are zeros.
+  if (c < quantized.stride)
+    store_codes<Code>(value, scale, quantized.codes + row * quantized.stride + c);
+  if (blockIdx.x == 0 && threadIdx.x == 0) quantized.scales[row] = scale;
 }
 
 // Without codes a row needs no block to itself: one row then keeps many processors busy.
@@ -252,6 +304,16 @@ void silu_mul(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized, int64_t
            dim3(static_cast<unsigned>(div_up(cols, 8 * kThreads)), static_cast<unsigned>(rows)),
            kThreads, 0, stream, gate_up, y, cols);
     return;
+  }
+  constexpr int64_t kFewRows = 32, kLongRow = 4096;
+  if (rows <= kFewRows && cols >= kLongRow && cols % 8 == 0) {
+    const int threads = div_up(div_up(quantized.stride, 8 * kSharers), kWarpSize) * kWarpSize;
+    if (threads <= 1024)
+      return launch_clusters(kSharers,
+                             quantized.kind == Codes::int8 ? silu_mul_shared_kernel<Int8Code>
+                                                           : silu_mul_shared_kernel<Fp8Code>,
+                             dim3(kSharers, static_cast<unsigned>(rows)), threads, 0, stream,
+                             gate_up, y, quantized, cols);
   }
   for_row_shape(cols, [&](auto width, auto slots, unsigned threads) {
     launch(silu_mul_kernel<width(), slots()>, static_cast<unsigned>(rows), threads, 0, stream,

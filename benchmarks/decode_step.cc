@@ -16,22 +16,8 @@
 namespace {
 
 using namespace narrow;
+using benchmarks::kLlama8B;
 using Clock = std::chrono::steady_clock;
-
-const Json kLlama8B = {{"architectures", {"LlamaForCausalLM"}},
-                       {"model_type", "llama"},
-                       {"hidden_size", 4096},
-                       {"intermediate_size", 14336},
-                       {"num_hidden_layers", 32},
-                       {"num_attention_heads", 32},
-                       {"num_key_value_heads", 8},
-                       {"head_dim", 128},
-                       {"vocab_size", 128256},
-                       {"max_position_embeddings", 8192},
-                       {"rms_norm_eps", 1e-5},
-                       {"rope_theta", 500000.0},
-                       {"hidden_act", "silu"},
-                       {"tie_word_embeddings", false}};
 
 constexpr int64_t kLongestPrefill = 4096;  // as one step
 

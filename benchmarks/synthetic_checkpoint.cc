@@ -6,6 +6,22 @@
 #include "base/error.h"
 
 namespace narrow::benchmarks {
+
+const Json kLlama8B = {{"architectures", {"LlamaForCausalLM"}},
+                       {"model_type", "llama"},
+                       {"hidden_size", 4096},
+                       {"intermediate_size", 14336},
+                       {"num_hidden_layers", 32},
+                       {"num_attention_heads", 32},
+                       {"num_key_value_heads", 8},
+                       {"head_dim", 128},
+                       {"vocab_size", 128256},
+                       {"max_position_embeddings", 8192},
+                       {"rms_norm_eps", 1e-5},
+                       {"rope_theta", 500000.0},
+                       {"hidden_act", "silu"},
+                       {"tie_word_embeddings", false}};
+
 namespace {
 
 // A million random numbers, repeated: enough to be incompressible for a memory system, made in no
@@ -36,12 +52,23 @@ bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
+// A token a number, so that whatever is generated has a text.
+std::string numbers_as_tokenizer(int64_t vocabulary) {
+  SortedJson vocab = SortedJson::object();
+  for (int64_t i = 0; i < vocabulary; ++i) vocab["t" + std::to_string(i)] = i;
+  return SortedJson{{"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", Json::array()}}},
+                    {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
+                    {"decoder", {{"type", "ByteLevel"}}}}
+      .dump();
+}
+
 constexpr float kSpread = 0.02f;  // of a trained weight, about
 
 }  // namespace
 
 SyntheticCheckpoint::SyntheticCheckpoint(const Json& config, const std::string& format)
     : config_(checkpoint::parse_model_config(config, "synthetic")),
+      documents_{config.dump(), {}, numbers_as_tokenizer(config_.vocabulary), {}, {}},
       scheme_(scheme_of_format(format)) {}
 
 std::vector<int64_t> SyntheticCheckpoint::shape_of(const std::string& module) const {

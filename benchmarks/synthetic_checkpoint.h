@@ -6,6 +6,9 @@
 
 namespace narrow::benchmarks {
 
+// config.json of Llama-3.1-8B.
+extern const Json kLlama8B;
+
 class SyntheticCheckpoint : public checkpoint::Checkpoint {
  public:
   // config: a config.json. format: "bf16", "w8a8-fp", "w8a8-int", "w4a16-int" or "w4a16-awq".

@@ -24,16 +24,22 @@ using SequencePtr = std::unique_ptr<Sequence>;
 
 int64_t blocks_for(int64_t tokens) { return (tokens + kKvBlockTokens - 1) / kKvBlockTokens; }
 
-// Unless told otherwise: room for one whole context, and for a batch up to this.
-constexpr int64_t kDefaultKvBytes = int64_t{1} << 30;
+// Of a step: at a vocabulary of 150 000 their logits are 600 MB.
+constexpr int64_t kMostLogitRows = 1024;
+
+Options with_defaults(Options options, const ops::EngineDefaults& defaults) {
+  if (options.max_batch <= 0) options.max_batch = defaults.sequences;
+  if (options.max_step_tokens <= 0) options.max_step_tokens = defaults.step_tokens;
+  return options;
+}
 
 }  // namespace
 
 struct Engine::State {
-  State(const std::filesystem::path& model, const Options& given)
-      : options(given),
-        backend(ops::make_backend(given.backend, given.threads)),
-        checkpoint(checkpoint::open(model)),
+  State(std::unique_ptr<checkpoint::Checkpoint> opened, const Options& given)
+      : backend(ops::make_backend(given.backend, given.threads)),
+        options(with_defaults(given, backend->engine_defaults())),
+        checkpoint(std::move(opened)),
         tokenizer(text::Tokenizer::from_json(checkpoint->documents().tokenizer,
                                              checkpoint->documents().tokenizer_config)),
         decoder(*checkpoint, *backend, options.max_step_tokens) {
@@ -44,21 +50,23 @@ struct Engine::State {
       options.max_context = config.context_tokens;
     const int64_t block_bytes = model::KvCache::bytes_per_block(config, *backend);
     const int64_t one_context = blocks_for(options.max_context);
-    int64_t blocks = options.kv_bytes > 0 ? options.kv_bytes / block_bytes
-                                          : std::max(one_context, kDefaultKvBytes / block_bytes);
+    const int64_t kv_bytes =
+        options.kv_bytes > 0 ? options.kv_bytes : backend->engine_defaults().kv_bytes;
+    int64_t blocks = kv_bytes / block_bytes;
+    if (options.kv_bytes <= 0) blocks = std::max(one_context, blocks);
     blocks = std::max<int64_t>(1, std::min(blocks, one_context * options.max_batch));
     if (blocks * block_bytes > backend->free_bytes()) {
       throw Error::refused(
           fmt::format("the KV cache of {} tokens needs {:.1f} GiB, {:.1f} GiB are free",
                       blocks * kKvBlockTokens, static_cast<double>(blocks * block_bytes) / 0x1p30,
                       static_cast<double>(backend->free_bytes()) / 0x1p30),
-          model.string(), "use a smaller --max-context");
+          checkpoint->path().string(), "use a smaller --max-context");
     }
     kv = std::make_unique<model::KvCache>(config, *backend, blocks);
     pool = std::make_unique<BlockPool>(blocks);
     stats.total_blocks = blocks;
-    info = {model.string(), checkpoint->format(), backend->describe(), checkpoint->fingerprint(),
-            options.max_context};
+    info = {checkpoint->path().string(), checkpoint->format(), backend->describe(),
+            checkpoint->fingerprint(), options.max_context};
     log::debug("{} on {}: {:.0f} MiB of weights a token, KV cache of {} tokens", info.format,
                info.backend, static_cast<double>(decoder.weight_bytes()) / 0x1p20,
                blocks * kKvBlockTokens);
@@ -241,6 +249,7 @@ struct Engine::State {
       const bool self = youngest->get() == &sequence;
       stats_add([](Stats& s) { ++s.preemptions; });
       release(**youngest);
+      preempted.insert(youngest->get());
       waiting.push_front(std::move(*youngest));
       running.erase(youngest);
       if (self) return false;
@@ -256,6 +265,16 @@ struct Engine::State {
     return std::min(room, target - sequence.computed);
   }
 
+  // The same where only so many of them may ask for logits, which rows from first_needed() on do.
+  int64_t rows_wanted(Sequence& sequence, int64_t room, int64_t logit_room) const {
+    const int64_t without = std::max<int64_t>(0, first_needed(sequence) - sequence.computed);
+    return std::min(rows_wanted(sequence, room), without + logit_room);
+  }
+  static int64_t logits_of(Sequence& sequence, int64_t rows) {
+    return std::max<int64_t>(
+        0, sequence.computed + rows - std::max(sequence.computed, first_needed(sequence)));
+  }
+
   struct Planned {
     Sequence* sequence;
     int64_t rows;
@@ -267,7 +286,8 @@ struct Engine::State {
     std::vector<Planned> plan;
     ops::Batch batch;
     std::vector<int32_t> logit_rows;
-    int64_t room = options.max_step_tokens;
+    int64_t room = options.max_step_tokens, logit_room = kMostLogitRows;
+    preempted.clear();
     // Decoding sequences first: a long prompt must not stall them.
     std::vector<Sequence*> order;
     for (const SequencePtr& sequence : running) order.push_back(sequence.get());
@@ -276,14 +296,12 @@ struct Engine::State {
     });
     for (Sequence* sequence : order) {
       if (room == 0) break;
-      const bool still_running =
-          std::any_of(running.begin(), running.end(),
-                      [&](const SequencePtr& other) { return other.get() == sequence; });
-      if (!still_running) continue;  // preempted by an earlier one of this step
-      const int64_t rows = rows_wanted(*sequence, room);
+      if (preempted.contains(sequence)) continue;
+      const int64_t rows = rows_wanted(*sequence, room, logit_room);
       if (rows <= 0 || !reserve(*sequence, sequence->computed + rows)) continue;
       plan.push_back({sequence, rows, {}});
       room -= rows;
+      logit_room -= logits_of(*sequence, rows);
     }
     // A later reservation may have preempted an earlier sequence of the plan.
     std::erase_if(plan, [&](const Planned& planned) { return planned.sequence->blocks.empty(); });
@@ -409,8 +427,8 @@ struct Engine::State {
     change(stats);
   }
 
-  Options options;
   std::unique_ptr<ops::Backend> backend;
+  Options options;
   std::unique_ptr<checkpoint::Checkpoint> checkpoint;
   text::Tokenizer tokenizer;
   model::Decoder decoder;
@@ -429,11 +447,14 @@ struct Engine::State {
   // Only the engine's thread touches these, except for run()'s wait condition.
   std::deque<SequencePtr> waiting;
   std::vector<SequencePtr> running;
+  std::set<const Sequence*> preempted;  // in the step that is being planned
   std::thread thread;
 };
 
 Engine::Engine(const std::filesystem::path& model, const Options& options)
-    : state_(std::make_unique<State>(model, options)) {}
+    : Engine(checkpoint::open(model), options) {}
+Engine::Engine(std::unique_ptr<checkpoint::Checkpoint> checkpoint, const Options& options)
+    : state_(std::make_unique<State>(std::move(checkpoint), options)) {}
 Engine::~Engine() = default;
 
 const endpoint::Info& Engine::info() const { return state_->info; }

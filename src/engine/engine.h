@@ -14,10 +14,11 @@ namespace narrow::engine {
 struct Options {
   std::string backend = "auto";
   int threads = 0;
-  int64_t max_batch = 64;         // sequences running at once
-  int64_t max_step_tokens = 512;  // rows of a step: prefill is cut into chunks of at most this
-  int64_t kv_bytes = 0;           // 0: a quarter of free memory, at most what max_batch needs
-  int64_t max_context = 0;        // 0: the model's
+  // 0: what suits the backend (ops::EngineDefaults).
+  int64_t max_batch = 0;        // sequences running at once
+  int64_t max_step_tokens = 0;  // rows of a step: prefill is cut into chunks of at most this
+  int64_t kv_bytes = 0;         // at most what max_batch contexts need
+  int64_t max_context = 0;      // 0: the model's
   bool prefix_cache = true;
 };
 
@@ -35,6 +36,7 @@ class Engine : public endpoint::Endpoint {
  public:
   // Loads the model. Throws Error::refused when it does not fit, saying what would.
   Engine(const std::filesystem::path& model, const Options& options);
+  Engine(std::unique_ptr<checkpoint::Checkpoint> checkpoint, const Options& options);
   ~Engine() override;  // cancels what is in flight
 
   const endpoint::Info& info() const override;

@@ -1,11 +1,27 @@
 #include "ops/backend.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "ops/cpu/cpu_backend.h"
 #include "ops/cuda_plugin.h"
 #include "ops/reference/reference_backend.h"
 
 namespace narrow::ops {
+
+Plan::Plan(Batch batch) : batch_(std::move(batch)) {
+  for (const Batch::Sequence& sequence : batch_.sequences) {
+    if (sequence.first_row < 0 || sequence.first_row + sequence.rows > batch_.rows() ||
+        sequence.rows > sequence.context)
+      throw Error::failed("a sequence's rows are outside the step");
+    if (static_cast<int64_t>(sequence.blocks.size()) * kKvBlockTokens < sequence.context)
+      throw Error::failed("a sequence has fewer KV blocks than its context needs");
+    for (const int32_t block : sequence.blocks) {
+      if (block < 0) throw Error::failed("a sequence has a KV block below zero");
+      highest_block_ = std::max(highest_block_, block);
+    }
+  }
+}
 
 void Backend::add_rms_norm(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
                            Matrix y) {

@@ -45,17 +45,27 @@ class Linear {
 // A step prepared for the device: tokens, positions, block tables.
 class Plan {
  public:
-  explicit Plan(Batch batch) : batch_(std::move(batch)) {}
+  // Throws Error::failed when a sequence's rows lie outside the step or its blocks are too few.
+  explicit Plan(Batch batch);
   virtual ~Plan() = default;
   const Batch& batch() const { return batch_; }
+  int32_t highest_block() const { return highest_block_; }  // of all sequences; -1: none
 
  private:
   Batch batch_;
+  int32_t highest_block_ = -1;
 };
 
 // cos and sin of the rotary embedding: f32 [positions, head_dim / 2] each, on the host.
 struct RopeTable {
   Tensor cosine, sine;
+};
+
+// What an engine asks of a device unless it is told otherwise.
+struct EngineDefaults {
+  int64_t sequences = 64;               // running at once
+  int64_t step_tokens = 512;            // rows of a step
+  int64_t kv_bytes = int64_t{1} << 30;  // of the KV cache, at most
 };
 
 struct AttentionShape {
@@ -86,6 +96,8 @@ class Backend {
                                                          std::span<const int32_t> targets);
   virtual void synchronize() = 0;
   virtual int64_t free_bytes() const = 0;  // memory that allocate() could still get
+  // For what is free now.
+  virtual EngineDefaults engine_defaults() const { return {}; }
 
   // Lays out `parts`, which share the input, as one layer whose outputs stand side by side.
   // Throws Error::refused for a scheme the backend does not run, saying which it does.
@@ -117,12 +129,13 @@ class Backend {
   virtual void silu_mul(Matrix gate_up, Matrix y) = 0;
 
   // normed = rms_norm(residual + x), the sum kept in residual (x.data null: nothing to add), then
-  // y = linear(normed): together, so that a device can quantize while it normalizes. The default
-  // composes.
+  // y = linear(normed): together, so that a device can quantize while it normalizes; it may leave
+  // nothing in `normed`. The default composes.
   virtual void norm_linear(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
                            Matrix normed, const Linear& layer, Matrix y);
 
-  // activated = silu_mul(gate_up), then y = linear(activated). The default composes.
+  // activated = silu_mul(gate_up), then y = linear(activated); a device may leave nothing in
+  // `activated`. The default composes.
   virtual void silu_mul_linear(Matrix gate_up, Matrix activated, const Linear& layer, Matrix y);
 
   // Rotates q and k of qkv [rows, (heads + 2 kv_heads) * head_dim] in place (half-split pairs, as

@@ -69,17 +69,8 @@ void check_attention(const Plan& plan, const AttentionShape& shape, Matrix qkv,
   const int64_t block_bytes =
       2 * shape.kv_heads * kKvBlockTokens * shape.head_dim * kv_element_bytes;
   const int64_t blocks = kv_layer.size_bytes / block_bytes;
-  for (const Batch::Sequence& sequence : batch.sequences) {
-    require(sequence.first_row >= 0 && sequence.first_row + sequence.rows <= batch.rows() &&
-                sequence.rows <= sequence.context,
-            "attention", "a sequence's rows are outside the step");
-    require(static_cast<int64_t>(sequence.blocks.size()) * kKvBlockTokens >= sequence.context,
-            "attention", "a sequence has fewer KV blocks than its context needs");
-    for (int32_t block : sequence.blocks) {
-      require(block >= 0 && block < blocks, "attention",
-              fmt::format("KV block {} of {} does not exist", block, blocks));
-    }
-  }
+  require(plan.highest_block() < blocks, "attention",
+          fmt::format("KV block {} of {} does not exist", plan.highest_block(), blocks));
 }
 
 void check_gather(Matrix x, std::span<const int32_t> rows, Matrix out) {

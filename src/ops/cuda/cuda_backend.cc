@@ -73,6 +73,11 @@ class CudaBackend : public Backend {
     return static_cast<int64_t>(free);
   }
 
+  // Prompts in steps that fill the tensor cores; a tenth of the memory stays for what steps need.
+  EngineDefaults engine_defaults() const override {
+    return {StepMemory::kRows, 8192, free_bytes() / 10 * 9};
+  }
+
   DeviceBuffer allocate(int64_t bytes) override { return cuda::allocate(bytes, stream_); }
   void upload(const DeviceBuffer& to, std::span<const std::byte> from) override {
     if (static_cast<int64_t>(from.size()) > to.size_bytes)

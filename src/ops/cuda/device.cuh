@@ -38,6 +38,17 @@ __device__ inline void mma_bf16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
+// Four matrices of 8 × 8 elements of 16 bits, lane i giving the row i % 8 of matrix i / 8: of each
+// a lane gets row g, columns 2t and 2t + 1.
+__device__ inline uint4 load_matrices(const void* row) {
+  uint4 result;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(result.x), "=r"(result.y), "=r"(result.z), "=r"(result.w)
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
+               : "memory");
+  return result;
+}
+
 __device__ inline uint32_t pack_bf16(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
   return *reinterpret_cast<const uint32_t*>(&pair);
@@ -101,18 +112,37 @@ __device__ inline float scale_of(float largest, float grid) {
   return scale > 0 ? scale : 1.1920928955078125e-07f;
 }
 
+// Correctly rounded quotients by one divisor: from the correctly rounded reciprocal, a quotient and
+// its exact remainder (Markstein, "Computation of elementary functions on the IBM RISC System/6000
+// processor", 1990, theorem 8.6), as long as nothing is denormal.
+class Divisor {
+ public:
+  __device__ explicit Divisor(float divisor) : divisor_(divisor), normal_(divisor > 1e-30f) {
+    asm("rcp.rn.f32 %0, %1;" : "=f"(reciprocal_) : "f"(divisor));
+  }
+  __device__ float quotient(float value) const {
+    if (!normal_) return __fdiv_rn(value, divisor_);
+    const float near = __fmul_rn(value, reciprocal_);
+    return fmaf(fmaf(-near, divisor_, value), reciprocal_, near);
+  }
+
+ private:
+  float divisor_, reciprocal_;
+  bool normal_;
+};
+
 struct Int8Code {
   static constexpr float kGrid = 127.5f;
-  __device__ static uint8_t encode(float value, float scale) {
-    const float quotient = fminf(fmaxf(rintf(__fdiv_rn(value, scale)), -128.0f), 127.0f);
+  __device__ static uint8_t encode(float value, const Divisor& scale) {
+    const float quotient = fminf(fmaxf(rintf(scale.quotient(value)), -128.0f), 127.0f);
     return static_cast<uint8_t>(static_cast<int8_t>(quotient));
   }
 };
 
 struct Fp8Code {
   static constexpr float kGrid = 448.0f;
-  __device__ static uint8_t encode(float value, float scale) {
-    return __nv_cvt_float_to_fp8(__fdiv_rn(value, scale), __NV_SATFINITE, __NV_E4M3);
+  __device__ static uint8_t encode(float value, const Divisor& scale) {
+    return __nv_cvt_float_to_fp8(scale.quotient(value), __NV_SATFINITE, __NV_E4M3);
   }
 };
 

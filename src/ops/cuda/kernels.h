@@ -32,14 +32,14 @@ void embed(const int32_t* tokens, const __nv_bfloat16* table, __nv_bfloat16* out
 void gather_rows(const __nv_bfloat16* x, const int32_t* rows, __nv_bfloat16* out, int64_t count,
                  int64_t cols, cudaStream_t stream);
 
-// residual += x (x may be null); y = rms_norm(residual) · gamma; and its codes.
+// residual += x (x may be null); y = rms_norm(residual) · gamma, or its codes alone.
 void add_rms_norm(__nv_bfloat16* residual, const __nv_bfloat16* x, const float* gamma,
                   float epsilon, __nv_bfloat16* y, QuantizedRows quantized, int64_t rows,
                   int64_t cols, cudaStream_t stream);
 
 void add(__nv_bfloat16* residual, const __nv_bfloat16* x, int64_t elements, cudaStream_t stream);
 
-// y = silu(gate) · up.  gate_up: [rows, 2 cols], gate first; and y's codes.
+// y = silu(gate) · up, or its codes alone.  gate_up: [rows, 2 cols], gate first
 void silu_mul(const __nv_bfloat16* gate_up, __nv_bfloat16* y, QuantizedRows quantized, int64_t rows,
               int64_t cols, cudaStream_t stream);
 
@@ -142,8 +142,10 @@ void gemm_int8(const Gemm& gemm, cudaStream_t stream);
 void gemm_fp8(const Gemm& gemm, cudaStream_t stream);
 
 // 4-bit weights in chunks (int4_layout.h), padded with zeros.
-inline constexpr int kInt4Outs = 64;
-inline constexpr int kInt4Inputs = 128;
+inline constexpr int kInt4Outs = 64;                                // of a chunk
+inline constexpr int kInt4Inputs = 128;                             // of a chunk
+inline constexpr int kInt4WordBytes = kInt4Outs * kInt4Inputs / 2;  // of a chunk
+inline constexpr int kInt4GroupBytes = kInt4Outs * 2;               // a group's scales
 struct Int4Weights {
   const uint8_t* chunks = nullptr;
   int group = 128;       // 32, 64 or 128
@@ -153,6 +155,10 @@ struct Int4Weights {
 // multiple of 8. A row's result does not depend on the others.
 void gemm_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv_bfloat16* x,
                int64_t rows, Output y, cudaStream_t stream);
+// The same with the same bits, for up to kSkinnyInt4Rows rows, which gemm_int4 leaves to it.
+inline constexpr int kSkinnyInt4Rows = 8;
+void skinny_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv_bfloat16* x,
+                 int64_t rows, Output y, cudaStream_t stream);
 
 // --- Logits -------------------------------------------------------------------------------------
 

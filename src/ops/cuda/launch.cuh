@@ -35,24 +35,6 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
   launch_clusters(1, kernel, grid, block, shared_bytes, stream, arguments...);
 }
 
-// Clusters of `cluster` blocks that the device runs side by side.
-template <class Kernel>
-int clusters_at_once(int cluster, Kernel kernel, unsigned threads, size_t shared_bytes) {
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim.x = static_cast<unsigned>(cluster);
-  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(cluster));
-  config.blockDim = dim3(threads);
-  config.dynamicSmemBytes = shared_bytes;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  int count = 0;
-  check(cudaOccupancyMaxActiveClusters(&count, kernel, &config), "clusters of a kernel");
-  return count;
-}
-
 // More than 48 KiB of shared memory must be asked for, once per kernel.
 template <class Kernel>
 void allow_shared_memory(Kernel kernel, size_t bytes) {

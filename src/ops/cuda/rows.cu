@@ -78,8 +78,24 @@ __device__ void store(float (&value)[kWidth], bf16_t* to) {
   }
 }
 
+template <int kWidth>
+__device__ void round_to_bf16(float (&value)[kWidth]) {
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) value[i] = __bfloat162float(__float2bfloat16_rn(value[i]));
+}
+
+// Who takes the codes of a row does not need the row.
+template <int kWidth>
+__device__ void round_or_store(float (&value)[kWidth], const QuantizedRows& quantized, bf16_t* to) {
+  if (quantized.kind == Codes::none) {
+    store<kWidth>(value, to);
+  } else {
+    round_to_bf16<kWidth>(value);
+  }
+}
+
 template <class Code>
-__device__ void store_codes(const float (&value)[8], float scale, uint8_t* to) {
+__device__ void store_codes(const float (&value)[8], const Divisor& scale, uint8_t* to) {
   uint32_t words[2] = {0, 0};
 #pragma unroll
   for (int i = 0; i < 8; ++i)
@@ -98,12 +114,13 @@ __device__ void quantize(RowPart<kWidth, kSlots>& part, const QuantizedRows& to,
   });
   largest = block_reduce(largest, 0, scratch, [](float v) { return warp_max(v); });
   const float scale = scale_of(largest, Code::kGrid);
+  const Divisor divisor(scale);
   uint8_t* codes = to.codes + row * to.stride;
   part.for_each(cols, [&](int64_t c, float(&value)[kWidth]) {
     if constexpr (kWidth == 8) {
-      store_codes<Code>(value, scale, codes + c);
+      store_codes<Code>(value, divisor, codes + c);
     } else {
-      codes[c] = Code::encode(value[0], scale);
+      codes[c] = Code::encode(value[0], divisor);
     }
   });
   for (int64_t c = cols + threadIdx.x; c < to.stride; c += blockDim.x) codes[c] = 0;
@@ -155,12 +172,13 @@ __global__ void add_rms_norm_kernel(bf16_t* residual, const bf16_t* x, const flo
     for (int i = 0; i < kWidth; ++i)
       value[i] = value[i] * factor * (kEarly ? weight.value[kEarly ? slot : 0][i] : gamma[c + i]);
     ++slot;
-    store<kWidth>(value, y + row * cols + c);
+    round_or_store<kWidth>(value, quantized, y + row * cols + c);
   });
   quantize(part, quantized, row, cols, scratch);
 }
 
-__device__ inline float silu(float x) { return x / (1 + expf(-x)); }
+// To a few units of float32's last place, of which bf16 keeps none.
+__device__ inline float silu(float x) { return __fdividef(x, 1 + __expf(-x)); }
 
 template <int kWidth, int kSlots>
 __global__ void silu_mul_kernel(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized,
@@ -176,7 +194,7 @@ __global__ void silu_mul_kernel(const bf16_t* gate_up, bf16_t* y, QuantizedRows 
     load<kWidth>(gate_up + row * 2 * cols + cols + c, up);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) value[i] = silu(value[i]) * up[i];
-    store<kWidth>(value, y + row * cols + c);
+    round_or_store<kWidth>(value, quantized, y + row * cols + c);
   });
   quantize(part, quantized, row, cols, scratch);
 }
@@ -184,7 +202,7 @@ __global__ void silu_mul_kernel(const bf16_t* gate_up, bf16_t* y, QuantizedRows 
 // Few long rows: the blocks of a cluster share one and tell each other their largest values.
 constexpr int kSharers = 8;
 template <class Code>
-__global__ void silu_mul_shared_kernel(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized,
+__global__ void silu_mul_shared_kernel(const bf16_t* gate_up, QuantizedRows quantized,
                                        int64_t cols) {
   __shared__ float scratch[33], largest_of[kSharers];
   const int64_t row = blockIdx.y;
@@ -199,7 +217,7 @@ __global__ void silu_mul_shared_kernel(const bf16_t* gate_up, bf16_t* y, Quantiz
     load<8>(gate_up + row * 2 * cols + cols + c, up);
 #pragma unroll
     for (int i = 0; i < 8; ++i) value[i] = silu(value[i]) * up[i];
-    store<8>(value, y + row * cols + c);
+    round_to_bf16<8>(value);
 #pragma unroll
     for (int i = 0; i < 8; ++i) largest = fmaxf(largest, fabsf(value[i]));
   }
@@ -212,7 +230,7 @@ __global__ void silu_mul_shared_kernel(const bf16_t* gate_up, bf16_t* y, Quantiz
   const float scale = scale_of(largest, Code::kGrid);
   // Beyond the row: codes of zeros are zeros.
   if (c < quantized.stride)
-    store_codes<Code>(value, scale, quantized.codes + row * quantized.stride + c);
+    store_codes<Code>(value, Divisor(scale), quantized.codes + row * quantized.stride + c);
   if (blockIdx.x == 0 && threadIdx.x == 0) quantized.scales[row] = scale;
 }
 
@@ -250,9 +268,8 @@ void for_row_shape(int64_t cols, Launch launch_with) {
   constexpr int64_t kMostThreads = 1024;
   const int width = cols % 8 == 0 ? 8 : 1;
   const int64_t vectors = cols / width;
-  const auto threads = static_cast<unsigned>(
-      std::min<int64_t>(kMostThreads, (vectors + kWarpSize - 1) / kWarpSize * kWarpSize));
-  const int64_t slots = div_up(vectors, threads);
+  const int64_t slots = div_up(vectors, kMostThreads);
+  const auto threads = static_cast<unsigned>(div_up(div_up(vectors, slots), kWarpSize) * kWarpSize);
   using std::integral_constant;
   if (width == 8 && slots <= 1) {
     launch_with(integral_constant<int, 8>(), integral_constant<int, 1>(), threads);
@@ -313,7 +330,7 @@ void silu_mul(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized, int64_t
                              quantized.kind == Codes::int8 ? silu_mul_shared_kernel<Int8Code>
                                                            : silu_mul_shared_kernel<Fp8Code>,
                              dim3(kSharers, static_cast<unsigned>(rows)), threads, 0, stream,
-                             gate_up, y, quantized, cols);
+                             gate_up, quantized, cols);
   }
   for_row_shape(cols, [&](auto width, auto slots, unsigned threads) {
     launch(silu_mul_kernel<width(), slots()>, static_cast<unsigned>(rows), threads, 0, stream,

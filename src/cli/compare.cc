@@ -17,9 +17,10 @@ namespace narrow::cli {
 namespace {
 
 struct Arguments {
-  std::string base, text, prompts, output = "compare.json";
+  std::string base, text, prompts, encoder, output = "compare.json";
   std::vector<std::string> variants;
-  int64_t windows = 16, window = 512, characters = 0, count = 64, max_tokens = 256;
+  int64_t windows = 16, window = 512, characters = 0, count = 64, max_tokens = 256, layer = -1;
+  bool idf = false;
 };
 
 double mean(const std::vector<double>& values) {
@@ -76,6 +77,46 @@ std::vector<similarity::Answer> answers(const std::string& model, const Argument
   return list;
 }
 
+std::unique_ptr<similarity::AnswerEncoder> load_encoder(const Arguments& arguments,
+                                                        const Globals& globals) {
+  if (arguments.encoder.empty()) {
+    if (arguments.layer >= 0 || arguments.idf)
+      throw Error::refused("--bertscore-layer and --idf are of --encoder, which is not given");
+    return nullptr;
+  }
+  if (arguments.prompts.empty())
+    throw Error::refused("--encoder compares answers: give --prompts FILE as well");
+  similarity::AnswerEncoder::Options options;
+  if (arguments.layer >= 0) options.layer = arguments.layer;
+  options.idf = arguments.idf;
+  return std::make_unique<similarity::AnswerEncoder>(checkpoint::resolve_model(arguments.encoder),
+                                                     globals.backend, globals.threads, options);
+}
+
+// Rows of all prompts and the means over them.
+Json compare_texts(const std::vector<similarity::TextPrompt>& prompts,
+                   const std::vector<similarity::Answer>& base,
+                   const std::vector<similarity::Answer>& variant,
+                   similarity::AnswerEncoder* encoder) {
+  Json rows = Json::array();
+  int64_t identical = 0;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    rows.push_back(similarity::compare_answers(prompts[i], base[i], variant[i], encoder));
+    identical += rows.back()["first_divergence"].is_null();
+  }
+  Json result{{"prompts", prompts.size()}, {"identical", identical}};
+  for (const char* name : {"rouge1", "rouge2", "rougeL", "sts", "bertscore_precision",
+                           "bertscore_recall", "bertscore_f1"}) {
+    std::vector<double> values;
+    for (const Json& row : rows)
+      if (row.contains(name) && row[name].is_number()) values.push_back(row[name].get<double>());
+    if (!values.empty()) result[name] = mean(values);
+  }
+  if (encoder) result["encoder"] = encoder->key();
+  result["rows"] = std::move(rows);
+  return result;
+}
+
 void print(const std::string& variant, const Json& result) {
   if (result.contains("divergence")) {
     const Json& d = result["divergence"];
@@ -86,10 +127,15 @@ void print(const std::string& variant, const Json& result) {
   }
   if (result.contains("text")) {
     const Json& t = result["text"];
-    std::cout << fmt::format("{}: ROUGE-1 {:.3f}, ROUGE-2 {:.3f}, ROUGE-L {:.3f}, {} of {} alike\n",
-                             variant, t["rouge1"].get<double>(), t["rouge2"].get<double>(),
-                             t["rougeL"].get<double>(), t["identical"].get<int64_t>(),
-                             t["prompts"].get<int64_t>());
+    std::string meaning;
+    if (t.contains("encoder"))
+      meaning = fmt::format(", STS {:.3f}, BERTScore {:.3f} (layer {})", t["sts"].get<double>(),
+                            t["bertscore_f1"].get<double>(),
+                            t["encoder"]["bertscore_layer"].get<int64_t>());
+    std::cout << fmt::format(
+        "{}: ROUGE-1 {:.3f}, ROUGE-2 {:.3f}, ROUGE-L {:.3f}{}, {} of {} alike\n", variant,
+        t["rouge1"].get<double>(), t["rouge2"].get<double>(), t["rougeL"].get<double>(), meaning,
+        t["identical"].get<int64_t>(), t["prompts"].get<int64_t>());
   }
 }
 
@@ -98,9 +144,11 @@ void run(const Arguments& arguments, const Globals& globals) {
     throw Error::refused("give --text FILE, --prompts FILE or both");
   std::vector<similarity::TextPrompt> prompts;
   std::vector<similarity::Answer> base_answers;
+  const auto encoder = load_encoder(arguments, globals);
   if (!arguments.prompts.empty()) {
     prompts = similarity::read_prompts(arguments.prompts, arguments.count);
     base_answers = answers(arguments.base, arguments, prompts, globals);
+    if (encoder) encoder->set_references(base_answers);
   }
   Json document{{"base", arguments.base}, {"variants", Json::object()}};
   for (const std::string& variant : arguments.variants) {
@@ -108,21 +156,7 @@ void run(const Arguments& arguments, const Globals& globals) {
     if (!arguments.text.empty()) result["divergence"] = divergence(arguments, variant, globals);
     if (!prompts.empty()) {
       const auto variant_answers = answers(variant, arguments, prompts, globals);
-      Json rows = Json::array();
-      double sums[3] = {0, 0, 0};
-      int64_t identical = 0;
-      for (size_t i = 0; i < prompts.size(); ++i) {
-        Json row = similarity::compare_answers(prompts[i], base_answers[i], variant_answers[i]);
-        sums[0] += row["rouge1"].get<double>();
-        sums[1] += row["rouge2"].get<double>();
-        sums[2] += row["rougeL"].get<double>();
-        identical += row["first_divergence"].is_null();
-        rows.push_back(std::move(row));
-      }
-      const auto n = static_cast<double>(prompts.size());
-      result["text"] = {{"prompts", prompts.size()}, {"identical", identical},
-                        {"rouge1", sums[0] / n},     {"rouge2", sums[1] / n},
-                        {"rougeL", sums[2] / n},     {"rows", rows}};
+      result["text"] = compare_texts(prompts, base_answers, variant_answers, encoder.get());
     }
     if (!globals.json) print(variant, result);
     document["variants"][variant] = std::move(result);
@@ -139,7 +173,8 @@ void add_compare(CLI::App& app, Globals& globals) {
   verb->footer(
       "Examples:\n  narrow compare MODEL out/w8a8 out/w4a16 --text wiki.test.raw --max-chars "
       "60000\n"
-      "  narrow compare MODEL out/w4a16 --prompts questions.jsonl --count 50");
+      "  narrow compare MODEL out/w4a16 --prompts questions.jsonl --count 50 --encoder "
+      "all-MiniLM-L6-v2");
   verb->add_option("base", arguments->base, "the model compared with")->required();
   verb->add_option("variants", arguments->variants, "models compared")->required();
   verb->add_option("--text", arguments->text, "a text: KL divergence, agreement, perplexity");
@@ -153,6 +188,14 @@ void add_compare(CLI::App& app, Globals& globals) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
   verb->add_option("--prompts", arguments->prompts,
                    "JSON lines with id and text: ROUGE of answers");
+  verb->add_option("--encoder", arguments->encoder,
+                   "a BERT or RoBERTa model: also STS and BERTScore of the answers");
+  verb->add_option(
+          "--bertscore-layer", arguments->layer,
+          "layer of the encoder that BERTScore compares; default bert_score's, or the last")
+      ->check(CLI::Range(0, 256));
+  verb->add_flag("--idf", arguments->idf,
+                 "BERTScore weighs tokens by rarity in the base's answers");
   verb->add_option("--count", arguments->count, "prompts taken")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000000));

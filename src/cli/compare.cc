@@ -6,12 +6,14 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/progress.h"
 #include "checkpoint/hub.h"
 #include "cli/verbs.h"
 #include "engine/engine.h"
 #include "similarity/answers.h"
 #include "similarity/divergence.h"
+#include "similarity/side_by_side.h"
 
 namespace narrow::cli {
 namespace {
@@ -21,6 +23,8 @@ struct Arguments {
   std::vector<std::string> variants;
   int64_t windows = 16, window = 512, characters = 0, count = 64, max_tokens = 256, layer = -1;
   bool idf = false;
+  bool show = false, flips = false, diverged = false;
+  std::string task;
 };
 
 double mean(const std::vector<double>& values) {
@@ -139,7 +143,37 @@ void print(const std::string& variant, const Json& result) {
   }
 }
 
+// Stored samples of two folders of narrow eval, to be read side by side.
+void show(const Arguments& arguments, const Globals& globals) {
+  if (arguments.variants.size() != 1)
+    throw Error::refused("--show puts two folders of results side by side: give one variant");
+  const std::string& variant = arguments.variants.front();
+  const auto samples = similarity::pair_samples(arguments.base, variant, arguments.task);
+  int64_t shown = 0, lost = 0, gained = 0, diverged = 0;
+  for (const similarity::SamplePair& pair : samples.pairs) {
+    lost += pair.lost();
+    gained += pair.gained();
+    diverged += pair.diverged();
+    if (arguments.flips && !pair.lost() && !pair.gained()) continue;
+    if (arguments.diverged && !pair.diverged()) continue;
+    ++shown;
+    if (globals.json) {
+      std::cout << to_line(similarity::to_json(pair)) << "\n";
+    } else {
+      std::cout << similarity::to_text(pair, arguments.base, variant);
+    }
+  }
+  log::info("{} of {} documents shown: {} lost, {} gained, {} answers differ", shown,
+            samples.pairs.size(), lost, gained, diverged);
+  if (samples.only_base > 0 || samples.only_variant > 0)
+    log::warning("left out: {} documents that only {} has, {} that only {} has", samples.only_base,
+                 arguments.base, samples.only_variant, variant);
+}
+
 void run(const Arguments& arguments, const Globals& globals) {
+  if (arguments.show) return show(arguments, globals);
+  if (!arguments.task.empty() || arguments.flips || arguments.diverged)
+    throw Error::refused("--task, --flips and --diverged are of --show");
   if (arguments.text.empty() && arguments.prompts.empty())
     throw Error::refused("give --text FILE, --prompts FILE or both");
   std::vector<similarity::TextPrompt> prompts;
@@ -174,7 +208,8 @@ void add_compare(CLI::App& app, Globals& globals) {
       "Examples:\n  narrow compare MODEL out/w8a8 out/w4a16 --text wiki.test.raw --max-chars "
       "60000\n"
       "  narrow compare MODEL out/w4a16 --prompts questions.jsonl --count 50 --encoder "
-      "all-MiniLM-L6-v2");
+      "all-MiniLM-L6-v2\n"
+      "  narrow compare out/eval-bf16 out/eval-w4a16 --show --task gsm8k --flips");
   verb->add_option("base", arguments->base, "the model compared with")->required();
   verb->add_option("variants", arguments->variants, "models compared")->required();
   verb->add_option("--text", arguments->text, "a text: KL divergence, agreement, perplexity");
@@ -203,6 +238,12 @@ void add_compare(CLI::App& app, Globals& globals) {
       ->capture_default_str()
       ->check(CLI::Range(1, 131072));
   verb->add_option("-o,--output", arguments->output, "file of all figures")->capture_default_str();
+  verb->add_flag("--show", arguments->show,
+                 "BASE and one VARIANT are folders of narrow eval: print each document with its "
+                 "prompt, both answers and verdicts");
+  verb->add_option("--task", arguments->task, "with --show: only this task");
+  verb->add_flag("--flips", arguments->flips, "with --show: only what became right or wrong");
+  verb->add_flag("--diverged", arguments->diverged, "with --show: only answers that differ");
   add_globals(*verb, globals);
   verb->callback([arguments, &globals] { run(*arguments, globals); });
 }

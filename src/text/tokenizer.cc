@@ -167,11 +167,11 @@ struct Tokenizer::State {
     WordPiece pieces;
     pieces.continuing_prefix =
         json_get<std::string>(model, "continuing_subword_prefix", where, "##");
-    constexpr int64_t kMaxCharacters = 1000;  // a word takes time quadratic in this
+    constexpr int64_t kMaxCharacters = 256;  // a word takes time quadratic in this
     pieces.max_characters = json_get<int64_t>(model, "max_input_chars_per_word", where, 100);
     if (pieces.max_characters < 1 || pieces.max_characters > kMaxCharacters)
       throw Error::refused("\"max_input_chars_per_word\" is out of range", where,
-                           "accepted: 1 to 1000");
+                           "accepted: 1 to 256");
     const SortedJson vocabulary = json_get<SortedJson>(model, "vocab", where);
     if (!vocabulary.is_object()) throw Error::refused("\"vocab\" must be an object", where);
     for (const auto& [name, id] : vocabulary.items()) {

@@ -206,12 +206,28 @@ def tokenizer_seeds():
                                                  {"Sequence": {"id": "A", "type_id": 0}}],
         "special_tokens": {"<|im_end|>": {"id": "<|im_end|>", "ids": [99], "tokens": ["<|im_end|>"]}}}
     save("corpus", "tokenizer_json", "split", json.dumps(document))
+    save("corpus", "tokenizer_json", "roberta", json.dumps(document | {
+        "normalizer": None, "pre_tokenizer": byte_level | {"add_prefix_space": True},
+        "added_tokens": [special | {"lstrip": True}], "post_processor": {
+            "type": "RobertaProcessing", "cls": ["Hi", 96], "sep": ["<|im_end|>", 99]}}))
+    save("corpus", "tokenizer_json", "wordpiece", json.dumps({
+        "added_tokens": [special | {"rstrip": True}],
+        "normalizer": {"type": "BertNormalizer", "lowercase": True, "strip_accents": None},
+        "pre_tokenizer": {"type": "BertPreTokenizer"}, "decoder": {"type": "WordPiece"},
+        "post_processor": {"type": "BertProcessing", "cls": ["[UNK]", 0], "sep": ["<|im_end|>", 99]},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "max_input_chars_per_word": 100,
+                  "vocab": {"[UNK]": 0, "hi": 1, "th": 2, "##ere": 3, ",": 4, "1": 5, "##2": 6, "##3": 7, "a": 8}}}))
     put = lambda name, value: save("regressions", "tokenizer_json", name, json.dumps(value))
     put("no-object", 33)
     put("decoder-type-no-text", document | {"decoder": {"type": 7}})
     put("added-tokens-no-list", document | {"added_tokens": {"id": []}})
     put("vocabulary-of-texts", document | {"model": model | {"vocab": {"a": "b"}}})
     put("id-beyond-bound", document | {"model": model | {"vocab": {"a": 1 << 40}}})
+    pieces = {"type": "WordPiece", "unk_token": "?", "vocab": {"a": 1}}
+    put("wordpiece-without-unknown", document | {"model": pieces})
+    put("wordpiece-of-endless-words",
+        document | {"model": pieces | {"unk_token": "a", "max_input_chars_per_word": 1 << 40}})
+    put("wordpiece-id-beyond-bound", document | {"model": pieces | {"vocab": {"?": 1 << 40}}})
     put("merge-of-three", document | {"model": model | {"merges": [["a", "b", "c"]]}})
 
 

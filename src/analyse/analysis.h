@@ -101,6 +101,7 @@ struct TextSimilarity {
   std::string format;
   int64_t prompts = 0, identical = 0;
   Estimate rouge1, rouge2, rougeL;
+  std::optional<Estimate> sts, bertscore;   // where every pair has it
   std::optional<double> median_divergence;  // token, of those that diverge
   std::vector<TextPair> samples;            // the pairs that diverge first, a few
   std::string source;

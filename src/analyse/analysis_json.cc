@@ -180,6 +180,8 @@ Json to_json(const Analysis& analysis) {
                 {"rouge1", to_json(item.rouge1)},
                 {"rouge2", to_json(item.rouge2)},
                 {"rougeL", to_json(item.rougeL)},
+                {"sts", item.sts ? to_json(*item.sts) : Json()},
+                {"bertscore", item.bertscore ? to_json(*item.bertscore) : Json()},
                 {"median_first_divergence", or_null(item.median_divergence)},
                 {"source", item.source}};
   });

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 
+#include "analyse/divergence.h"
 #include "analyse/test_study.h"
 #include "base/json.h"
 #include "store/store.h"
@@ -292,6 +293,28 @@ TEST(Recommendation, TrafficWeighsScenarios) {
   EXPECT_EQ(of(chat.costs, "w8a8-fp").scenarios, 1);
   options.traffic.scenarios = {{"unknown", 1.0}};
   EXPECT_THROW(analyse(test::study(), options), Error);
+}
+
+TEST(Rows, AnEncodersScores) {
+  const auto texts = [](const Json& second) {
+    CellRows baseline = test::cell("eval", "bf16", "t"),
+             rows = test::cell("similarity", "w8", "text");
+    for (const Json& scores : {Json{{"sts", 0.5}, {"bertscore_f1", 0.7}}, second}) {
+      Json row{{"prompt_id", "p"}, {"prompt", "q"}, {"base_text", "a"}, {"text", "b"},
+               {"rouge1", 0.1},    {"rouge2", 0.1}, {"rougeL", 0.1},    {"first_divergence", 1},
+               {"base_tokens", 2}, {"tokens", 2}};
+      row.update(scores);
+      test::append(rows, row);
+    }
+    return analyse_texts(parse_study(nullptr, nullptr, {baseline, rows}), {"w8"}, quick());
+  };
+  const auto both = texts({{"sts", 0.7}, {"bertscore_f1", 0.8}});
+  ASSERT_THAT(both, SizeIs(1));
+  EXPECT_DOUBLE_EQ(both[0].sts->value, 0.6);
+  EXPECT_DOUBLE_EQ(both[0].bertscore->value, 0.75);
+  // A mean over some of the prompts would not be comparable.
+  EXPECT_FALSE(texts(Json::object())[0].sts);
+  EXPECT_THROW(texts({{"sts", "x"}}), Error);
 }
 
 TEST(Rows, RefusesWhatDoesNotFollowTheFormat) {

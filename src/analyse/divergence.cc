@@ -66,6 +66,17 @@ TextSimilarity similarity_of(const TextCell& cell, const Options& options) {
   result.rouge1 = estimate(&TextPair::rouge1);
   result.rouge2 = estimate(&TextPair::rouge2);
   result.rougeL = estimate(&TextPair::rougeL);
+  const auto estimate_if_all =
+      [&](std::optional<double> TextPair::*score) -> std::optional<Estimate> {
+    std::vector<double> values;
+    for (const TextPair& pair : cell.pairs) {
+      if (!(pair.*score)) return std::nullopt;
+      values.push_back(*(pair.*score));
+    }
+    return block_ratio(values, ones, options.resamples, seed);
+  };
+  result.sts = estimate_if_all(&TextPair::sts);
+  result.bertscore = estimate_if_all(&TextPair::bertscore);
 
   std::vector<double> divergences;
   std::vector<const TextPair*> diverging;

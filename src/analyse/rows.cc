@@ -122,6 +122,8 @@ TextPair parse_pair(const Json& data, const std::string& where) {
   pair.rouge1 = number(data, "rouge1", where);
   pair.rouge2 = number(data, "rouge2", where);
   pair.rougeL = number(data, "rougeL", where);
+  if (data.contains("sts")) pair.sts = number(data, "sts", where);
+  if (data.contains("bertscore_f1")) pair.bertscore = number(data, "bertscore_f1", where);
   const auto divergence = data.find("first_divergence");
   if (divergence != data.end() && !divergence->is_null())
     pair.first_divergence = count(data, "first_divergence", where);

@@ -56,6 +56,7 @@ struct DivergenceCell {
 struct TextPair {
   std::string prompt_id, prompt, base_text, text;
   double rouge1 = 0, rouge2 = 0, rougeL = 0;
+  std::optional<double> sts, bertscore;     // where the study had an encoder; bertscore: F1
   std::optional<int64_t> first_divergence;  // token; none: identical
   int64_t base_tokens = 0, tokens = 0;
 };

@@ -19,16 +19,6 @@ constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 constexpr int64_t kMaxDocumentBytes = int64_t{256} << 20;
 
-// The folder that links may point into: a hub cache keeps <repository>/snapshots/<revision>/<name>
-// as links into <repository>/blobs. Everywhere else links must stay inside the directory.
-fs::path link_root(const fs::path& directory) {
-  const fs::path absolute = fs::canonical(directory);
-  const fs::path repository = absolute.parent_path().parent_path();
-  if (absolute.parent_path().filename() == "snapshots" && fs::is_directory(repository / "blobs"))
-    return repository;
-  return absolute;
-}
-
 std::string read_all(const InputFile& file) {
   if (file.size_bytes() > kMaxDocumentBytes)
     throw Error::refused("larger than 256 MiB", file.path().string());
@@ -232,6 +222,14 @@ class HuggingFaceCheckpoint : public Checkpoint {
 };
 
 }  // namespace
+
+fs::path link_root(const fs::path& directory) {
+  const fs::path absolute = fs::canonical(directory);
+  const fs::path repository = absolute.parent_path().parent_path();
+  if (absolute.parent_path().filename() == "snapshots" && fs::is_directory(repository / "blobs"))
+    return repository;
+  return absolute;
+}
 
 std::unique_ptr<Checkpoint> open_hugging_face(const fs::path& directory) {
   return std::make_unique<HuggingFaceCheckpoint>(directory);

@@ -22,6 +22,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// The one file in a folder: how a sentence encoder pools (encoder_checkpoint.h).
+constexpr const char* kPoolingFile = "1_Pooling/config.json";
 constexpr int64_t kMaxFileBytes = int64_t{1} << 40;
 constexpr int kAttempts = 5;
 
@@ -123,6 +125,7 @@ bool is_hex(const std::string& text, size_t digits) {
 // Only what a model needs: weights, configuration, tokenizer; never code. "consolidated" is a
 // second copy of the weights in another layout.
 bool is_wanted(const std::string& name) {
+  if (name == kPoolingFile) return true;
   return name.find('/') == std::string::npos && name.front() != '.' &&
          !name.starts_with("consolidated") &&
          (name.ends_with(".json") || name.ends_with(".jinja") || name.ends_with(".safetensors"));
@@ -237,7 +240,11 @@ void download_blob(const Repository& repository, const std::string& commit, cons
 }
 
 void link_file(const fs::path& link, const std::string& id) {
-  const fs::path target = fs::path("../../blobs") / id;
+  // Of <repository>/snapshots/<revision>/<name>, which may be in a folder.
+  const bool in_folder = link.parent_path().filename() == fs::path(kPoolingFile).parent_path();
+  const fs::path repository = in_folder ? "../../.." : "../..";
+  const fs::path target = repository / "blobs" / id;
+  fs::create_directories(link.parent_path());
   std::error_code missing;
   if (fs::read_symlink(link, missing) == target && !missing) return;
   const fs::path fresh = link.string() + ".new";
@@ -334,7 +341,13 @@ void pull(const std::string& repository, const fs::path& directory) {
   fs::create_directories(partial);
   for (const auto& entry : fs::directory_iterator(source)) {
     throw_if_interrupted();
+    if (entry.is_directory()) continue;
     copy_synced(fs::canonical(entry.path()), partial / entry.path().filename());
+  }
+  if (fs::exists(source / kPoolingFile)) {
+    fs::create_directories((partial / kPoolingFile).parent_path());
+    copy_synced(fs::canonical(source / kPoolingFile), partial / kPoolingFile);
+    sync_directory((partial / kPoolingFile).parent_path());
   }
   sync_directory(partial);
   fs::rename(partial, target);

@@ -13,8 +13,8 @@ namespace narrow::checkpoint {
 bool looks_like_hub_name(const std::string& model);
 
 // Folder of the snapshot, downloaded when it is not in the cache. Only the files a model needs
-// (*.json, *.jinja, *.safetensors) are fetched. Throws Error::refused for an unknown repository,
-// Error::failed for network trouble.
+// (*.json, *.jinja, *.safetensors, 1_Pooling/config.json of a sentence encoder) are fetched. Throws
+// Error::refused for an unknown repository, Error::failed for network trouble.
 std::filesystem::path snapshot(const std::string& repository);
 
 // All model-loading verbs start here: a directory, a .gguf file or a hub name.

@@ -67,6 +67,7 @@ TEST_F(Hub, DownloadsResumesVerifiesAndCaches) {
   EXPECT_EQ(sha256_file(folder / "model.safetensors"), sha256_file(kStories / "model.safetensors"));
   EXPECT_TRUE(fs::is_symlink(folder / "config.json"));
   EXPECT_FALSE(fs::exists(folder / "modeling.py"));
+  EXPECT_THAT(read_text(folder / "1_Pooling/config.json"), HasSubstr("mean_tokens"));
   // The connection broke half-way through the weights; the rest came by a range.
   EXPECT_THAT(log(), HasSubstr("/cdn/tiny/model.safetensors bytes="));
   EXPECT_THAT(log(), HasSubstr("Bearer secret"));
@@ -108,6 +109,8 @@ TEST_F(Hub, PullsIntoADirectory) {
   pull("org/tiny@main", out);
   EXPECT_FALSE(fs::is_symlink(out / "model.safetensors"));
   EXPECT_EQ(open(out)->config().layers, 5);
+  EXPECT_FALSE(fs::is_symlink(out / "1_Pooling/config.json"));
+  EXPECT_THAT(read_text(out / "1_Pooling/config.json"), HasSubstr("mean_tokens"));
   EXPECT_THAT([&] { pull("org/tiny", out); }, ThrowsMessage<Error>(HasSubstr("not an empty")));
 }
 

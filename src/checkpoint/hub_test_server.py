@@ -11,12 +11,18 @@ import sys
 
 MODEL, LOG = pathlib.Path(sys.argv[1]), open(sys.argv[2], "a", buffering=1)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-NAMES = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]
+NAMES = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors", "1_Pooling/config.json"]
 cut = set()
 
 
+def content(name):
+    if name == "1_Pooling/config.json":
+        return b'{"pooling_mode_mean_tokens": true}'
+    return (MODEL / name).read_bytes()
+
+
 def sibling(name):
-    data = (MODEL / name).read_bytes()
+    data = content(name)
     item = {"rfilename": name, "size": len(data),
             "blobId": hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()}
     if name.endswith(".safetensors"):
@@ -45,15 +51,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             siblings += [{"rfilename": "modeling.py", "size": 1, "blobId": "0" * 40},
                          {"rfilename": "sub/config.json", "size": 1, "blobId": "0" * 40}]
             self.wfile.write(self.answer(200, json.dumps({"sha": COMMIT, "siblings": siblings}).encode()))
-        elif len(parts) == 5 and parts[2] == "resolve":
-            self.answer(302, Location=f"/cdn/{parts[1]}/{parts[4]}")
+        elif len(parts) >= 5 and parts[2] == "resolve":
+            self.answer(302, Location=f"/cdn/{parts[1]}/{'/'.join(parts[4:])}")
         elif parts[0] == "cdn":
-            self.send_file(parts[1], parts[2])
+            self.send_file(parts[1], "/".join(parts[2:]))
         else:
             self.answer(404)
 
     def send_file(self, repository, name):
-        data = (MODEL / name).read_bytes()
+        data = content(name)
         if repository == "broken":
             data = bytes(len(data))
         begin = 0

@@ -6,20 +6,25 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/progress.h"
 #include "checkpoint/hub.h"
 #include "cli/verbs.h"
 #include "engine/engine.h"
 #include "similarity/answers.h"
 #include "similarity/divergence.h"
+#include "similarity/side_by_side.h"
 
 namespace narrow::cli {
 namespace {
 
 struct Arguments {
-  std::string base, text, prompts, output = "compare.json";
+  std::string base, text, prompts, encoder, output = "compare.json";
   std::vector<std::string> variants;
-  int64_t windows = 16, window = 512, characters = 0, count = 64, max_tokens = 256;
+  int64_t windows = 16, window = 512, characters = 0, count = 64, max_tokens = 256, layer = -1;
+  bool idf = false;
+  bool show = false, flips = false, diverged = false;
+  std::string task;
 };
 
 double mean(const std::vector<double>& values) {
@@ -76,6 +81,46 @@ std::vector<similarity::Answer> answers(const std::string& model, const Argument
   return list;
 }
 
+std::unique_ptr<similarity::AnswerEncoder> load_encoder(const Arguments& arguments,
+                                                        const Globals& globals) {
+  if (arguments.encoder.empty()) {
+    if (arguments.layer >= 0 || arguments.idf)
+      throw Error::refused("--bertscore-layer and --idf are of --encoder, which is not given");
+    return nullptr;
+  }
+  if (arguments.prompts.empty())
+    throw Error::refused("--encoder compares answers: give --prompts FILE as well");
+  similarity::AnswerEncoder::Options options;
+  if (arguments.layer >= 0) options.layer = arguments.layer;
+  options.idf = arguments.idf;
+  return std::make_unique<similarity::AnswerEncoder>(checkpoint::resolve_model(arguments.encoder),
+                                                     globals.backend, globals.threads, options);
+}
+
+// Rows of all prompts and the means over them.
+Json compare_texts(const std::vector<similarity::TextPrompt>& prompts,
+                   const std::vector<similarity::Answer>& base,
+                   const std::vector<similarity::Answer>& variant,
+                   similarity::AnswerEncoder* encoder) {
+  Json rows = Json::array();
+  int64_t identical = 0;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    rows.push_back(similarity::compare_answers(prompts[i], base[i], variant[i], encoder));
+    identical += rows.back()["first_divergence"].is_null();
+  }
+  Json result{{"prompts", prompts.size()}, {"identical", identical}};
+  for (const char* name : {"rouge1", "rouge2", "rougeL", "sts", "bertscore_precision",
+                           "bertscore_recall", "bertscore_f1"}) {
+    std::vector<double> values;
+    for (const Json& row : rows)
+      if (row.contains(name) && row[name].is_number()) values.push_back(row[name].get<double>());
+    if (!values.empty()) result[name] = mean(values);
+  }
+  if (encoder) result["encoder"] = encoder->key();
+  result["rows"] = std::move(rows);
+  return result;
+}
+
 void print(const std::string& variant, const Json& result) {
   if (result.contains("divergence")) {
     const Json& d = result["divergence"];
@@ -86,21 +131,58 @@ void print(const std::string& variant, const Json& result) {
   }
   if (result.contains("text")) {
     const Json& t = result["text"];
-    std::cout << fmt::format("{}: ROUGE-1 {:.3f}, ROUGE-2 {:.3f}, ROUGE-L {:.3f}, {} of {} alike\n",
-                             variant, t["rouge1"].get<double>(), t["rouge2"].get<double>(),
-                             t["rougeL"].get<double>(), t["identical"].get<int64_t>(),
-                             t["prompts"].get<int64_t>());
+    std::string meaning;
+    if (t.contains("encoder"))
+      meaning = fmt::format(", STS {:.3f}, BERTScore {:.3f} (layer {})", t["sts"].get<double>(),
+                            t["bertscore_f1"].get<double>(),
+                            t["encoder"]["bertscore_layer"].get<int64_t>());
+    std::cout << fmt::format(
+        "{}: ROUGE-1 {:.3f}, ROUGE-2 {:.3f}, ROUGE-L {:.3f}{}, {} of {} alike\n", variant,
+        t["rouge1"].get<double>(), t["rouge2"].get<double>(), t["rougeL"].get<double>(), meaning,
+        t["identical"].get<int64_t>(), t["prompts"].get<int64_t>());
   }
 }
 
+// Stored samples of two folders of narrow eval, to be read side by side.
+void show(const Arguments& arguments, const Globals& globals) {
+  if (arguments.variants.size() != 1)
+    throw Error::refused("--show puts two folders of results side by side: give one variant");
+  const std::string& variant = arguments.variants.front();
+  const auto samples = similarity::pair_samples(arguments.base, variant, arguments.task);
+  int64_t shown = 0, lost = 0, gained = 0, diverged = 0;
+  for (const similarity::SamplePair& pair : samples.pairs) {
+    lost += pair.lost();
+    gained += pair.gained();
+    diverged += pair.diverged();
+    if (arguments.flips && !pair.lost() && !pair.gained()) continue;
+    if (arguments.diverged && !pair.diverged()) continue;
+    ++shown;
+    if (globals.json) {
+      std::cout << to_line(similarity::to_json(pair)) << "\n";
+    } else {
+      std::cout << similarity::to_text(pair, arguments.base, variant);
+    }
+  }
+  log::info("{} of {} documents shown: {} lost, {} gained, {} answers differ", shown,
+            samples.pairs.size(), lost, gained, diverged);
+  if (samples.only_base > 0 || samples.only_variant > 0)
+    log::warning("left out: {} documents that only {} has, {} that only {} has", samples.only_base,
+                 arguments.base, samples.only_variant, variant);
+}
+
 void run(const Arguments& arguments, const Globals& globals) {
+  if (arguments.show) return show(arguments, globals);
+  if (!arguments.task.empty() || arguments.flips || arguments.diverged)
+    throw Error::refused("--task, --flips and --diverged are of --show");
   if (arguments.text.empty() && arguments.prompts.empty())
     throw Error::refused("give --text FILE, --prompts FILE or both");
   std::vector<similarity::TextPrompt> prompts;
   std::vector<similarity::Answer> base_answers;
+  const auto encoder = load_encoder(arguments, globals);
   if (!arguments.prompts.empty()) {
     prompts = similarity::read_prompts(arguments.prompts, arguments.count);
     base_answers = answers(arguments.base, arguments, prompts, globals);
+    if (encoder) encoder->set_references(base_answers);
   }
   Json document{{"base", arguments.base}, {"variants", Json::object()}};
   for (const std::string& variant : arguments.variants) {
@@ -108,21 +190,7 @@ void run(const Arguments& arguments, const Globals& globals) {
     if (!arguments.text.empty()) result["divergence"] = divergence(arguments, variant, globals);
     if (!prompts.empty()) {
       const auto variant_answers = answers(variant, arguments, prompts, globals);
-      Json rows = Json::array();
-      double sums[3] = {0, 0, 0};
-      int64_t identical = 0;
-      for (size_t i = 0; i < prompts.size(); ++i) {
-        Json row = similarity::compare_answers(prompts[i], base_answers[i], variant_answers[i]);
-        sums[0] += row["rouge1"].get<double>();
-        sums[1] += row["rouge2"].get<double>();
-        sums[2] += row["rougeL"].get<double>();
-        identical += row["first_divergence"].is_null();
-        rows.push_back(std::move(row));
-      }
-      const auto n = static_cast<double>(prompts.size());
-      result["text"] = {{"prompts", prompts.size()}, {"identical", identical},
-                        {"rouge1", sums[0] / n},     {"rouge2", sums[1] / n},
-                        {"rougeL", sums[2] / n},     {"rows", rows}};
+      result["text"] = compare_texts(prompts, base_answers, variant_answers, encoder.get());
     }
     if (!globals.json) print(variant, result);
     document["variants"][variant] = std::move(result);
@@ -139,7 +207,9 @@ void add_compare(CLI::App& app, Globals& globals) {
   verb->footer(
       "Examples:\n  narrow compare MODEL out/w8a8 out/w4a16 --text wiki.test.raw --max-chars "
       "60000\n"
-      "  narrow compare MODEL out/w4a16 --prompts questions.jsonl --count 50");
+      "  narrow compare MODEL out/w4a16 --prompts questions.jsonl --count 50 --encoder "
+      "all-MiniLM-L6-v2\n"
+      "  narrow compare out/eval-bf16 out/eval-w4a16 --show --task gsm8k --flips");
   verb->add_option("base", arguments->base, "the model compared with")->required();
   verb->add_option("variants", arguments->variants, "models compared")->required();
   verb->add_option("--text", arguments->text, "a text: KL divergence, agreement, perplexity");
@@ -153,6 +223,14 @@ void add_compare(CLI::App& app, Globals& globals) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
   verb->add_option("--prompts", arguments->prompts,
                    "JSON lines with id and text: ROUGE of answers");
+  verb->add_option("--encoder", arguments->encoder,
+                   "a BERT or RoBERTa model: also STS and BERTScore of the answers");
+  verb->add_option(
+          "--bertscore-layer", arguments->layer,
+          "layer of the encoder that BERTScore compares; default bert_score's, or the last")
+      ->check(CLI::Range(0, 256));
+  verb->add_flag("--idf", arguments->idf,
+                 "BERTScore weighs tokens by rarity in the base's answers");
   verb->add_option("--count", arguments->count, "prompts taken")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000000));
@@ -160,6 +238,12 @@ void add_compare(CLI::App& app, Globals& globals) {
       ->capture_default_str()
       ->check(CLI::Range(1, 131072));
   verb->add_option("-o,--output", arguments->output, "file of all figures")->capture_default_str();
+  verb->add_flag("--show", arguments->show,
+                 "BASE and one VARIANT are folders of narrow eval: print each document with its "
+                 "prompt, both answers and verdicts");
+  verb->add_option("--task", arguments->task, "with --show: only this task");
+  verb->add_flag("--flips", arguments->flips, "with --show: only what became right or wrong");
+  verb->add_flag("--diverged", arguments->diverged, "with --show: only answers that differ");
   add_globals(*verb, globals);
   verb->callback([arguments, &globals] { run(*arguments, globals); });
 }

@@ -11,7 +11,7 @@ namespace narrow::cli {
 namespace {
 
 struct Arguments {
-  std::string model, suite = "smoke", output, formats, data, hardware = "cpu";
+  std::string model, suite = "smoke", output, formats, data, encoder, hardware = "cpu";
   double price = -1;
 };
 
@@ -34,6 +34,7 @@ void run(const Arguments& arguments, const Globals& globals) {
   settings.hardware = arguments.hardware;
   if (arguments.price >= 0) settings.price_per_hour = arguments.price;
   settings.data = arguments.data;
+  settings.encoder = arguments.encoder;
   settings.version = NARROW_VERSION;
   study::run(plan, settings, arguments.output);
   if (globals.json) {
@@ -58,6 +59,8 @@ void add_study(CLI::App& app, Globals& globals) {
   verb->add_option("-o,--output", arguments->output, "folder of the study")->required();
   verb->add_option("--formats", arguments->formats, "recipes, parted by commas; bf16 first");
   verb->add_option("--data", arguments->data, "folder of the data sets; default data/eval");
+  verb->add_option("--encoder", arguments->encoder,
+                   "a BERT or RoBERTa model: also STS and BERTScore of the answers");
   verb->add_option("--hardware", arguments->hardware, "accelerator whose price counts")
       ->capture_default_str();
   verb->add_option("--price", arguments->price, "USD per hour, instead of the hardware's")

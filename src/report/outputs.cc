@@ -172,6 +172,9 @@ std::string csv(const Analysis& analysis) {
     lines.add("text", item.format, "answers", "rouge1", item.rouge1, item.source);
     lines.add("text", item.format, "answers", "rouge2", item.rouge2, item.source);
     lines.add("text", item.format, "answers", "rougeL", item.rougeL, item.source);
+    if (item.sts) lines.add("text", item.format, "answers", "sts", *item.sts, item.source);
+    if (item.bertscore)
+      lines.add("text", item.format, "answers", "bertscore", *item.bertscore, item.source);
   }
   for (const auto& item : analysis.scenarios) {
     const std::string name =

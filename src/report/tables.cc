@@ -243,9 +243,10 @@ std::optional<Table> text_table(const Analysis& analysis) {
   if (analysis.texts.empty()) return std::nullopt;
   Table table{"texts",
               "Greedy answers against the baseline's",
-              "F-measures, 0 to 1, mean over the prompts. A small change early in a text makes the "
+              "F-measures (STS: a cosine), 1 at most, mean over the prompts. A small change early "
+              "in a text makes the "
               "rest different without making it worse.",
-              {"format", "ROUGE-1", "ROUGE-2", "ROUGE-L", "identical",
+              {"format", "ROUGE-1", "ROUGE-2", "ROUGE-L", "STS", "BERTScore", "identical",
                "median token of first difference", "prompts"},
               {}};
   for (const auto& item : analysis.texts) {
@@ -253,9 +254,12 @@ std::optional<Table> text_table(const Analysis& analysis) {
       const int digits = decimals(error_of(value.interval), 2);
       return estimate(fixed(value.value, digits), range(value.interval, 1, digits), item.source);
     };
+    const auto score_if = [&](const std::optional<analyse::Estimate>& value) {
+      return value ? score(*value) : text("–");
+    };
     table.rows.push_back(
         {format_cell(item.format), score(item.rouge1), score(item.rouge2), score(item.rougeL),
-         text(whole(item.identical), item.source),
+         score_if(item.sts), score_if(item.bertscore), text(whole(item.identical), item.source),
          text(item.median_divergence ? fixed(*item.median_divergence, 0) : "–", item.source),
          text(whole(item.prompts), item.source)});
   }

@@ -1,10 +1,12 @@
 #include "similarity/answers.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "similarity/rouge.h"
+#include "similarity/sts.h"
 
 namespace narrow::similarity {
 
@@ -58,21 +60,52 @@ void generate_answers(endpoint::Endpoint& endpoint, const std::vector<TextPrompt
   }
 }
 
-Json compare_answers(const TextPrompt& prompt, const Answer& base, const Answer& variant) {
+AnswerEncoder::AnswerEncoder(const std::filesystem::path& directory, const std::string& backend,
+                             int threads, const Options& options)
+    : encoder_(directory, backend, threads), scorer_(encoder_, options.layer), idf_(options.idf) {}
+
+void AnswerEncoder::set_references(const std::vector<Answer>& base) {
+  if (!idf_) return;
+  std::vector<std::string> texts;
+  for (const Answer& answer : base) texts.push_back(answer.text);
+  scorer_.weigh_by_rarity(texts);
+}
+
+Json AnswerEncoder::score(const Answer& base, const Answer& variant) {
+  const auto number = [](double value) { return std::isnan(value) ? Json() : Json(value); };
+  const BertScore bert = scorer_.score(base.text, variant.text);
+  return {{"sts", cosine(sentence_embedding(encoder_, base.text),
+                         sentence_embedding(encoder_, variant.text))},
+          {"bertscore_precision", number(bert.precision)},
+          {"bertscore_recall", number(bert.recall)},
+          {"bertscore_f1", number(bert.f1)}};
+}
+
+Json AnswerEncoder::key() const {
+  return {{"name", encoder_.checkpoint().name()},
+          {"sha256", encoder_.checkpoint().fingerprint()},
+          {"bertscore_layer", scorer_.layer()},
+          {"idf", idf_}};
+}
+
+Json compare_answers(const TextPrompt& prompt, const Answer& base, const Answer& variant,
+                     AnswerEncoder* encoder) {
   const auto reference = rouge_tokens(base.text), candidate = rouge_tokens(variant.text);
   const auto [a, b] =
       std::mismatch(base.ids.begin(), base.ids.end(), variant.ids.begin(), variant.ids.end());
   const bool identical = a == base.ids.end() && b == variant.ids.end();
-  return {{"prompt_id", prompt.id},
-          {"prompt", prompt.text},
-          {"base_text", base.text},
-          {"text", variant.text},
-          {"rouge1", rouge_n(reference, candidate, 1).f},
-          {"rouge2", rouge_n(reference, candidate, 2).f},
-          {"rougeL", rouge_l(reference, candidate).f},
-          {"first_divergence", identical ? Json() : Json(a - base.ids.begin())},
-          {"base_tokens", base.ids.size()},
-          {"tokens", variant.ids.size()}};
+  Json row{{"prompt_id", prompt.id},
+           {"prompt", prompt.text},
+           {"base_text", base.text},
+           {"text", variant.text},
+           {"rouge1", rouge_n(reference, candidate, 1).f},
+           {"rouge2", rouge_n(reference, candidate, 2).f},
+           {"rougeL", rouge_l(reference, candidate).f},
+           {"first_divergence", identical ? Json() : Json(a - base.ids.begin())},
+           {"base_tokens", base.ids.size()},
+           {"tokens", variant.ids.size()}};
+  if (encoder) row.update(encoder->score(base, variant));
+  return row;
 }
 
 }  // namespace narrow::similarity

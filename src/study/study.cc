@@ -67,6 +67,11 @@ class Study {
       tasks_.push_back(evaluate::load_task(task.name, settings.data));
       evaluate::check_shots(tasks_.back(), {task.shots, plan.chat_template});
     }
+    if (!settings.encoder.empty() && plan.text_prompts > 0) {
+      encoder_ = std::make_unique<similarity::AnswerEncoder>(
+          checkpoint::resolve_model(settings.encoder), settings.backend, settings.threads);
+      encoder_key_ = encoder_->key();
+    }
     kl_text_ = text_folder() / "squad_passages.txt";
     prompts_file_ = text_folder() / "squad_prompts.jsonl";
   }
@@ -246,13 +251,16 @@ class Study {
     store_.add_cell(compared);
     const auto base = stored_answers(kBaseline), variant = stored_answers(format);
     for (size_t i = 0; i < prompts.size(); ++i)
-      store_.append(compared, {static_cast<int64_t>(i),
-                               similarity::compare_answers(prompts[i], base[i], variant[i])});
+      store_.append(compared,
+                    {static_cast<int64_t>(i),
+                     similarity::compare_answers(prompts[i], base[i], variant[i], encoder_.get())});
     store_.finish_cell(compared);
   }
 
   Cell text_cell(const std::string& format) const {
-    return {"similarity", format, "text", answers_cell(format).key};
+    Json key = answers_cell(format).key;
+    if (encoder_) key["encoder"] = encoder_key_;
+    return {"similarity", format, "text", key};
   }
 
   Cell divergence_cell(const std::string& format) const {
@@ -385,6 +393,8 @@ class Study {
   std::string model_sha256_;
   std::map<std::string, quantize::Recipe> recipes_;
   std::vector<evaluate::Task> tasks_;
+  std::unique_ptr<similarity::AnswerEncoder> encoder_;
+  Json encoder_key_;
   fs::path kl_text_, prompts_file_;
 };
 

@@ -17,6 +17,7 @@ struct Settings {
   std::string hardware = "cpu";          // a file of hardware/
   std::optional<double> price_per_hour;  // USD; none: the hardware's
   std::filesystem::path data;            // data sets; empty: data/eval
+  std::string encoder;                   // STS and BERTScore of the answers; empty: neither
   std::string version;                   // of narrow
 };
 

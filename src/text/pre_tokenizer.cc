@@ -7,6 +7,7 @@
 #include <cctype>
 
 #include "base/error.h"
+#include "text/bert_text.h"
 #include "text/utf8.h"
 
 namespace narrow::text {
@@ -103,6 +104,13 @@ void Normalizer::add(const Json& config, const std::string& where) {
     for (const Json& step : json_get<Json>(config, "normalizers", where)) add(step, where);
   } else if (type == "NFC") {
     steps_.push_back([](std::string text) { return to_nfc(text); });
+  } else if (type == "BertNormalizer") {
+    BertCleaning cleaning;
+    cleaning.clean_text = json_get<bool>(config, "clean_text", where, true);
+    cleaning.handle_chinese_chars = json_get<bool>(config, "handle_chinese_chars", where, true);
+    cleaning.lowercase = json_get<bool>(config, "lowercase", where, true);
+    cleaning.strip_accents = json_get<bool>(config, "strip_accents", where, cleaning.lowercase);
+    steps_.push_back([cleaning](std::string text) { return bert_clean(text, cleaning); });
   } else if (type == "Prepend") {
     steps_.push_back([prefix = json_get<std::string>(config, "prepend", where)](std::string text) {
       return text.empty() ? text : prefix + text;
@@ -125,11 +133,16 @@ std::string Normalizer::apply(std::string text) const {
 struct PreTokenizer::Step {
   Step(const std::string& pattern, bool keep_gaps, bool keep_matches, const std::string& where)
       : regex(pattern, where), keep_gaps(keep_gaps), keep_matches(keep_matches) {}
-  explicit Step(bool) : keep_gaps(true), keep_matches(true), add_space(true) {}
+  enum class Kind {
+    regex,
+    add_space,   // a word that does not begin with a space gets one
+    bert_words,  // cut at blanks and punctuation
+  };
+  explicit Step(Kind kind) : kind(kind) {}
 
   Regex regex{"(?!)", ""};
-  bool keep_gaps, keep_matches;
-  bool add_space = false;  // a word that does not begin with a space gets one
+  bool keep_gaps = true, keep_matches = true;
+  Kind kind = Kind::regex;
 };
 
 PreTokenizer::PreTokenizer(const Json& config, const std::string& where) {
@@ -146,9 +159,11 @@ void PreTokenizer::add(const Json& config, const std::string& where) {
   } else if (type == "ByteLevel") {
     byte_level_ = true;
     if (json_get<bool>(config, "add_prefix_space", where, true))
-      steps_.push_back(std::make_unique<Step>(true));
+      steps_.push_back(std::make_unique<Step>(Step::Kind::add_space));
     if (json_get<bool>(config, "use_regex", where, true))
       steps_.push_back(std::make_unique<Step>(kGpt2Pattern, true, true, where));
+  } else if (type == "BertPreTokenizer") {
+    steps_.push_back(std::make_unique<Step>(Step::Kind::bert_words));
   } else if (type == "Digits") {
     const bool single = json_get<bool>(config, "individual_digits", where, false);
     steps_.push_back(std::make_unique<Step>(single ? R"(\p{N})" : R"(\p{N}+)", true, true, where));
@@ -171,8 +186,12 @@ std::vector<std::string> PreTokenizer::split(const std::string& text) const {
   for (const auto& step : steps_) {
     std::vector<std::string> cut;
     for (std::string& word : words) {
-      if (step->add_space) {
+      if (step->kind == Step::Kind::add_space) {
         cut.push_back(word.front() == ' ' ? std::move(word) : " " + word);
+        continue;
+      }
+      if (step->kind == Step::Kind::bert_words) {
+        for (std::string& part : bert_words(word)) cut.push_back(std::move(part));
         continue;
       }
       size_t end_of_last = 0;

@@ -6,9 +6,11 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "text/bert_text.h"
 #include "text/bpe.h"
 #include "text/pre_tokenizer.h"
 #include "text/utf8.h"
+#include "text/wordpiece.h"
 
 namespace narrow::text {
 namespace {
@@ -67,7 +69,30 @@ struct AddedToken {
   std::string content;
   int32_t id = 0;
   bool special = false;
+  bool lstrip = false, rstrip = false;  // blanks before, behind it belong to it
 };
+
+// Bytes of the blanks that `text` begins with.
+size_t leading_blanks(std::string_view text) {
+  size_t bytes = 0;
+  while (bytes < text.size()) {
+    const size_t length = blank_length(text.substr(bytes));
+    if (length == 0) break;
+    bytes += length;
+  }
+  return bytes;
+}
+
+// Where text[begin, end) ends without the blanks at its end.
+size_t end_of_text(std::string_view text, size_t begin, size_t end) {
+  while (end > begin) {
+    size_t start = end - 1;
+    while (start > begin && (static_cast<uint8_t>(text[start]) & 0xC0) == 0x80) --start;
+    if (blank_length(text.substr(start, end - start)) != end - start) break;
+    end = start;
+  }
+  return end;
+}
 
 bool decoder_has(const SortedJson& decoder, const std::string& type) {
   if (!decoder.is_object()) return false;
@@ -102,8 +127,9 @@ struct Tokenizer::State {
 
   void read_model(const SortedJson& model) {
     const std::string where = std::string(kWhere) + ", model";
-    if (json_get<std::string>(model, "type", where, "BPE") != "BPE")
-      throw Error::refused("only BPE models are supported", where);
+    const auto type = json_get<std::string>(model, "type", where, "BPE");
+    if (type == "WordPiece") return read_wordpiece(model, where);
+    if (type != "BPE") throw Error::refused("only BPE and WordPiece models are supported", where);
     for (const char* field : {"continuing_subword_prefix", "end_of_word_suffix"}) {
       if (!json_get<std::string>(model, field, where, "").empty())
         throw Error::refused(std::string("\"") + field + "\" is not supported", where);
@@ -135,6 +161,30 @@ struct Tokenizer::State {
     if (const auto found = by_name.find(unknown); found != by_name.end())
       bpe.unknown_id = found->second;
     read_merges(json_get<SortedJson>(model, "merges", where), by_name, where);
+  }
+
+  void read_wordpiece(const SortedJson& model, const std::string& where) {
+    WordPiece pieces;
+    pieces.continuing_prefix =
+        json_get<std::string>(model, "continuing_subword_prefix", where, "##");
+    constexpr int64_t kMaxCharacters = 256;  // a word takes time quadratic in this
+    pieces.max_characters = json_get<int64_t>(model, "max_input_chars_per_word", where, 100);
+    if (pieces.max_characters < 1 || pieces.max_characters > kMaxCharacters)
+      throw Error::refused("\"max_input_chars_per_word\" is out of range", where,
+                           "accepted: 1 to 256");
+    const SortedJson vocabulary = json_get<SortedJson>(model, "vocab", where);
+    if (!vocabulary.is_object()) throw Error::refused("\"vocab\" must be an object", where);
+    for (const auto& [name, id] : vocabulary.items()) {
+      if (!id.is_number_integer()) throw Error::refused("an id is no integer", where);
+      set_token(id.get<int64_t>(), name);
+      pieces.ids.emplace(name, id.get<int32_t>());
+    }
+    const auto unknown = json_get<std::string>(model, "unk_token", where, "[UNK]");
+    const auto found = pieces.ids.find(unknown);
+    if (found == pieces.ids.end())
+      throw Error::refused("\"unk_token\" is not in the vocabulary", where);
+    pieces.unknown_id = found->second;
+    wordpiece = std::move(pieces);
   }
 
   void read_merges(const SortedJson& merges,
@@ -175,12 +225,11 @@ struct Tokenizer::State {
       token.content = json_get<std::string>(entry, "content", where);
       const auto id = json_get<int64_t>(entry, "id", where);
       token.special = json_get<bool>(entry, "special", where, false);
-      for (const char* field : {"lstrip", "rstrip", "single_word"}) {
-        if (json_get<bool>(entry, field, where, false))
-          throw Error::refused(
-              std::string("\"") + field + "\" of \"" + token.content + "\" is not supported",
-              where);
-      }
+      token.lstrip = json_get<bool>(entry, "lstrip", where, false);
+      token.rstrip = json_get<bool>(entry, "rstrip", where, false);
+      if (json_get<bool>(entry, "single_word", where, false))
+        throw Error::refused("\"single_word\" of \"" + token.content + "\" is not supported",
+                             where);
       if (token.content.empty()) throw Error::refused("an empty token", where);
       set_token(id, token.content);
       token.id = static_cast<int32_t>(id);
@@ -216,12 +265,34 @@ struct Tokenizer::State {
         if (!id) throw Error::refused("\"" + name + "\" is no token", where);
         (after ? suffix : prefix).push_back(*id);
       }
+    } else if (type == "BertProcessing" || type == "RobertaProcessing") {
+      const auto id = [&](const char* field) {
+        const auto pair = json_get<SortedJson>(processor, field, where);
+        const auto name = pair.is_array() && pair.size() == 2 && pair[0].is_string()
+                              ? id_of(pair[0].get<std::string>())
+                              : std::nullopt;
+        if (!name)
+          throw Error::refused(std::string("\"") + field + "\" is no pair of token and id", where);
+        return *name;
+      };
+      prefix.push_back(id("cls"));
+      suffix.push_back(id("sep"));
     } else if (type != "ByteLevel") {
       throw Error::refused("post-processor \"" + type + "\" is not supported", where);
     }
   }
 
   void read_decoder(const SortedJson& decoder) {
+    if (wordpiece) {
+      // Words are joined by blanks; blanks that the text did not have are not taken out again.
+      strip_space = true;
+      for (const auto& [name, id] : wordpiece->ids) {
+        const bool continues = name.starts_with(wordpiece->continuing_prefix);
+        tokens[static_cast<size_t>(id)] =
+            continues ? name.substr(wordpiece->continuing_prefix.size()) : " " + name;
+      }
+      return;
+    }
     strip_space = decoder_has(decoder, "Strip");
     if (!decoder_has(decoder, "Replace") || bpe.byte_level) return;
     // SentencePiece's "▁" stands for a space.
@@ -235,8 +306,8 @@ struct Tokenizer::State {
   std::optional<int32_t> id_of(std::string_view token) const {
     if (const auto found = added_ids.find(std::string(token)); found != added_ids.end())
       return found->second;
-    if (const auto found = bpe.ids.find(std::string(token)); found != bpe.ids.end())
-      return found->second;
+    const auto& ids = wordpiece ? wordpiece->ids : bpe.ids;
+    if (const auto found = ids.find(std::string(token)); found != ids.end()) return found->second;
     return std::nullopt;
   }
 
@@ -257,13 +328,19 @@ struct Tokenizer::State {
 
   void encode_plain(std::string_view text, std::vector<int32_t>& ids) const {
     if (text.empty()) return;
-    for (const std::string& word : pre_tokenizer.split(normalizer.apply(std::string(text))))
-      bpe.encode(word, ids);
+    for (const std::string& word : pre_tokenizer.split(normalizer.apply(std::string(text)))) {
+      if (wordpiece) {
+        wordpiece->encode(word, ids);
+      } else {
+        bpe.encode(word, ids);
+      }
+    }
   }
 
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
   Bpe bpe;
+  std::optional<WordPiece> wordpiece;  // instead of bpe
   bool byte_fallback = false;
   bool strip_space = false;  // decoding drops one leading space
   std::vector<std::string> tokens;
@@ -325,9 +402,10 @@ std::vector<Tokenizer::Piece> Tokenizer::split_special(std::string_view text) co
       ++at;
       continue;
     }
-    plain(at);
+    plain(token->lstrip ? end_of_text(text, begin, at) : at);
     pieces.push_back({token->content, token->id});
     at += token->content.size();
+    if (token->rstrip) at += leading_blanks(text.substr(at));
     begin = at;
   }
   plain(text.size());

@@ -1,7 +1,7 @@
-// Byte-pair encoding as Hugging Face tokenizers do it, from a tokenizer.json: byte-level (GPT-2
-// style; SmolLM2, Qwen2, Llama 3) and SentencePiece-style BPE with byte fallback. Ids are equal to
-// theirs for every input, invalid UTF-8 included. Linear time in the text. Immutable after
-// construction; threads may share it.
+// Tokenizers as Hugging Face's do it, from a tokenizer.json: byte-pair encoding, byte-level (GPT-2
+// style; SmolLM2, Qwen2, Llama 3, RoBERTa) and SentencePiece-style with byte fallback, and BERT's
+// WordPiece. Ids are equal to theirs for every input, invalid UTF-8 included. Linear time in the
+// text. Immutable after construction; threads may share it.
 #pragma once
 
 #include <cstdint>

@@ -16,7 +16,7 @@ using Complex = std::complex<long double>;
 
 constexpr int kPoints = 6;
 // Beyond these a factorial or power has no use in an answer.
-constexpr int64_t kFactorialLimit = 1000, kExponentLimit = int64_t{1} << 40;
+constexpr int64_t kFactorialLimit = 10'000, kExponentLimit = int64_t{1} << 40;
 // Relative difference up to which two values are the same: 15 digits, as sympy compares.
 constexpr long double kTolerance = 1e-14L;
 constexpr long double kSmallest = 1e-3L;  // the tolerance of smaller values is absolute
@@ -140,7 +140,7 @@ const std::map<std::string, Unary>& unary_functions() {
       {"asinh", [](Complex z) { return std::asinh(z); }},
       {"acosh", [](Complex z) { return std::acosh(z); }},
       {"atanh", [](Complex z) { return std::atanh(z); }},
-      {"exp", [](Complex z) { return std::exp(z); }},
+      {"conjugate", [](Complex z) { return std::conj(z); }},
       {"ln", [](Complex z) { return std::log(z); }},
       {"abs", [](Complex z) { return Complex(std::abs(z)); }},
       {"factorial", [](Complex z) { return gamma_of(z + 1.0L); }},

@@ -10,14 +10,8 @@
 #include "text/utf8.h"
 
 namespace narrow::evaluate {
-namespace {
-
-constexpr uint32_t kMatchLimit = 10'000'000;
-
-}  // namespace
-
 struct Pattern::State {
-  explicit State(const std::string& expression) {
+  State(const std::string& expression, uint32_t match_limit) {
     int code_number = 0;
     size_t offset = 0;
     code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression.data()), expression.size(),
@@ -26,7 +20,7 @@ struct Pattern::State {
       throw Error::refused("the regular expression does not compile at " + std::to_string(offset),
                            expression);
     context = pcre2_match_context_create(nullptr);
-    pcre2_set_match_limit(context, kMatchLimit);
+    pcre2_set_match_limit(context, match_limit);
     data = pcre2_match_data_create_from_pattern(code, nullptr);
   }
   State(const State&) = delete;
@@ -60,7 +54,8 @@ struct Pattern::State {
   pcre2_match_data* data;
 };
 
-Pattern::Pattern(const std::string& expression) : state_(std::make_unique<State>(expression)) {}
+Pattern::Pattern(const std::string& expression, uint32_t match_limit)
+    : state_(std::make_unique<State>(expression, match_limit)) {}
 Pattern::Pattern(Pattern&&) noexcept = default;
 Pattern::~Pattern() = default;
 

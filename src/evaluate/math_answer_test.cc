@@ -21,18 +21,22 @@ TEST(MathAnswer, VerdictsEqualTheHarness) {
           const bool theirs = row[key].get<int>() != 0;
           count += ours == theirs;
           if (ours != theirs)
-            std::cerr << line << " " << key << " " << gold << " | " << answer << ": ours " << ours << "\n";
+            std::cerr << line << " " << key << " " << gold << " | " << answer << ": ours " << ours
+                      << "\n";
         };
         check(math_verdict(response, solution), "exact_match", verdicts);
         check(math_verdict_minerva(response, solution), "exact_match_original", original);
         check(math_verdict("Therefore the result is \\boxed{" + answer + "}", solution),
               "exact_match_boxed_candidate", boxed);
-        for (const auto& [text, key] : {std::pair(gold, "normalized_gold"), {answer, "normalized_answer"}}) {
+        for (const auto& [text, key] :
+             {std::pair(gold, "normalized_gold"), {answer, "normalized_answer"}}) {
           normalized += math::normalize_minerva(text) == row[key].get<std::string>();
-          if (math::normalize_minerva(text) != row[key].get<std::string>()) std::cerr << line << key << " " << math::normalize_minerva(text) << "\n";
+          if (math::normalize_minerva(text) != row[key].get<std::string>())
+            std::cerr << line << key << " " << math::normalize_minerva(text) << "\n";
         }
       });
-  std::cerr << verdicts << " " << original << " " << boxed << " " << normalized << " of " << rows << "\n";
+  std::cerr << verdicts << " " << original << " " << boxed << " " << normalized << " of " << rows
+            << "\n";
 }
 
 }  // namespace

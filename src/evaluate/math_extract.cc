@@ -13,6 +13,9 @@
 namespace narrow::evaluate::math {
 namespace {
 
+// A dozen patterns run over a response; together they may take a second or two at the worst.
+constexpr uint32_t kMatchLimit = 1'000'000;
+
 constexpr int kEnvironments = 6;  // formulas joined by "and", "or" and commas
 
 const std::string kPercent = R"(((?:\\?%|[Pp]ercent|[Pp]ercentage|[Pp]ct)))";
@@ -45,7 +48,7 @@ enum class Found { formulas, boxed_formulas, box, arithmetic_or_number, arithmet
 
 struct Rule {
   Rule(const std::string& expression, int priority, Found found)
-      : pattern(expression), priority(priority), found(found) {}
+      : pattern(expression, kMatchLimit), priority(priority), found(found) {}
   Pattern pattern;
   int priority;  // 0 first
   Found found;
@@ -76,7 +79,8 @@ void add_number_rules(std::vector<Rule>& rules) {
   const std::string anchored = "(?:" + prefix + arithmetic + R"((?:\*\*)?(?:\.|,|:|\s|\)|\$|$)))";
   const std::string currency =
       "[$"
-      "€£¥₹₽₪₩₫฿₡₢₣₤₥₦₧₨₩₪₫₭₮₯₰₱₲₳₴₵₶₷₸₹₺₻₼₽₾"
+      "€£¥₹₽₪₩₫฿₡₢₣₤₥₦₧₨₩₪₫₭₮₯₰₱₲₳₴₵₶₷₸₹₺₻₼₽"
+      "₾"
       "₿"
       "]";
   const std::string plain = "(?:" + prefix + currency + "?" + number + ")";

@@ -47,6 +47,7 @@ Expression make_interval(Expression left, Expression right, bool left_open, bool
       return make(Kind::named_set, {}, "empty");
     if (*to == *from) return make_set({std::move(left)});
   }
+  if (from && to && std::isinf(*from) && std::isinf(*to)) return make(Kind::named_set, {}, "R");
   Node node{Kind::interval, {}, {std::move(left), std::move(right)}, {}, true, left_open,
             right_open,     0};
   if (from && std::isinf(*from)) node.left_open = true;
@@ -198,9 +199,14 @@ class Parser : public Reader {
     if (!token) return false;
     if (token->kind == TokenKind::command) return token->text == "boxed";
     if (token->kind != TokenKind::operator_) return false;
-    for (const char* text : {"(", "[", "{", "\\{", "empty", "N", "Z", "Q", "R", "C"})
+    for (const char* text : {"empty", "N", "Z", "Q", "R", "C"})
       if (token->text == text) return true;
-    return false;
+    if (after_brackets() == 0) return false;
+    // A set is the whole element: what goes on after the bracket is arithmetic.
+    const size_t start = std::exchange(at_, after_brackets());
+    const bool whole = at_end_of_element();
+    at_ = start;
+    return whole;
   }
 
   Expression set_relation() {

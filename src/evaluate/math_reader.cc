@@ -6,6 +6,23 @@
 
 namespace narrow::evaluate::math {
 
+Reader::Reader(std::string_view formula, bool real)
+    : formula_(formula), tokens_(tokenize(formula)), closing_(tokens_.size(), 0), real_(real) {
+  std::vector<size_t> open;
+  for (size_t i = 0; i < tokens_.size(); ++i) {
+    const Token& token = tokens_[i];
+    has_choose_ = has_choose_ || (token.kind == TokenKind::command && token.text == "choose");
+    if (token.kind != TokenKind::operator_) continue;
+    if (token.text == "(" || token.text == "[" || token.text == "{" || token.text == "\\{") {
+      open.push_back(i);
+    } else if (token.text == ")" || token.text == "]" || token.text == "}" || token.text == "\\}") {
+      if (open.empty()) continue;
+      closing_[open.back()] = i + 1;  // of whatever kind: "[0, 1)" is an interval
+      open.pop_back();
+    }
+  }
+}
+
 const Token* Reader::peek(size_t ahead) {
   if (++steps_ > kStepLimit) throw Unparsable("too many steps");
   return at_ + ahead < tokens_.size() ? &tokens_[at_ + ahead] : nullptr;
@@ -209,6 +226,7 @@ Expression Reader::component() {
     for (const auto& [open, close] :
          {std::pair{"(", ")"}, {"{", "}"}, {"[", "]"}, {"\\{", "\\}"}}) {
       if (token->text != open) continue;
+      if (after_brackets() == 0) throw Unparsable("an open bracket");
       if (const auto choice = choose()) return *choice;
       return enclosed(close);
     }
@@ -239,7 +257,7 @@ Expression Reader::component() {
 }
 
 std::optional<Expression> Reader::choose() {
-  if (!is_operator("{")) return std::nullopt;
+  if (!has_choose_ || !is_operator("{")) return std::nullopt;
   const size_t start = at_++;
   try {
     Expression upper = expression();

@@ -18,8 +18,7 @@ namespace narrow::evaluate::math {
 // the place is then anywhere, and the caller who goes on sets it back.
 class Reader {
  public:
-  Reader(std::string_view formula, bool real)
-      : formula_(formula), tokens_(tokenize(formula)), real_(real) {}
+  Reader(std::string_view formula, bool real);
 
  protected:
   struct Deeper {
@@ -38,6 +37,8 @@ class Reader {
   bool is_command(std::string_view text);
   bool take(std::string_view text);
   void expect(std::string_view text);
+  // The place after the bracket that closes the one here, or 0 when none does.
+  size_t after_brackets() const { return closing_[at_]; }
   // The source between two tokens, without blanks.
   std::string source(size_t first, size_t last) const;
 
@@ -74,11 +75,13 @@ class Reader {
   Expression matrix();
 
   static constexpr int kDepthLimit = 100;
-  static constexpr int64_t kStepLimit = 200'000;
+  // Looks at a token; formulas of the MATH data set take up to some thousands.
+  static constexpr int64_t kStepLimit = 50'000;
 
   std::string_view formula_;
   std::vector<Token> tokens_;
-  bool real_;
+  std::vector<size_t> closing_;  // for each opening bracket, the place after its match
+  bool real_, has_choose_ = false;
   size_t at_ = 0;
   int depth_ = 0, bars_ = 0;
   int64_t steps_ = 0;

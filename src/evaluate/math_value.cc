@@ -38,12 +38,17 @@ long double unit(uint64_t bits) {
   return static_cast<long double>(bits >> 11) / 9007199254740992.0L;
 }
 
-// (0.3, 2.3), negative at every other point, so that |x| and x differ.
+// Over six points a real symbol takes small, middling and large values of both signs, so that |x -
+// 1| and x - 1 differ; where it begins depends on its name.
 Complex random_value(const std::string& name, bool real, int point) {
+  static constexpr struct {
+    long double least, width;
+  } kRanges[] = {{1.2L, 1}, {-2.3L, 2}, {0.1L, 0.7L}, {-9, 6}, {3, 6}, {-0.8L, 0.7L}};
   const uint64_t bits = random_bits(name, point);
-  const long double size = 0.3L + 2 * unit(bits);
-  if (real) return (point & 1) && (bits & 1) ? -size : size;
-  return {size, 0.3L + 2 * unit(mix(bits))};
+  const auto& range = kRanges[(static_cast<uint64_t>(point) + random_bits(name, -1)) % 6];
+  const long double part = range.least + range.width * unit(bits);
+  if (real) return part;
+  return {part, 0.3L + 2 * unit(mix(bits))};
 }
 
 std::string symbol_name(const Node& node) { return node.name + (node.real ? "" : "?"); }

@@ -70,7 +70,7 @@ bool same_scalar(const Expression& gold, const Expression& answer) {
     // 9 % is as good as 9.
     if (a->residue == b->residue) return true;
   }
-  return same_value(gold, answer);
+  return same_value(gold, answer) && !floats_differ(gold, answer);
 }
 
 bool same_symbol(const Expression& gold, const Expression& answer) {

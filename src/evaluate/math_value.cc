@@ -294,6 +294,40 @@ std::optional<Complex> numeric_value(const Expression& expression, int point) {
   return result;
 }
 
+namespace {
+
+bool holds_decimal(const Expression& expression) {
+  if (is_number(expression)) return expression->number.decimal;
+  return std::any_of(expression->args.begin(), expression->args.end(), holds_decimal);
+}
+
+// What sympy's floats of 53 bits make of sums and products of numbers, in the order written.
+std::optional<double> float_value(const Expression& expression) {
+  const Node& node = *expression;
+  if (node.kind == Kind::number) return static_cast<double>(node.number.value);
+  if (node.kind == Kind::power && small_integer(node.args[1]) == -1) {
+    const auto base = float_value(node.args[0]);
+    if (!base || *base == 0) return std::nullopt;
+    return 1.0 / *base;
+  }
+  if (node.kind != Kind::add && node.kind != Kind::mul) return std::nullopt;
+  double result = node.kind == Kind::add ? 0 : 1;
+  for (const Expression& arg : node.args) {
+    const auto value = float_value(arg);
+    if (!value) return value;
+    result = node.kind == Kind::add ? result + *value : result * *value;
+  }
+  return result;
+}
+
+}  // namespace
+
+bool floats_differ(const Expression& left, const Expression& right) {
+  if (!holds_decimal(left) && !holds_decimal(right)) return false;
+  const auto a = float_value(left), b = float_value(right);
+  return a && b && *a != *b;
+}
+
 bool same_value(const Expression& left, const Expression& right) {
   if (!is_scalar(left) || !is_scalar(right)) return false;
   bool exact = true;

@@ -21,12 +21,10 @@ struct Pattern::State {
                            expression);
     context = pcre2_match_context_create(nullptr);
     pcre2_set_match_limit(context, match_limit);
-    data = pcre2_match_data_create_from_pattern(code, nullptr);
   }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
   ~State() {
-    pcre2_match_data_free(data);
     pcre2_match_context_free(context);
     pcre2_code_free(code);
   }
@@ -34,6 +32,10 @@ struct Pattern::State {
   // Calls match(ovector, groups) for each match, as re.finditer walks.
   template <class Match>
   void for_each(const std::string& text, Match match) const {
+    // Of each call its own, so that threads may share a pattern.
+    const std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)> owner(
+        pcre2_match_data_create_from_pattern(code, nullptr), pcre2_match_data_free);
+    pcre2_match_data* data = owner.get();
     for (size_t at = 0; at <= text.size();) {
       const int groups = pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
                                      at, PCRE2_NO_UTF_CHECK, data, context);
@@ -51,7 +53,6 @@ struct Pattern::State {
 
   pcre2_code* code;
   pcre2_match_context* context;
-  pcre2_match_data* data;
 };
 
 Pattern::Pattern(const std::string& expression, uint32_t match_limit)

@@ -10,7 +10,8 @@
 
 namespace narrow::evaluate {
 
-// A regular expression as Python's re reads it (PCRE2 with UTF and Unicode classes). Immutable.
+// A regular expression as Python's re reads it (PCRE2 with UTF and Unicode classes). Immutable;
+// threads may share one.
 class Pattern {
  public:
   // Steps of matching after which find_all and its like give up with Error::failed.

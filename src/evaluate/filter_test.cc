@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+
 #include "base/json.h"
 #include "evaluate/code_block.h"
 
@@ -50,6 +53,20 @@ TEST(Pattern, ReplacesAndMatchesLikePythonsRe) {
   EXPECT_EQ(matches[0].end, 2u);
   EXPECT_FALSE(matches[0].groups[0]);
   EXPECT_EQ(matches[1].groups[0], "1");
+}
+
+TEST(Pattern, ThreadsMayShareOne) {
+  const Pattern words("(\\w)\\w*");
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong{0};
+  for (const char first : {'a', 'b'})
+    threads.emplace_back([&, first] {
+      const std::string text = std::string(1, first) + "1 " + first + "2";
+      for (int i = 0; i < 20000; ++i)
+        wrong += words.find_all(text) != std::vector<std::string>(2, std::string(1, first));
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
 }
 
 }  // namespace

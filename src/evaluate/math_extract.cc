@@ -79,7 +79,8 @@ void add_number_rules(std::vector<Rule>& rules) {
   const std::string anchored = "(?:" + prefix + arithmetic + R"((?:\*\*)?(?:\.|,|:|\s|\)|\$|$)))";
   const std::string currency =
       "[$"
-      "€£¥₹₽₪₩₫฿₡₢₣₤₥₦₧₨₩₪₫₭₮₯₰₱₲₳₴₵₶₷₸₹₺₻₼"
+      "€£¥₹₽₪₩₫฿₡₢₣₤₥₦₧₨₩₪₫₭₮₯₰₱₲₳₴₵₶₷₸₹₺₻"
+      "₼"
       "₽"
       "₾"
       "₿"

@@ -93,6 +93,46 @@ std::string Pattern::remove_all(const std::string& raw) const {
   return kept.append(text, last);
 }
 
+std::vector<Pattern::Match> Pattern::matches(const std::string& text) const {
+  std::vector<Match> found;
+  uint32_t captures = 0;
+  pcre2_pattern_info(state_->code, PCRE2_INFO_CAPTURECOUNT, &captures);
+  state_->for_each(text, [&](const size_t* span, int groups) {
+    Match match{span[0], span[1], {}};
+    for (uint32_t g = 1; g <= captures; ++g) {
+      const bool set = g < static_cast<uint32_t>(groups) && span[2 * g] != PCRE2_UNSET;
+      match.groups.push_back(
+          set ? std::optional(text.substr(span[2 * g], span[2 * g + 1] - span[2 * g]))
+              : std::nullopt);
+    }
+    found.push_back(std::move(match));
+  });
+  return found;
+}
+
+std::string Pattern::replace_all(const std::string& raw, std::string_view replacement) const {
+  const std::string text = text::repair(raw);
+  std::string result;
+  size_t last = 0;
+  state_->for_each(text, [&](const size_t* span, int groups) {
+    result.append(text, last, span[0] - last);
+    for (size_t i = 0; i < replacement.size(); ++i) {
+      if (replacement[i] != '\\' || i + 1 == replacement.size()) {
+        result += replacement[i];
+        continue;
+      }
+      const int g = replacement[++i] - '0';
+      if (g < 0 || g > 9) {
+        result += replacement[i];
+      } else if (g < groups && span[2 * g] != PCRE2_UNSET) {
+        result.append(text, span[2 * g], span[2 * g + 1] - span[2 * g]);
+      }
+    }
+    last = span[1];
+  });
+  return result.append(text, last);
+}
+
 std::string extract(const Pattern& pattern, int index, const std::string& text) {
   const auto found = pattern.find_all(text);
   if (found.empty()) return kNoAnswer;

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace narrow::evaluate {
@@ -19,6 +21,14 @@ class Pattern {
   std::vector<std::string> find_all(const std::string& text) const;
   // re.sub(pattern, "", text).
   std::string remove_all(const std::string& text) const;
+  // re.sub(pattern, replacement, text): \1 … \9 are groups, \0 is the whole match.
+  std::string replace_all(const std::string& text, std::string_view replacement) const;
+  // re.finditer. Offsets are in bytes of `text`.  REQUIRES: valid UTF-8.
+  struct Match {
+    size_t begin, end;
+    std::vector<std::optional<std::string>> groups;  // without the whole match
+  };
+  std::vector<Match> matches(const std::string& text) const;
 
  private:
   struct State;

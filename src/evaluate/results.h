@@ -24,6 +24,13 @@ struct Score {
 std::vector<Score> summarize(const Task& task, const std::vector<Json>& rows,
                              const std::string& name);
 
+// The score of the Open LLM Leaderboard: 0 … 100 between guessing and all right, below guessing 0
+// (huggingface/leaderboards, normalization.md). Of a task whose subtasks differ in the number of
+// answers the plain mean of theirs, otherwise of all documents together. None where the task has no
+// such score.
+std::optional<double> normalized_score(const Task& task, const std::vector<Json>& rows,
+                                       const std::string& name);
+
 struct Evaluated {
   const Task* task;
   std::vector<Json> rows;  // in the order of the run

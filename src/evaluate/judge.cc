@@ -107,4 +107,33 @@ void judge(const Task& task, const Json& document, const Prompt& prompt, Json& r
   }
 }
 
+std::vector<Json> rescore(const Task& task, std::vector<Json> rows) {
+  std::map<std::string, std::vector<Json*>> by_subtask;
+  for (Json& row : rows)
+    by_subtask[json_get<std::string>(row, "subtask", "task " + task.name)].push_back(&row);
+  for (const Subtask& subtask : task.subtasks) {
+    const auto found = by_subtask.find(subtask.name);
+    if (found == by_subtask.end()) continue;
+    // Neither examples nor a chat template change which answer is right.
+    PromptOptions options;
+    options.shots = 0;
+    Prompter prompter(task, subtask, options, nullptr);
+    std::vector<Prompt> prompts;
+    for (Json* row : found->second) {
+      const auto doc = json_get<size_t>(*row, "doc_id", "subtask " + subtask.name);
+      if (doc >= subtask.test.size())
+        throw Error::refused("a row of document " + std::to_string(doc) + ", the data has " +
+                                 std::to_string(subtask.test.size()),
+                             "subtask " + subtask.name);
+      while (prompts.size() <= doc) prompts.push_back(prompter.next());
+      judge(task, subtask.test[doc], prompts[doc], *row);
+    }
+    by_subtask.erase(found);
+  }
+  if (!by_subtask.empty())
+    throw Error::refused("rows of \"" + by_subtask.begin()->first + "\", which it does not have",
+                         "task " + task.name);
+  return rows;
+}
+
 }  // namespace narrow::evaluate

@@ -11,4 +11,8 @@ namespace narrow::evaluate {
 // row without them.
 void judge(const Task& task, const Json& document, const Prompt& prompt, Json& row);
 
+// Rows of a run with answer, target and metrics as the task scores now; what was asked and answered
+// stays. Throws Error::refused for a row of no document of the task.
+std::vector<Json> rescore(const Task& task, std::vector<Json> rows);
+
 }  // namespace narrow::evaluate

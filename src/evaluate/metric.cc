@@ -1,6 +1,8 @@
 #include "evaluate/metric.h"
 
+#include "base/error.h"
 #include "evaluate/ifeval.h"
+#include "evaluate/math_answer.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -21,6 +23,13 @@ std::vector<Judged> ifeval(const Json& document, const std::string& response) {
           share(verdict.instruction_loose)};
 }
 
+// MATH: the answer equals that of the worked solution, as math-verify and as Minerva compare.
+std::vector<Judged> math_equivalence(const Json& document, const std::string& response) {
+  const auto solution = json_get<std::string>(document, "solution", "a MATH problem");
+  return {{math_verdict(response, solution) ? 1.0 : 0.0},
+          {math_verdict_minerva(response, solution) ? 1.0 : 0.0}};
+}
+
 }  // namespace
 
 const std::vector<MetricKind>& metric_kinds() {
@@ -29,6 +38,7 @@ const std::vector<MetricKind>& metric_kinds() {
        {"prompt_level_strict_acc", "inst_level_strict_acc", "prompt_level_loose_acc",
         "inst_level_loose_acc"},
        ifeval},
+      {"math_equivalence", {"exact_match", "exact_match_original"}, math_equivalence},
   };
   return kinds;
 }

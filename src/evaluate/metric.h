@@ -19,8 +19,7 @@ struct Judged {
 
 struct MetricKind {
   const char* name;                  // in a task file
-  std::vector<std::string> metrics;  // in rows and results; "exact_match,none" where a filter is
-                                     // part of the name
+  std::vector<std::string> metrics;  // in rows and results, where their filter is "none"
   // Pure, from any thread. Throws Error::refused for a document it cannot judge by.
   std::vector<Judged> (*judge)(const Json& document, const std::string& response);
 };

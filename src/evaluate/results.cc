@@ -214,14 +214,27 @@ std::vector<Score> summarize(const Task& task, const std::vector<Json>& rows,
   return scores;
 }
 
-Json results_document(const std::vector<Evaluated>& evaluated, const RunOptions& options) {
+double headline(const Evaluated& evaluated) {
+  const Task& task = *evaluated.task;
+  if (const auto score = normalized_score(task, evaluated.rows, task.name)) return *score;
+  const auto scores = summarize(task, evaluated.rows, task.name);
+  if (scores.empty()) throw Error::refused("no documents", "task " + task.name);
+  for (const char* metric : {"acc_norm", "acc", "mc2", "exact_match,strict-match"})
+    for (const Score& score : scores)
+      if (score.metric == with_filter(metric)) return 100 * score.mean;
+  return 100 * scores[0].mean;
+}
+
+Json results_document(const std::vector<Evaluated>& evaluated) {
   Json document{{"results", Json::object()}};
   Json groups = Json::object(), members = Json::object(), configs = Json::object(),
        versions = Json::object(), shots = Json::object(), better = Json::object(),
-       samples = Json::object();
+       samples = Json::object(), suites = Json::object();
   for (const Evaluated& of_task : evaluated) {
     const auto& task = of_task.task;
     const auto& rows = of_task.rows;
+    const RunOptions& options = of_task.options;
+    if (!of_task.suite.empty()) suites[of_task.suite]["tasks"][task->name] = headline(of_task);
     const auto add = [&](const std::string& name, const Json& version) {
       versions[name] = version;
       shots[name] = options.prompt.shots.value_or(task->shots);
@@ -249,6 +262,12 @@ Json results_document(const std::vector<Evaluated>& evaluated, const RunOptions&
         members[task->name].push_back(subtask.name);
     }
   }
+  for (auto& [suite, entry] : suites.items()) {
+    double sum = 0;
+    for (const auto& [task, score] : entry["tasks"].items()) sum += score.get<double>();
+    entry["average"] = sum / static_cast<double>(entry["tasks"].size());
+  }
+  if (!suites.empty()) document["suites"] = std::move(suites);
   if (!groups.empty()) document["groups"] = std::move(groups);
   document["group_subtasks"] = std::move(members);
   document["configs"] = std::move(configs);

@@ -107,6 +107,16 @@ std::optional<Json> math_level_5(const Json& row, const std::string& where, Pyth
               {"answer", boxed_answer(solution)}};
 }
 
+// Two sets of the same problems differ in how fields are written; the answer is a whole number.
+std::optional<Json> aime(const Json& row, const std::string& where, PythonRandom&) {
+  const bool capital = row.contains("Problem");
+  const Json answer = json_get<Json>(row, capital ? "Answer" : "answer", where);
+  const std::string number = answer.is_string() ? answer.get<std::string>() : answer.dump();
+  return Json{{"problem", json_get<std::string>(row, capital ? "Problem" : "problem", where)},
+              {"answer", number},
+              {"solution", "$\\boxed{" + number + "}$"}};
+}
+
 std::optional<Json> musr(const Json& row, const std::string& where, PythonRandom&) {
   Json document = row;
   if (const Json choices = json_get<Json>(row, "choices", where); choices.is_string())
@@ -147,9 +157,13 @@ std::optional<Json> arc_letters(const Json& row, const std::string& where, Pytho
 }
 
 const std::map<std::string, Preparation>& preparations() {
-  static const std::map<std::string, Preparation> all{
-      {"arc_letters", arc_letters},   {"gpqa", gpqa}, {"hellaswag", hellaswag},
-      {"math_level_5", math_level_5}, {"musr", musr}, {"truthfulqa", truthfulqa}};
+  static const std::map<std::string, Preparation> all{{"aime", aime},
+                                                      {"arc_letters", arc_letters},
+                                                      {"gpqa", gpqa},
+                                                      {"hellaswag", hellaswag},
+                                                      {"math_level_5", math_level_5},
+                                                      {"musr", musr},
+                                                      {"truthfulqa", truthfulqa}};
   return all;
 }
 

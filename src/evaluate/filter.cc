@@ -58,6 +58,7 @@ struct Pattern::State {
 Pattern::Pattern(const std::string& expression, uint32_t match_limit)
     : state_(std::make_unique<State>(expression, match_limit)) {}
 Pattern::Pattern(Pattern&&) noexcept = default;
+Pattern& Pattern::operator=(Pattern&&) noexcept = default;
 Pattern::~Pattern() = default;
 
 std::vector<std::string> Pattern::find_all(const std::string& raw) const {
@@ -132,11 +133,14 @@ std::string Pattern::replace_all(const std::string& raw, std::string_view replac
 std::string extract(const Pattern& pattern, int index, const std::string& text) {
   const auto found = pattern.find_all(text);
   if (found.empty()) return kNoAnswer;
-  std::string answer = index < 0 ? found.back() : found.front();
+  return stripped(index < 0 ? found.back() : found.front());
+}
+
+std::string stripped(const std::string& text) {
   const auto blank = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; };
-  while (!answer.empty() && blank(answer.back())) answer.pop_back();
-  answer.erase(answer.begin(), std::find_if_not(answer.begin(), answer.end(), blank));
-  return answer;
+  const auto begin = std::find_if_not(text.begin(), text.end(), blank);
+  const auto end = std::find_if_not(text.rbegin(), text.rend(), blank).base();
+  return begin < end ? std::string(begin, end) : "";
 }
 
 bool ExactMatch::matches(std::string answer, std::string target) const {
@@ -151,6 +155,9 @@ bool ExactMatch::matches(std::string answer, std::string target) const {
     lower(answer);
     lower(target);
   }
+  if (ignore_punctuation)
+    for (std::string* text : {&answer, &target})
+      std::erase_if(*text, [](char c) { return std::ispunct(static_cast<unsigned char>(c)) != 0; });
   return answer == target;
 }
 

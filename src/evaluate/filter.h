@@ -20,6 +20,7 @@ class Pattern {
   // Throws Error::refused when it does not compile.
   explicit Pattern(const std::string& expression, uint32_t match_limit = kMatchLimit);
   Pattern(Pattern&&) noexcept;
+  Pattern& operator=(Pattern&&) noexcept;
   ~Pattern();
 
   // re.findall: each match's first group that is not empty, or the whole match without groups.
@@ -45,10 +46,14 @@ inline constexpr const char* kNoAnswer = "[invalid]";
 // RegexFilter: the match at `index` (0 first, -1 last), or "[invalid]".
 std::string extract(const Pattern& pattern, int index, const std::string& text);
 
-// exact_match: both sides stripped of the patterns, then of case.
+// str.strip() for ASCII blanks.
+std::string stripped(const std::string& text);
+
+// exact_match: both sides stripped of the patterns, then of case, then of ASCII punctuation.
 struct ExactMatch {
   std::vector<Pattern> ignore;
   bool ignore_case = false;
+  bool ignore_punctuation = false;
   bool matches(std::string answer, std::string target) const;
 };
 

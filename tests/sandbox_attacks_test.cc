@@ -94,6 +94,7 @@ Json addition(const std::string& code) {
           {"names", attacks::kNames},
           {"tests", attacks::kTests},
           {"entry", "add"},
+          {"canonical", "def add(a, b): return a + b"},
           {"setup", ""},
           {"seconds", 1.5}};
 }

@@ -206,6 +206,10 @@ inline constexpr Attack kForgeries[] = {
      "def add(a, b): raise type('X' * 1000000, (AssertionError,), {})('y' * 1000000)"},
     {"an exception whose text raises",
      "class E(Exception):\n    def __str__(self): raise SystemExit(0)\ndef add(a, b): raise E()"},
+    {"an exception that is no text", "def add(a, b): raise ValueError('\\ud800' * 9)"},
+    {"a broken hash", "import __main__\n__main__.hash_of = lambda v: 7\ndef add(a, b): return 0"},
+    {"a hash", "import __main__\n__main__.hash_of = lambda v: 'e' * 64\ndef add(a, b): return 0"},
+    {"a type for the number", "def add(a, b): return int"},
     {"patch json",
      "import json\njson.dumps = lambda *a, **k: '{\"n\": 3, \"ok\": true, \"status\": \"pass\"}'\n"
      "def add(a, b): return 0"},

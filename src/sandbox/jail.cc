@@ -313,13 +313,18 @@ Judged Jail::judge(const Json& job, const Limits& limits) const {
   judged.cpu_ms = ran.program_cpu_ms;
   judged.timed_out = ran.last.timed_out;
   const Outcome& outcome = ran.last;
+  std::string why = "no verdict: " + outcome.err;
   if (outcome.end == Outcome::End::exited && outcome.code == 0 && !outcome.out_cut) {
-    judged.verdict = parse_json(outcome.out, "the oracle's verdict",
-                                {.bytes = static_cast<int64_t>(kVerdictBytes), .depth = 700});
-    return judged;
+    try {
+      judged.verdict = parse_json(outcome.out, "the oracle's verdict",
+                                  {.bytes = static_cast<int64_t>(kVerdictBytes), .depth = 700});
+      return judged;
+    } catch (const Error& error) {
+      why = error.what();
+    }
   }
   judged.verdict = {{"status", outcome.timed_out ? "timeout" : "fail"},
-                    {"detail", outcome.timed_out ? "time" : "no verdict: " + outcome.err}};
+                    {"detail", outcome.timed_out ? "time" : why}};
   return judged;
 }
 

@@ -53,6 +53,7 @@ Json addition(const std::string& code) {
           {"names", attacks::kNames},
           {"tests", attacks::kTests},
           {"entry", "add"},
+          {"canonical", "def add(a, b): return a + b"},
           {"setup", ""},
           {"seconds", 1.5}};
 }
@@ -87,6 +88,7 @@ TEST(Oracle, ValuesCrossAsTheyAre) {
   Json job = addition(code);
   job["tests"] = tests;
   job["names"] = "";
+  job["canonical"] = code;
   for (const Jail& jail : jails()) {
     const Judged judged = jail.judge(job, {});
     EXPECT_EQ(judged.verdict.at("status"), "pass") << judged.verdict;

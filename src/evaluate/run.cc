@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/interrupt.h"
-#include "text/utf8.h"
+#include "evaluate/judge.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -20,15 +20,8 @@ struct Asked {
   int64_t doc_id = 0;
   Prompt prompt;
   std::vector<std::future<endpoint::ScoreResult>> scores;
-  std::future<endpoint::GenerateResult> generation;
+  std::vector<std::future<endpoint::GenerateResult>> generations;  // one per sample
 };
-
-int64_t characters(const std::string& text) {
-  int64_t count = 0;
-  for (std::string_view rest = text; !rest.empty(); ++count)
-    rest.remove_prefix(std::max<size_t>(1, text::character_length(rest)));
-  return count;
-}
 
 template <class T>
 T wait_for(std::future<T>& future) {
@@ -44,8 +37,13 @@ void ask(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
     endpoint::GenerateRequest request;
     request.sampling.max_tokens = task.max_tokens;
     request.sampling.stop = task.stop;
+    request.sampling.temperature = task.temperature;
+    request.sampling.top_p = task.top_p;
     request.prompt = generation_prompt(endpoint, prompt.contexts[0], task.max_tokens, chat);
-    asked.generation = endpoint.generate(std::move(request));
+    for (int64_t sample = 0; sample < task.samples; ++sample) {
+      request.sampling.seed = static_cast<uint64_t>(asked.index * task.samples + sample);
+      asked.generations.push_back(endpoint.generate(request));
+    }
     return;
   }
   for (size_t i = 0; i < prompt.continuations.size(); ++i) {
@@ -55,7 +53,7 @@ void ask(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
   }
 }
 
-Json answer_choice(const Task& task, Asked& asked, Json row) {
+void add_likelihoods(Asked& asked, Json& row) {
   std::vector<double> sums;
   Json greedy = Json::array();
   for (auto& future : asked.scores) {
@@ -66,45 +64,25 @@ Json answer_choice(const Task& task, Asked& asked, Json row) {
     sums.push_back(result.sum());
     greedy.push_back(result.all_greedy());
   }
-  const auto largest = [](const std::vector<double>& values) {
-    return std::max_element(values.begin(), values.end()) - values.begin();
-  };
-  row["answer"] = largest(sums);
-  Json metrics = Json::object();
-  for (const std::string& metric : task.metrics) {
-    std::vector<double> values = sums;
-    if (metric == "acc_norm")
-      for (size_t i = 0; i < values.size(); ++i)
-        values[i] /= static_cast<double>(characters(asked.prompt.choices[i]));
-    metrics[metric] = largest(values) == asked.prompt.gold ? 1.0 : 0.0;
-  }
-  // As the harness does, which puts the contexts of such a task where others have their target.
-  row["target"] =
-      task.kind == Task::Kind::context ? Json(asked.prompt.target) : Json(asked.prompt.gold);
-  row["metrics"] = std::move(metrics);
   row["loglikelihoods"] = sums;
   row["is_greedy"] = std::move(greedy);
-  return row;
 }
 
-Json answer_generation(const Task& task, Asked& asked, Json row) {
-  const auto result = wait_for(asked.generation);
-  if (result.finish == endpoint::FinishReason::error)
-    throw Error::failed(result.error,
-                        asked.subtask->name + ", document " + std::to_string(asked.doc_id));
-  Json answers = Json::object(), metrics = Json::object();
-  for (const Filter& filter : task.filters) {
-    const std::string answer = extract(filter.pattern, filter.index, result.text);
-    answers[filter.name] = answer;
-    metrics["exact_match," + filter.name] =
-        task.exact_match.matches(answer, asked.prompt.target) ? 1.0 : 0.0;
+void add_responses(Asked& asked, Json& row) {
+  Json responses = Json::array();
+  bool cut = false;
+  for (auto& future : asked.generations) {
+    const auto result = wait_for(future);
+    if (result.finish == endpoint::FinishReason::error)
+      throw Error::failed(result.error,
+                          asked.subtask->name + ", document " + std::to_string(asked.doc_id));
+    cut = cut || result.finish == endpoint::FinishReason::length;
+    row["finish"] = endpoint::name_of(result.finish);
+    responses.push_back(result.text);
   }
-  row["answer"] = std::move(answers);
-  row["target"] = asked.prompt.target;
-  row["metrics"] = std::move(metrics);
-  row["response"] = result.text;
-  row["finish"] = endpoint::name_of(result.finish);
-  return row;
+  if (cut) row["finish"] = endpoint::name_of(endpoint::FinishReason::length);
+  row["response"] = responses[0];
+  if (responses.size() > 1) row["responses"] = std::move(responses);
 }
 
 Json make_row(const Task& task, Asked& asked) {
@@ -122,8 +100,13 @@ Json make_row(const Task& task, Asked& asked) {
       {"choices", prompt.choices},
       {"continuations", prompt.continuations},
       {"cluster", nullptr}};
-  return task.kind == Task::Kind::generate ? answer_generation(task, asked, std::move(row))
-                                           : answer_choice(task, asked, std::move(row));
+  if (task.kind == Task::Kind::generate) {
+    add_responses(asked, row);
+  } else {
+    add_likelihoods(asked, row);
+  }
+  judge(task, doc, prompt, row);
+  return row;
 }
 
 int64_t limited(const Subtask& subtask, const RunOptions& options) {

@@ -8,7 +8,6 @@
 #include <filesystem>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "evaluate/code_documents.h"
 #include "evaluate/code_task.h"
 
@@ -16,19 +15,6 @@ namespace {
 
 using namespace narrow;
 using namespace narrow::evaluate;
-
-std::vector<Json> documents(const std::filesystem::path& path) {
-  std::vector<Json> list;
-  const std::string text = read_text_maybe_gz(path);
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    if (end > begin)
-      list.push_back(parse_code_document(std::string_view(text).substr(begin, end - begin),
-                                         fmt::format("{}, byte {}", path.string(), begin)));
-    begin = end + 1;
-  }
-  return list;
-}
 
 std::string solution(CodeSet set, const Json& document) {
   if (set == CodeSet::mbpp) return document.at("code");
@@ -38,7 +24,7 @@ std::string solution(CodeSet set, const Json& document) {
 
 // Answers how many failed.
 int run(CodeJudge& judge, const char* name, CodeSet set, const std::filesystem::path& path) {
-  const std::vector<Json> list = documents(path);
+  const std::vector<Json> list = read_code_documents(path);
   std::vector<std::string> solutions;
   for (const Json& document : list) solutions.push_back(solution(set, document));
   std::vector<CodeJudge::Question> questions;

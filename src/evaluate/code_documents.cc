@@ -1,6 +1,7 @@
 #include "evaluate/code_documents.h"
 
 #include "base/error.h"
+#include "base/file.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -95,6 +96,21 @@ class Cutter {
 
 Json parse_code_document(std::string_view line, const std::string& where) {
   return Cutter(line, where).cut();
+}
+
+std::vector<Json> read_code_documents(const std::filesystem::path& path) {
+  std::vector<Json> documents;
+  const std::string text = read_text_maybe_gz(path);
+  int64_t line = 0;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    ++line;
+    if (end > begin)
+      documents.push_back(parse_code_document(std::string_view(text).substr(begin, end - begin),
+                                              path.string() + ":" + std::to_string(line)));
+    begin = end + 1;
+  }
+  return documents;
 }
 
 }  // namespace narrow::evaluate

@@ -193,6 +193,16 @@ inline constexpr Attack kForgeries[] = {
      "import os, struct\ndef add(a, b):\n    b = b'[' * 500000\n    os.write(4, struct.pack('>I', "
      "len(b)) + b)"
      "\n    os._exit(0)"},
+    {"random frames",
+     "import os, random, struct\nr = random.Random(7)\ndef add(a, b):\n    for _ in range(2000):\n"
+     "        b = bytes(r.choice(b'{}[]\"tdsifcbahryn:,05 ok') for _ in range(r.randrange(60)))\n"
+     "        os.write(4, struct.pack('>I', len(b)) + b)\n    return 0"},
+    {"every tag, wrong inside",
+     "import __main__, itertools\nbad = itertools.cycle([{t: v} for t in 'tdsficbahyrz' for v in "
+     "(None, [], "
+     "[[]], {}, 'x', -1, [1], [[1, 2]], [None, None])])\n__main__.encode = lambda v, *a, **k: "
+     "next(bad)\n"
+     "def add(a, b): return 0"},
     {"a giant answer", "def add(a, b): return 'x' * (20 << 20)"},
     {"an answer of many nodes", "def add(a, b): return [0] * 1200000"},
     {"a deep answer",

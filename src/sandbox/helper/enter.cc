@@ -150,8 +150,10 @@ void enter_jail(const Options& options, const Cell& cell, const Pipes& pipes) {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail(errors, "PR_SET_NO_NEW_PRIVS");
   clear_capabilities(errors);
   if (!restrict_files(options, errors) && options.mode != 'A') fail(errors, "Landlock");
-  const char* const environment[] = {"PATH=/usr/bin", "LANG=C.UTF-8",     "HOME=/",
-                                     "TMPDIR=/",      "PYTHONHASHSEED=0", nullptr};
+  // The last for numpy, whose libraries otherwise start a thread for each processor.
+  const char* const environment[] = {
+      "PATH=/usr/bin",     "LANG=C.UTF-8",           "HOME=/", "TMPDIR=/", "PYTHONHASHSEED=0",
+      "OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1", nullptr};
   // Not -I: it would ignore PYTHONHASHSEED, and the order of a set of strings would change from run
   // to run. -s and -S leave out the user's and the site's packages.
   const char* const arguments[] = {options.python.c_str(), "-s",   "-S", "-B", "-c",

@@ -129,8 +129,10 @@ TEST(Code, MutantsGetEvalplusVerdicts) {
     documents.emplace(document.at("task_id").get<std::string>(), std::move(document));
   std::vector<Json> expected;
   std::vector<std::string> programs;
+  int64_t number = 0;
   for (Json& row : golden("verdicts.jsonl.gz")) {
     if (row.at("task_id") == "HumanEval/32") continue;  // tests/goldens/code/README.md
+    if (number++ % 2 != 0) continue;                    // every other one: seconds
     programs.push_back(row.at("program"));
     expected.push_back(std::move(row));
   }
@@ -138,7 +140,7 @@ TEST(Code, MutantsGetEvalplusVerdicts) {
   for (size_t i = 0; i < expected.size(); ++i)
     questions.push_back({&documents.at(expected[i].at("task_id")), &programs[i]});
   const auto verdicts = code_judge().judge_all(CodeSet::evalplus, CodeAnswer::program, questions);
-  EXPECT_GT(verdicts.size(), 500u);
+  EXPECT_GT(verdicts.size(), 250u);
   for (size_t i = 0; i < verdicts.size(); ++i) {
     const bool base = expected[i].at("base") == "pass";
     const bool plus = base && expected[i].at("plus") == "pass";

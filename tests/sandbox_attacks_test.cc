@@ -34,7 +34,7 @@ const std::vector<Jail>& jails() {
   return list;
 }
 
-constexpr Limits kLimits{.wall_ms = 1500, .cpu_s = 1, .memory_bytes = 512 << 20};
+constexpr Limits kLimits{.wall_ms = 1000, .cpu_s = 1, .memory_bytes = 512 << 20};
 
 // Runs body(jail, attack) for each, side by side; a body answers what is wrong, or nothing.
 template <class Body>
@@ -96,13 +96,13 @@ Json addition(const std::string& code) {
           {"entry", "add"},
           {"canonical", "def add(a, b): return a + b"},
           {"setup", ""},
-          {"seconds", 1.5}};
+          {"seconds", 1.0}};
 }
 
 TEST(Oracle, NoVerdictIsForged) {
   for_each(attacks::kForgeries, [](const Jail& jail, const Attack& attack) -> std::string {
     const Judged judged =
-        jail.judge(addition(attack.code), {.wall_ms = 4000, .cpu_s = 4, .memory_bytes = 1 << 30});
+        jail.judge(addition(attack.code), {.wall_ms = 3000, .cpu_s = 4, .memory_bytes = 1 << 30});
     const std::string status = judged.verdict.at("status");
     return status == "fail" || status == "timeout" ? "" : judged.verdict.dump();
   });

@@ -9,6 +9,7 @@
 
 #include "engine/engine.h"
 #include "evaluate/judge.h"
+#include "evaluate/run.h"
 #include "evaluate/suite.h"
 
 namespace narrow {
@@ -123,6 +124,31 @@ TEST(Tasks, IfevalScores) {
       EXPECT_DOUBLE_EQ(judged["metrics"][metric].get<double>(), followed / count) << metric;
     }
   }
+}
+
+// Choices of one token each cost one pass, and are the same to the bit as asked one by one.
+TEST(Tasks, SingleTokenChoicesAreScoredInOnePass) {
+  const evaluate::Task task = load("mmlu_anatomy");
+  const evaluate::RunOptions options{2, {1, false}};
+  evaluate::Prompter prompter(task, task.subtasks.front(), options.prompt, &model());
+  engine::Engine fresh(kSmolLM, {.backend = "cpu"});
+  int64_t rows = 0, context = 0;
+  evaluate::run(task, fresh, options, {}, [&](int64_t, Json row) {
+    const evaluate::Prompt prompt = prompter.next();
+    for (size_t i = 0; i < prompt.continuations.size(); ++i) {
+      const auto request =
+          evaluate::score_request(model(), prompt.contexts[0], prompt.continuations[i], false);
+      ASSERT_EQ(request.continuation.size(), 1u);
+      if (i == 0) context += static_cast<int64_t>(request.context.size());
+      const auto result = model().score(request).get();
+      EXPECT_EQ(row["loglikelihoods"][i].get<double>(), result.sum());
+      EXPECT_EQ(row["is_greedy"][i].get<bool>(), result.all_greedy());
+    }
+    ++rows;
+  });
+  EXPECT_EQ(rows, 2);
+  const engine::Stats stats = fresh.stats();
+  EXPECT_EQ(stats.prompt_tokens + stats.cached_tokens, context);
 }
 
 TEST(Tasks, SuitesNameTasksThatAreThere) {

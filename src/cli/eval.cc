@@ -15,6 +15,7 @@
 #include "checkpoint/hub.h"
 #include "cli/verbs.h"
 #include "engine/engine.h"
+#include "evaluate/harness_task.h"
 #include "evaluate/judge.h"
 #include "evaluate/results.h"
 #include "evaluate/suite.h"
@@ -41,9 +42,17 @@ std::vector<std::string> split(const std::string& list) {
 }
 
 evaluate::Task load(const Arguments& arguments, const std::string& name) {
-  const fs::path own = fs::path(arguments.task_dir) / (name + ".yaml");
-  const bool from_dir = !arguments.task_dir.empty() && fs::is_regular_file(own);
-  return evaluate::load_task(from_dir ? own.string() : name, arguments.data);
+  if (!arguments.task_dir.empty()) {
+    const auto own = evaluate::tasks_below(arguments.task_dir);
+    const auto [first, last] = own.equal_range(name);
+    if (first != last) {
+      if (std::next(first) != last)
+        throw Error::refused("the task \"" + name + "\" stands in two files",
+                             first->second.string() + ", " + std::next(first)->second.string());
+      return evaluate::load_task(first->second.string(), arguments.data);
+    }
+  }
+  return evaluate::load_task(name, arguments.data);
 }
 
 evaluate::RunOptions options_of(const Arguments& arguments,
@@ -61,8 +70,8 @@ evaluate::RunOptions options_of(const Arguments& arguments,
 void list(const Arguments& arguments, const Globals& globals) {
   std::vector<std::string> names = evaluate::task_names();
   if (!arguments.task_dir.empty()) {
-    for (const auto& entry : fs::directory_iterator(arguments.task_dir))
-      if (entry.path().extension() == ".yaml") names.push_back(entry.path().stem());
+    for (const auto& [name, file] : evaluate::tasks_below(arguments.task_dir))
+      names.push_back(name);
     std::sort(names.begin(), names.end());
     names.erase(std::unique(names.begin(), names.end()), names.end());
   }
@@ -168,7 +177,8 @@ void write_results(const fs::path& output, const std::vector<evaluate::Evaluated
     return;
   }
   print_scores(document["results"]);
-  for (const auto& [name, suite] : document.value("suites", Json::object()).items())
+  const Json suites = document.value("suites", Json::object());
+  for (const auto& [name, suite] : suites.items())
     std::cout << fmt::format("{:<36} {:<30} {:.2f}  ({} tasks)\n", name, "average",
                              suite["average"].get<double>(), suite["tasks"].size());
 }
@@ -290,7 +300,8 @@ void add_eval(CLI::App& app, Globals& globals) {
   verb->add_flag("--apply-chat-template", arguments->chat, "through the model's chat template");
   verb->add_flag("--fewshot-as-multiturn,!--no-fewshot-as-multiturn", arguments->multiturn,
                  "behind a chat template each example is a turn (the default)");
-  verb->add_option("--task-dir", arguments->task_dir, "a folder of your own task files")
+  verb->add_option("--task-dir", arguments->task_dir,
+                   "a folder of your own task files, or lm-evaluation-harness's")
       ->check(CLI::ExistingDirectory);
   verb->add_option("--data", arguments->data, "folder of the data sets; default data/eval")
       ->check(CLI::ExistingDirectory);

@@ -107,6 +107,16 @@ std::optional<Json> math_level_5(const Json& row, const std::string& where, Pyth
               {"answer", boxed_answer(solution)}};
 }
 
+// Two sets of the same problems differ in how fields are written; the answer is a whole number.
+std::optional<Json> aime(const Json& row, const std::string& where, PythonRandom&) {
+  const bool capital = row.contains("Problem");
+  const Json answer = json_get<Json>(row, capital ? "Answer" : "answer", where);
+  const std::string number = answer.is_string() ? answer.get<std::string>() : answer.dump();
+  return Json{{"problem", json_get<std::string>(row, capital ? "Problem" : "problem", where)},
+              {"answer", number},
+              {"solution", "$\\boxed{" + number + "}$"}};
+}
+
 std::optional<Json> musr(const Json& row, const std::string& where, PythonRandom&) {
   Json document = row;
   if (const Json choices = json_get<Json>(row, "choices", where); choices.is_string())
@@ -156,7 +166,8 @@ std::optional<Json> mbpp_test(const Json& row, const std::string& where, PythonR
 }
 
 const std::map<std::string, Preparation>& preparations() {
-  static const std::map<std::string, Preparation> all{{"arc_letters", arc_letters},
+  static const std::map<std::string, Preparation> all{{"aime", aime},
+                                                      {"arc_letters", arc_letters},
                                                       {"evalplus", unchanged},
                                                       {"mbpp_test", mbpp_test},
                                                       {"gpqa", gpqa},

@@ -16,7 +16,7 @@ namespace narrow::evaluate {
 // Error::refused naming file and row.
 std::vector<Json> read_documents(const std::filesystem::path& path);
 
-// Preparations there are: "arc_letters", "evalplus", "gpqa", "hellaswag", "math_level_5",
+// Preparations there are: "aime", "arc_letters", "evalplus", "gpqa", "hellaswag", "math_level_5",
 // "mbpp_test", "musr", "truthfulqa".
 std::vector<std::string> preparation_names();
 

@@ -53,6 +53,9 @@ void judge_choice(const Task& task, const Json& document, const Prompt& prompt,
     if (metric == "acc_norm")
       for (size_t i = 0; i < values.size(); ++i)
         values[i] /= static_cast<double>(characters(prompt.choices[i]));
+    if (metric == "acc_bytes")
+      for (size_t i = 0; i < values.size(); ++i)
+        values[i] /= static_cast<double>(prompt.choices[i].size());
     metrics[metric] = largest(values) == prompt.gold ? 1.0 : 0.0;
   }
   row["metrics"] = std::move(metrics);

@@ -7,6 +7,7 @@
 #include <charconv>
 
 #include "base/error.h"
+#include "evaluate/python_literal.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -60,8 +61,11 @@ Json Prompter::variables(const Json& doc) const {
   return all;
 }
 
-std::vector<std::string> Prompter::texts(const Json& list) const {
+std::vector<std::string> Prompter::texts(const Json& value) const {
   std::vector<std::string> result;
+  // A template of more than one expression renders its list as Python writes it.
+  const Json list =
+      value.is_string() ? parse_python_literal(value.get<std::string>(), where()) : value;
   if (!list.is_array() || list.empty()) throw Error::refused("expected a list of texts", where());
   for (const Json& item : list)
     result.push_back(item.is_string() ? item.get<std::string>() : item.dump());
@@ -92,7 +96,7 @@ void Prompter::add_turn(std::vector<Message>& messages, std::string question,
   const bool begun = !prefix.empty();
   const bool blank_between =
       begun && !question.empty() && !blank(question.back()) && !blank(prefix.front());
-  const std::string delimiter = (begun ? blank_between : !answer.empty()) ? " " : "";
+  const std::string delimiter = (begun ? blank_between : !answer.empty()) ? task_.delimiter : "";
   messages.push_back({"user", std::move(question), delimiter});
   if (!answer.empty()) {
     const bool joined = begun && (blank(prefix.back()) || blank(answer.front()));
@@ -204,7 +208,8 @@ Prompt Prompter::next() {
   Prompt prompt;
   // Behind a chat template the answer begins a turn: no blank stands before it, unless the turn
   // has begun.
-  const std::string delimiter = options_.chat && (begin.empty() || blank(begin.back())) ? "" : " ";
+  const std::string delimiter =
+      options_.chat && (begin.empty() || blank(begin.back())) ? "" : task_.delimiter;
   if (task_.kind == Task::Kind::generate) {
     prompt.contexts.push_back(context(task_.question->render(vars)));
     prompt.target = task_.answer->render(vars);

@@ -59,7 +59,7 @@ class Prompter {
   std::vector<const Json*> draw(const Json& doc);
   std::string render(const std::vector<Message>& messages) const;
   std::string render_chat(const std::vector<Message>& messages) const;
-  std::vector<std::string> texts(const Json& list) const;
+  std::vector<std::string> texts(const Json& value) const;
   std::string where() const;
 
   const Task& task_;

@@ -14,6 +14,7 @@
 #include "base/hash.h"
 #include "evaluate/code_documents.h"
 #include "evaluate/documents.h"
+#include "evaluate/harness_task.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -33,17 +34,23 @@ class Loader {
       : file_(file), data_(data), part_(part) {}
 
   Task run() {
-    const std::string text = read_text(file_);
+    std::string text = read_text(file_);
     where_ = file_.string();
-    const Json yaml = parse_yaml(text, where_);
+    Json yaml = parse_yaml(text, where_);
+    const bool translated = is_harness_task(yaml);
+    if (translated) {
+      TranslatedTask task = translate_harness_task(file_);
+      yaml = std::move(task.yaml);
+      text = std::move(task.source);
+    }
     refuse_unknown(yaml, {"name",          "version",     "group_version",
                           "kind",          "data",        "subtasks",
                           "shots",         "first_shots", "leave_out_document",
                           "preprocess",    "description", "question",
                           "answer",        "choices",     "gold",
-                          "answer_prefix", "examples",    "generate",
-                          "filters",       "exact_match", "metrics",
-                          "normalized",    "guess_among"});
+                          "answer_prefix", "delimiter",   "examples",
+                          "generate",      "filters",     "exact_match",
+                          "metrics",       "normalized",  "guess_among"});
     Task task;
     task.yaml_sha256 = sha256_hex(text);
     task.name = json_get<std::string>(yaml, "name", where_);
@@ -68,10 +75,12 @@ class Loader {
     set_template(yaml, "choices", task.choices);
     set_template(yaml, "gold", task.gold);
     set_template(yaml, "answer_prefix", task.answer_prefix);
+    task.delimiter = json_get<std::string>(yaml, "delimiter", where_, " ");
     if (task.kind == Task::Kind::generate) read_generation(yaml, task);
     read_metrics(yaml, task);
     check_whole(task);
     read_subtasks(yaml, task);
+    if (translated) check_target(task);
     task.data_sha256 = data_hash_.hex();
     return task;
   }
@@ -88,7 +97,7 @@ class Loader {
     need(choice ? task.choices.has_value() : task.answer.has_value(),
          choice ? "choices" : "answer");
     if (!generate) need(task.gold.has_value(), "gold");
-    std::set<std::string> known{"acc", "acc_norm", "mc2"};
+    std::set<std::string> known{"acc", "acc_norm", "acc_bytes", "mc2"};
     if (task.kind == Task::Kind::context) known = {"acc"};
     if (generate) {
       known.clear();
@@ -107,6 +116,14 @@ class Loader {
       if (std::find(task.metrics.begin(), task.metrics.end(), metric) == task.metrics.end())
         throw Error::refused("\"normalized\" names \"" + metric + "\", which is no metric here",
                              where_);
+  }
+
+  // A list of right answers is one to the harness, of which any counts.
+  void check_target(const Task& task) const {
+    if (task.kind != Task::Kind::generate || task.subtasks[0].test.empty()) return;
+    const std::string target = task.answer->render(task.subtasks[0].test[0]);
+    if (target.size() >= 2 && target.front() == '[' && target.back() == ']')
+      throw Error::refused("\"doc_to_target\": several right answers are not carried over", where_);
   }
 
   // A kind's name stands for its metrics.

@@ -1,5 +1,6 @@
 // An evaluation task: data, prompt templates, few-shot rule, filters and metrics, read from
-// tasks/*.yaml. One file each, no inheritance. Prompts, answers and metrics equal those of the
+// tasks/*.yaml, one file each, no inheritance; or from a file of the harness that needs no Python
+// (evaluate/harness_task.h). Prompts, answers and metrics equal those of the
 // lm-evaluation-harness task of the same name and version.
 #pragma once
 
@@ -61,6 +62,7 @@ struct Task {
   // What the answer begins with: the question ends in it, behind a chat template the model goes on
   // from it in its own turn.
   std::optional<text::Template> answer_prefix;
+  std::string delimiter = " ";  // between question and answer, in plain text
   std::vector<std::string> stop;
   int64_t max_tokens = 256;
   int64_t samples = 1;     // responses to each question; a score is their mean
@@ -69,7 +71,8 @@ struct Task {
   std::vector<Filter> filters;
   ExactMatch exact_match;
   std::vector<const MetricKind*> kinds;  // judges of generated answers
-  // Of rows: "acc", "acc_norm", "mc2"; for generate "exact_match,<filter>" and those of the kinds.
+  // Of rows: "acc", "acc_norm", "acc_bytes", "mc2"; for generate "exact_match,<filter>" and those
+  // of the kinds.
   std::vector<std::string> metrics;
   // Metrics whose mean, rescaled between guessing and 1, is the normalized score; empty: none.
   std::vector<std::string> normalized;

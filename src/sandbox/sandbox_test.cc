@@ -1,6 +1,17 @@
 // The jail and the oracle for honest programs; tests/sandbox_attacks_test.cc has the others.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
 
 #include "sandbox/attacks.h"
 #include "sandbox/jail.h"
@@ -31,6 +42,47 @@ TEST(Jail, ProbeNamesModePythonAndReasons) {
               testing::StartsWith(std::string("mode ") + static_cast<char>(jail.mode())));
   EXPECT_THAT(jail.description(), testing::HasSubstr("python 3."));
   EXPECT_THAT(jail.description(), testing::HasSubstr("numpy "));
+}
+
+// What probe() finds as in a locked container: no capabilities, no namespaces and, unless asked
+// for, no Landlock. 'D': refused.
+char probed_in_a_locked_container(bool landlock) {
+  const pid_t child = fork();
+  if (child == 0) {
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct none[2] = {};
+    constexpr uint32_t kSpaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |
+                                 CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
+    constexpr uint32_t kNotThere = SECCOMP_RET_ERRNO | ENOSYS, kRefused = SECCOMP_RET_ERRNO | EPERM;
+    const uint32_t ruleset = landlock ? SECCOMP_RET_ALLOW : kNotThere;
+    sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 444 /*landlock_create_ruleset*/, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, ruleset),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args)),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, kSpaces, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, kRefused),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog filter{std::size(code), code};
+    if (syscall(SYS_capset, &header, none) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0)
+      _exit(1);
+    try {
+      _exit(static_cast<char>(Jail::probe().mode()));
+    } catch (const Error& error) {
+      _exit(error.kind() == Error::Kind::refused ? 'D' : 1);
+    }
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? static_cast<char>(WEXITSTATUS(status)) : '?';
+}
+
+TEST(Jail, ALockedContainerGivesLandlockOrIsRefused) {
+  EXPECT_EQ(probed_in_a_locked_container(/*landlock=*/true), 'C');
+  EXPECT_EQ(probed_in_a_locked_container(/*landlock=*/false), 'D');
 }
 
 TEST(Jail, RunsAProgram) {

@@ -2,9 +2,10 @@
 // program's jail (sandbox/jail.h).
 //
 // HumanEval and MBPP as lm-evaluation-harness 0.4.13 judges them (tasks humaneval 1, mbpp 1; the
-// test code as it is, 3 seconds for all of it); HumanEval+ and MBPP+ as EvalPlus does (evalplus
-// 0.3.1: outputs compared with those of the canonical solution, its extraction of code, tolerances
-// and special oracles; 4 seconds or four times the reference's time for each input, 60 for all).
+// test code as it is, 3 seconds of computing for all of it); HumanEval+ and MBPP+ as EvalPlus does
+// (evalplus 0.3.1: outputs compared with those of the canonical solution, its extraction of code,
+// tolerances and special oracles; 4 seconds or four times the reference's time for each input, 60
+// for all).
 #pragma once
 
 #include <future>

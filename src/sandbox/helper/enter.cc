@@ -35,9 +35,9 @@ void limit(int errors, int resource, int64_t soft, int64_t hard) {
   if (setrlimit(static_cast<__rlimit_resource>(resource), &value) != 0) fail(errors, "setrlimit");
 }
 
-void set_limits(const Options& options, int errors) {
+void set_limits(const Options& options, const Cell& cell, int errors) {
   limit(errors, RLIMIT_AS, options.memory_bytes, options.memory_bytes);
-  limit(errors, RLIMIT_CPU, options.cpu_s, options.cpu_s + 1);
+  limit(errors, RLIMIT_CPU, cell.cpu_s, cell.cpu_s + 1);
   limit(errors, RLIMIT_FSIZE, 0, 0);  // pipes are no files
   limit(errors, RLIMIT_NOFILE, kMostFiles, kMostFiles);
   limit(errors, RLIMIT_CORE, 0, 0);
@@ -146,7 +146,7 @@ void enter_jail(const Options& options, const Cell& cell, const Pipes& pipes) {
   errors = arrange_descriptors(cell, errors);
   umask(077);
   if (chdir("/") != 0) fail(errors, "chdir");
-  set_limits(options, errors);
+  set_limits(options, cell, errors);
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail(errors, "PR_SET_NO_NEW_PRIVS");
   clear_capabilities(errors);
   if (!restrict_files(options, errors) && options.mode != 'A') fail(errors, "Landlock");

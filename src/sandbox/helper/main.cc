@@ -167,15 +167,19 @@ int supervise(const Options& options) {
   if (null < 0) refuse("/dev/null cannot be opened");
   std::vector<Running> cells;
   if (options.oracle.empty()) {
-    cells.push_back(launch(options, {&options.program, options.uid, {0, 1, 2}}));
+    cells.push_back(launch(options, {&options.program, options.uid, options.cpu_s, {0, 1, 2}}));
   } else {
     int question[2], answer[2];
     make_pipe(question);
     make_pipe(answer);
-    cells.push_back(launch(
-        options, {&options.program, options.uid, {null, null, null, question[0], answer[1]}}));
-    cells.push_back(
-        launch(options, {&options.oracle, options.uid + 1, {0, 1, 2, answer[0], question[1]}}));
+    cells.push_back(launch(options, {&options.program,
+                                     options.uid,
+                                     options.cpu_s,
+                                     {null, null, null, question[0], answer[1]}}));
+    cells.push_back(launch(options, {&options.oracle,
+                                     options.uid + 1,
+                                     options.wall_ms / 1000 + 1,
+                                     {0, 1, 2, answer[0], question[1]}}));
     for (const int fd : {question[0], question[1], answer[0], answer[1]}) close(fd);
   }
   // The run is over when its last cell ends: the oracle, or the program alone.

@@ -26,6 +26,7 @@ struct Options {
   int uid = 0;  // program's; the oracle has the next. Used by root only.
   std::string python;
   std::vector<std::string> read;  // what can be read, all else is absent (A) or refused (B, C)
+  // cpu_s: the program's; an oracle may compute as long as the run lasts.
   int64_t wall_ms = 0, cpu_s = 0, memory_bytes = 0;
   std::string program, oracle;  // text for python -c; oracle empty: none
 };
@@ -34,6 +35,7 @@ struct Options {
 struct Cell {
   const std::string* text = nullptr;
   int uid = 0;
+  int64_t cpu_s = 0;
   std::vector<int> fds;  // become 0, 1, 2, …
 };
 

@@ -99,6 +99,23 @@ TEST_F(EvalVerb, KilledRunsEndAsOneThatWasLeftAlone) {
             read_text(root_ / "killed/samples_birds.jsonl"));
 }
 
+// The model's part of the key: every file of it, the tokenizer's as well.
+TEST_F(EvalVerb, OtherModelFilesAreOtherAnswers) {
+  fs::copy(fs::path(NARROW_SOURCE_DIR) / "tests/goldens/stories260k", root_ / "model");
+  const auto cells_after = [&](const std::string& change) {
+    if (!change.empty())
+      write_text(root_ / "model" / change, read_text(root_ / "model" / change) + "\n");
+    EXPECT_EQ(
+        wait(start({root_ / "model", "--tasks", "birds", "--limit", "2", "-o", root_ / "out"})), 0);
+    const store::Store store(root_ / "out/eval.db");
+    return store.cells().size();
+  };
+  EXPECT_EQ(cells_after(""), 1u);
+  EXPECT_EQ(cells_after(""), 1u);
+  EXPECT_EQ(cells_after("config.json"), 2u);
+  EXPECT_EQ(cells_after("tokenizer.json"), 3u);
+}
+
 TEST_F(EvalVerb, RescoresWithoutAsking) {
   ASSERT_EQ(wait(start(ask("out"))), 0);
   const Json before = read_json(root_ / "out/results.json")["results"]["birds"];

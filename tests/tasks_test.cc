@@ -70,6 +70,29 @@ TEST(Tasks, PromptsEqualTheHarness) {
   EXPECT_EQ(names.size(), 24u + 3 + 3 + 7 + 1 + 1 + 4);
 }
 
+// With the numbers of examples of V1, which are drawn; and five drawn ones as turns.
+TEST(Tasks, DrawnExamplesEqualTheHarness) {
+  const auto check = [](const std::string& name, const std::string& label, int64_t shots,
+                        bool chat) {
+    SCOPED_TRACE(label);
+    const evaluate::Task task = evaluate::load_task(
+        name, std::string(NARROW_SOURCE_DIR) + "/tests/goldens/evaluation/data");
+    evaluate::Prompter prompter(task, task.subtasks[0], {shots, chat}, chat ? &model() : nullptr);
+    const auto rows = golden_rows(label);
+    EXPECT_GE(rows.size(), 2u);
+    for (const Json& row : rows) {
+      const evaluate::Prompt prompt = prompter.next();
+      EXPECT_EQ(prompt.contexts, std::vector{row["prompt"].get<std::string>()});
+      if (row.contains("continuations")) {
+        EXPECT_EQ(Json(prompt.continuations), row["continuations"]);
+      }
+    }
+  };
+  check("arc_challenge", "arc_challenge-25shot-prompts", 25, false);
+  check("hellaswag", "hellaswag-10shot-prompts", 10, false);
+  check("gsm8k", "gsm8k-5shot-chat-prompts", 5, true);
+}
+
 void compare(const std::string& name, const std::string& label, bool chat) {
   const evaluate::Task task = load(name);
   evaluate::Prompter prompter(task, task.subtasks.front(), {std::nullopt, chat}, &model());

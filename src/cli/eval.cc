@@ -158,6 +158,9 @@ void print_scores(const Json& results) {
                                error.is_number() ? fmt::format("{:.4f}", error.get<double>()) : "–",
                                entry["sample_len"].get<int64_t>());
     }
+    if (entry.contains("normalized_score"))
+      std::cout << fmt::format("{:<36} {:<30} {:.2f}\n", name, "normalized, 0 to 100",
+                               entry["normalized_score"].get<double>());
   }
 }
 

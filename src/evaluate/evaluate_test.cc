@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "evaluate/documents.h"
 #include "evaluate/filter.h"
 #include "evaluate/harness_task.h"
 #include "evaluate/python_literal.h"
@@ -247,6 +248,77 @@ TEST(HarnessTask, WhatIsNotCarriedOverIsRefusedByItsLine) {
                            "task: t\n", "task: [a]\n", "task: t\nmetric_list: x\n"})
     EXPECT_NE(refusal(text), "not refused") << text;
   std::filesystem::remove_all(folder);
+}
+
+class DocumentsTest : public testing::Test {
+ protected:
+  void SetUp() override { std::filesystem::create_directories(root_); }
+  void TearDown() override { std::filesystem::remove_all(root_); }
+  std::vector<Json> read(const std::string& name, const std::string& text) const {
+    write_text(root_ / name, text);
+    return read_documents(root_ / name);
+  }
+  const std::filesystem::path root_ = std::filesystem::temp_directory_path() / "narrow_documents";
+};
+
+TEST_F(DocumentsTest, EveryFormGivesItsRows) {
+  EXPECT_EQ(read("a.jsonl", "{\"a\": 1}\n\n{\"a\": 2}\n").size(), 2u);
+  EXPECT_EQ(read("a.json", "[{\"a\": 1}]").at(0), (Json{{"a", 1}}));
+  EXPECT_EQ(read("b.json", "{\"canary\": \"x\", \"examples\": [{\"a\": 1}]}").at(0),
+            (Json{{"a", 1}}));
+  EXPECT_EQ(read("a.csv", "Question,Right\n\"one, \"\"two\"\"\nthree\",4\n").at(0),
+            (Json{{"Question", "one, \"two\"\nthree"}, {"Right", "4"}}));
+  EXPECT_EQ(read("b.csv", "q,1,2,3,4,C\n").at(0)["answer"], 2);
+}
+
+TEST_F(DocumentsTest, BrokenFilesAreRefused) {
+  for (const auto& [name, text] :
+       std::vector<std::pair<std::string, std::string>>{{"a.jsonl", "[1]\n"},
+                                                        {"a.jsonl", "{\"a\": \n"},
+                                                        {"a.json", "[1]"},
+                                                        {"a.json", "{}"},
+                                                        {"a.json", "{\"examples\": 3}"},
+                                                        {"a.json", "["},
+                                                        {"a.csv", "a,b\n1\n"},
+                                                        {"a.csv", "q,1,2,3,4,C\nq,1,2,3,4,E\n"}})
+    EXPECT_THROW(read(name, text), Error) << text;
+  EXPECT_THROW(read_documents(root_ / "none.jsonl"), Error);
+}
+
+TEST(Prepare, RowsThatDoNotFitAreRefused) {
+  PythonRandom random(0);
+  for (const auto& [name, row] : std::vector<std::pair<std::string, const char*>>{
+           {"hellaswag", R"({"endings": ["a"], "label": "1", "activity_label": "", "ctx_a": "",
+                             "ctx_b": ""})"},
+           {"hellaswag", "{}"},
+           {"gpqa", R"({"Correct Answer": 1})"},
+           {"musr", R"({"choices": "['a'"})"},
+           {"truthfulqa", R"({"mc1_targets": {}})"},
+           {"arc_letters", R"({"question": "", "choices": {"label": ["A", "B", "C", "D"]},
+                               "answerKey": "E"})"},
+           {"arc_letters", R"({"choices": 1})"},
+           {"math_level_5", R"({"level": "Level 5"})"},
+           {"aime", R"({"Problem": "p"})"}})
+    EXPECT_THROW(prepare(name, {parse_json(row, "test")}, "test", random), Error) << name << row;
+}
+
+// The boxed answer as the harness's remove_boxed(last_boxed_only_string(…)) takes it.
+TEST(Prepare, MathKeepsLevelFiveWithItsAnswer) {
+  PythonRandom random(0);
+  const auto answer = [&](const std::string& solution) {
+    const auto documents =
+        prepare("math_level_5",
+                {{{"problem", "p"}, {"level", "Level 4"}, {"solution", solution}},
+                 {{"problem", "p"}, {"level", "Level 5"}, {"solution", solution}}},
+                "test", random);
+    EXPECT_EQ(documents.size(), 1u);
+    return documents.at(0)["answer"].get<std::string>();
+  };
+  EXPECT_EQ(answer("$\\boxed{1}$ and $\\boxed{\\frac{1}{2}}$."), "\\frac{1}{2}");
+  EXPECT_EQ(answer("so $\\boxed 7$."), "7");
+  EXPECT_EQ(answer("$\\fbox{3}$"), "[invalidanswer]");
+  EXPECT_EQ(answer("$\\boxed{3$"), "[invalidanswer]");
+  EXPECT_EQ(answer("none"), "[invalidanswer]");
 }
 
 }  // namespace

@@ -10,14 +10,8 @@
 #include "text/utf8.h"
 
 namespace narrow::evaluate {
-namespace {
-
-constexpr uint32_t kMatchLimit = 10'000'000;
-
-}  // namespace
-
 struct Pattern::State {
-  explicit State(const std::string& expression) {
+  State(const std::string& expression, uint32_t match_limit) {
     int code_number = 0;
     size_t offset = 0;
     code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression.data()), expression.size(),
@@ -26,13 +20,11 @@ struct Pattern::State {
       throw Error::refused("the regular expression does not compile at " + std::to_string(offset),
                            expression);
     context = pcre2_match_context_create(nullptr);
-    pcre2_set_match_limit(context, kMatchLimit);
-    data = pcre2_match_data_create_from_pattern(code, nullptr);
+    pcre2_set_match_limit(context, match_limit);
   }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
   ~State() {
-    pcre2_match_data_free(data);
     pcre2_match_context_free(context);
     pcre2_code_free(code);
   }
@@ -40,6 +32,10 @@ struct Pattern::State {
   // Calls match(ovector, groups) for each match, as re.finditer walks.
   template <class Match>
   void for_each(const std::string& text, Match match) const {
+    // Of each call its own, so that threads may share a pattern.
+    const std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)> owner(
+        pcre2_match_data_create_from_pattern(code, nullptr), pcre2_match_data_free);
+    pcre2_match_data* data = owner.get();
     for (size_t at = 0; at <= text.size();) {
       const int groups = pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
                                      at, PCRE2_NO_UTF_CHECK, data, context);
@@ -57,10 +53,10 @@ struct Pattern::State {
 
   pcre2_code* code;
   pcre2_match_context* context;
-  pcre2_match_data* data;
 };
 
-Pattern::Pattern(const std::string& expression) : state_(std::make_unique<State>(expression)) {}
+Pattern::Pattern(const std::string& expression, uint32_t match_limit)
+    : state_(std::make_unique<State>(expression, match_limit)) {}
 Pattern::Pattern(Pattern&&) noexcept = default;
 Pattern& Pattern::operator=(Pattern&&) noexcept = default;
 Pattern::~Pattern() = default;

@@ -1,6 +1,7 @@
 // From a generated text to an answer, and from an answer to a score, as lm-evaluation-harness does.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -9,11 +10,15 @@
 
 namespace narrow::evaluate {
 
-// A regular expression as Python's re reads it (PCRE2 with UTF and Unicode classes). Immutable.
+// A regular expression as Python's re reads it (PCRE2 with UTF and Unicode classes). Immutable;
+// threads may share one.
 class Pattern {
  public:
+  // Steps of matching after which find_all and its like give up with Error::failed.
+  static constexpr uint32_t kMatchLimit = 10'000'000;
+
   // Throws Error::refused when it does not compile.
-  explicit Pattern(const std::string& expression);
+  explicit Pattern(const std::string& expression, uint32_t match_limit = kMatchLimit);
   Pattern(Pattern&&) noexcept;
   Pattern& operator=(Pattern&&) noexcept;
   ~Pattern();

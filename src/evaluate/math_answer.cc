@@ -15,7 +15,7 @@ constexpr const char* kInvalid = "[invalidanswer]";
 
 bool same_formula(const std::string& answer, const std::string& gold) {
   try {
-    return math::equivalent(math::parse_latex(gold), math::parse_latex(answer));
+    return math::same_value(math::parse_sympy_latex(gold), math::parse_sympy_latex(answer));
   } catch (const math::Unparsable&) {
     return false;
   }

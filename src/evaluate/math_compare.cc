@@ -70,7 +70,7 @@ bool same_scalar(const Expression& gold, const Expression& answer) {
     // 9 % is as good as 9.
     if (a->residue == b->residue) return true;
   }
-  return same_value(gold, answer);
+  return same_value(gold, answer) && !floats_differ(gold, answer);
 }
 
 bool same_symbol(const Expression& gold, const Expression& answer) {
@@ -164,21 +164,19 @@ Expression difference(const Expression& relation) {
   return add(relation->args[0], negate(relation->args[1]));
 }
 
-// The constant that the second expression is of the first, or nothing when it is none.
-std::optional<long double> constant_ratio(const Expression& a, const Expression& b) {
+// Whether the second expression is the first times some constant but 0.
+bool constant_ratio(const Expression& a, const Expression& b) {
   std::optional<std::complex<long double>> ratio;
   int compared = 0;
   for (int point = 0; point < kPoints; ++point) {
     const auto x = numeric_value(a, point), y = numeric_value(b, point);
     if (!x || !y || std::abs(*x) < 1e-9L) continue;
     const auto here = *y / *x;
-    if (ratio && std::abs(*ratio - here) > 1e-12L * std::abs(here)) return std::nullopt;
+    if (ratio && std::abs(*ratio - here) > 1e-12L * std::abs(here)) return false;
     ratio = here;
     ++compared;
   }
-  if (compared < 3 || std::abs(ratio->imag()) > 1e-15L || std::abs(ratio->real()) < 1e-9L)
-    return std::nullopt;
-  return ratio->real();
+  return compared >= 3 && std::abs(*ratio) > 1e-9L;
 }
 
 std::string mirrored(const std::string& name) {
@@ -200,9 +198,8 @@ bool same_relations(const Expression& gold, const Expression& answer) {
   const Expression a = difference(gold), b = difference(answer);
   if (gold->name == answer->name && same_scalar(a, b)) return true;
   if (gold->name == mirrored(answer->name) && same_scalar(a, negate(b))) return true;
-  const auto ratio = constant_ratio(a, b);
-  if (!ratio) return false;
-  return gold->name == (*ratio > 0 ? answer->name : mirrored(answer->name));
+  // Equations may be multiples of each other; of inequalities math-verify does not ask that.
+  return gold->name == "=" && answer->name == "=" && constant_ratio(a, b);
 }
 
 constexpr long double kInfinity = std::numeric_limits<long double>::infinity();

@@ -97,4 +97,8 @@ std::optional<std::complex<long double>> numeric_value(const Expression& express
 // Whether two scalar expressions have the same value wherever both have one.
 bool same_value(const Expression& left, const Expression& right);
 
+// Whether sympy tells two sums or products of numbers apart because it computes decimals in floats
+// of 53 bits: 14.0 · 1/3 is not 14/3 there.
+bool floats_differ(const Expression& left, const Expression& right);
+
 }  // namespace narrow::evaluate::math

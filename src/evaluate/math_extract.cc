@@ -1,8 +1,8 @@
 #include "evaluate/math_extract.h"
 
 #include <algorithm>
-#include <map>
 #include <optional>
+#include <utility>
 
 #include "base/error.h"
 #include "evaluate/filter.h"
@@ -12,6 +12,9 @@
 
 namespace narrow::evaluate::math {
 namespace {
+
+// A dozen patterns run over a response; together they may take a second or two at the worst.
+constexpr uint32_t kMatchLimit = 1'000'000;
 
 constexpr int kEnvironments = 6;  // formulas joined by "and", "or" and commas
 
@@ -45,7 +48,7 @@ enum class Found { formulas, boxed_formulas, box, arithmetic_or_number, arithmet
 
 struct Rule {
   Rule(const std::string& expression, int priority, Found found)
-      : pattern(expression), priority(priority), found(found) {}
+      : pattern(expression, kMatchLimit), priority(priority), found(found) {}
   Pattern pattern;
   int priority;  // 0 first
   Found found;
@@ -76,7 +79,9 @@ void add_number_rules(std::vector<Rule>& rules) {
   const std::string anchored = "(?:" + prefix + arithmetic + R"((?:\*\*)?(?:\.|,|:|\s|\)|\$|$)))";
   const std::string currency =
       "[$"
-      "€£¥₹₽₪₩₫฿₡₢₣₤₥₦₧₨₩₪₫₭₮₯₰₱₲₳₴₵₶₷₸₹₺₻₼₽₾"
+      "€£¥₹₽₪₩₫฿₡₢₣₤₥₦₧₨₩₪₫₭₮₯₰₱₲₳₴₵₶₷₸₹₺₻₼"
+      "₽"
+      "₾"
       "₿"
       "]";
   const std::string plain = "(?:" + prefix + currency + "?" + number + ")";
@@ -98,6 +103,18 @@ std::vector<Rule> make_rules(bool numbers) {
   add_formula_rules(rules);
   if (numbers) add_number_rules(rules);
   return rules;
+}
+
+// Delimiters opened after the last one closes begin no formula, yet each would be searched to the
+// end of the text. They are put out of the patterns' sight.
+std::string hide_open_delimiters(std::string text) {
+  for (const auto& [open, close] : {std::pair{"\\(", "\\)"}, {"\\[", "\\]"}}) {
+    const size_t last = text.rfind(close);
+    for (size_t at = last == std::string::npos ? 0 : last + 2;
+         (at = text.find(open, at)) != std::string::npos; at += 2)
+      text.replace(at, 2, "\x01\x01");
+  }
+  return text;
 }
 
 struct Place {
@@ -209,8 +226,10 @@ Extracted read(const Place& place) {
 std::vector<Place> places_of(const std::vector<Rule>& rules, int priority,
                              const std::string& text) {
   std::vector<Place> places;
+  const bool has_box = text.find("\\boxed{") != std::string::npos;
   for (const Rule& rule : rules) {
-    if (rule.priority != priority) continue;
+    const bool for_boxes = rule.found == Found::boxed_formulas || rule.found == Found::box;
+    if (rule.priority != priority || (for_boxes && !has_box)) continue;
     try {
       for (Pattern::Match& match : rule.pattern.matches(text))
         places.push_back({std::move(match), rule.found});
@@ -226,9 +245,10 @@ std::vector<Place> places_of(const std::vector<Rule>& rules, int priority,
 
 }  // namespace
 
-Extracted extract_answer(const std::string& text, bool plain_numbers) {
+Extracted extract_answer(const std::string& response, bool plain_numbers) {
   static const std::vector<Rule> formulas = make_rules(false), all = make_rules(true);
   const std::vector<Rule>& rules = plain_numbers ? all : formulas;
+  const std::string text = hide_open_delimiters(response);
   Extracted result;
   for (const int priority : {0, 50, 100, 200, 300}) {
     for (const Place& place : places_of(rules, priority, text)) {

@@ -22,6 +22,9 @@ inline constexpr size_t kFormulaBytes = 4000;
 // Integrals, limits, sums, products and transformations of matrices are not read.
 Expression parse_latex(std::string_view formula);
 
+// The value that sympy's own parse_latex gives (math_sympy_parser.cc says how it differs).
+Expression parse_sympy_latex(std::string_view formula);
+
 // Arithmetic as Python writes it: numbers, + - * / ** and parentheses.
 Expression parse_arithmetic(std::string_view formula);
 

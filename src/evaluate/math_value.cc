@@ -16,7 +16,7 @@ using Complex = std::complex<long double>;
 
 constexpr int kPoints = 6;
 // Beyond these a factorial or power has no use in an answer.
-constexpr int64_t kFactorialLimit = 1000, kExponentLimit = int64_t{1} << 40;
+constexpr int64_t kFactorialLimit = 10'000, kExponentLimit = int64_t{1} << 40;
 // Relative difference up to which two values are the same: 15 digits, as sympy compares.
 constexpr long double kTolerance = 1e-14L;
 constexpr long double kSmallest = 1e-3L;  // the tolerance of smaller values is absolute
@@ -38,12 +38,17 @@ long double unit(uint64_t bits) {
   return static_cast<long double>(bits >> 11) / 9007199254740992.0L;
 }
 
-// (0.3, 2.3), negative at every other point, so that |x| and x differ.
+// Over six points a real symbol takes small, middling and large values of both signs, so that |x -
+// 1| and x - 1 differ; where it begins depends on its name.
 Complex random_value(const std::string& name, bool real, int point) {
+  static constexpr struct {
+    long double least, width;
+  } kRanges[] = {{1.2L, 1}, {-2.3L, 2}, {0.1L, 0.7L}, {-9, 6}, {3, 6}, {-0.8L, 0.7L}};
   const uint64_t bits = random_bits(name, point);
-  const long double size = 0.3L + 2 * unit(bits);
-  if (real) return (point & 1) && (bits & 1) ? -size : size;
-  return {size, 0.3L + 2 * unit(mix(bits))};
+  const auto& range = kRanges[(static_cast<uint64_t>(point) + random_bits(name, -1)) % 6];
+  const long double part = range.least + range.width * unit(bits);
+  if (real) return part;
+  return {part, 0.3L + 2 * unit(mix(bits))};
 }
 
 std::string symbol_name(const Node& node) { return node.name + (node.real ? "" : "?"); }
@@ -140,7 +145,7 @@ const std::map<std::string, Unary>& unary_functions() {
       {"asinh", [](Complex z) { return std::asinh(z); }},
       {"acosh", [](Complex z) { return std::acosh(z); }},
       {"atanh", [](Complex z) { return std::atanh(z); }},
-      {"exp", [](Complex z) { return std::exp(z); }},
+      {"conjugate", [](Complex z) { return std::conj(z); }},
       {"ln", [](Complex z) { return std::log(z); }},
       {"abs", [](Complex z) { return Complex(std::abs(z)); }},
       {"factorial", [](Complex z) { return gamma_of(z + 1.0L); }},
@@ -287,6 +292,40 @@ std::optional<Complex> numeric_value(const Expression& expression, int point) {
   }
   if (!finite(result)) return std::nullopt;
   return result;
+}
+
+namespace {
+
+bool holds_decimal(const Expression& expression) {
+  if (is_number(expression)) return expression->number.decimal;
+  return std::any_of(expression->args.begin(), expression->args.end(), holds_decimal);
+}
+
+// What sympy's floats of 53 bits make of sums and products of numbers, in the order written.
+std::optional<double> float_value(const Expression& expression) {
+  const Node& node = *expression;
+  if (node.kind == Kind::number) return static_cast<double>(node.number.value);
+  if (node.kind == Kind::power && small_integer(node.args[1]) == -1) {
+    const auto base = float_value(node.args[0]);
+    if (!base || *base == 0) return std::nullopt;
+    return 1.0 / *base;
+  }
+  if (node.kind != Kind::add && node.kind != Kind::mul) return std::nullopt;
+  double result = node.kind == Kind::add ? 0 : 1;
+  for (const Expression& arg : node.args) {
+    const auto value = float_value(arg);
+    if (!value) return value;
+    result = node.kind == Kind::add ? result + *value : result * *value;
+  }
+  return result;
+}
+
+}  // namespace
+
+bool floats_differ(const Expression& left, const Expression& right) {
+  if (!holds_decimal(left) && !holds_decimal(right)) return false;
+  const auto a = float_value(left), b = float_value(right);
+  return a && b && *a != *b;
 }
 
 bool same_value(const Expression& left, const Expression& right) {

@@ -129,13 +129,14 @@ TEST(Oracle, ValuesCrossAsTheyAre) {
       "for v in values:\n    w = same(v)\n    assert type(w) is type(v) and repr(w) == repr(v), v\n"
       "l = [3, 1, 2]\nchange(l)\nassert l == [1, 2, 3]\n"
       "assert list(numbers(3)) == [0, 1, 2]\nassert set(keys({1: 2})) == {1}\n"
-      "assert second(P(1, 2)) == 2\nassert LIMIT == 9\nassert count([1, 1]) == {1: 2}\n"
+      "assert second(P(1, 2)) == 2 and second(PAIR) == 4\nassert LIMIT == 9\nassert count([1, 1]) "
+      "== {1: 2}\n"
       "try:\n    fails()\n    assert False\nexcept ZeroDivisionError: pass\n";
   const char* code =
       "import collections\nLIMIT = 9\ndef same(v): return v\ndef change(l): l.sort()\n"
       "def numbers(n):\n    for i in range(n): yield i\ndef keys(d): return d.keys()\n"
       "class P:\n    def __init__(self, a, b): self.a, self.b = a, b\n"
-      "def second(p): return p.b\ndef count(l): return collections.Counter(l)\n"
+      "def second(p): return p.b\nPAIR = P(3, 4)\ndef count(l): return collections.Counter(l)\n"
       "def fails(): return 1 // 0\n";
   Json job = addition(code);
   job["tests"] = tests;

@@ -84,7 +84,12 @@ class Player:
         return answer
 
     def value(self, node):
-        return Decoder(lambda number: Remote(self, number)).decode(node)
+        return Decoder(self.remote).decode(node)
+
+    def remote(self, number):
+        if type(number) is not int:
+            raise Protocol("a reference that is none")
+        return Remote(self, number)
 
     def ask(self, message):
         return self.value(self.exchange(message)["ok"])

@@ -27,6 +27,9 @@ def main():
         objects[number] = value
         return number
 
+    def resolve(target):
+        return space[target] if type(target) is str else objects[target]
+
     def do(message):
         operation = message["op"]
         if operation == "load":
@@ -37,9 +40,8 @@ def main():
             return {"ok": None}
         if operation == "get":
             return {"ok": encode(space[message["name"]], refer)}
-        decoder = Decoder(objects.__getitem__)
-        target = message["of"]
-        target = space[target] if type(target) is str else objects[target]
+        decoder = Decoder(resolve)
+        target = resolve(message["of"])
         if operation == "iterate":
             return {"ok": encode(list(itertools.islice(target, MOST_NODES)), refer)}
         if operation == "bool":

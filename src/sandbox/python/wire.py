@@ -107,7 +107,8 @@ BASES = (
 
 
 class Decoder:
-    """Rebuilds values from one frame. resolve: number → object, for what did not cross."""
+    """Rebuilds values from one frame. resolve: number, or name on the program's
+    side, → object, for what did not cross."""
 
     def __init__(self, resolve):
         self.resolve = resolve
@@ -148,7 +149,7 @@ class Decoder:
                 return TYPES[body]
             if tag == "h" and type(body) is str:
                 return Hash(body)
-            if tag == "r" and type(body) is int:
+            if tag == "r" and type(body) in (int, str):
                 return self.resolve(body)
         except (TypeError, ValueError) as error:
             raise Protocol("a %r that is none" % tag) from error

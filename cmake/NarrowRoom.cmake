@@ -7,8 +7,8 @@
 function(narrow_room name)
   cmake_parse_arguments(ROOM "" "" "USES;LINK" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
-  # Device code is a library of its own (src/ops/cuda/CMakeLists.txt).
-  list(FILTER sources EXCLUDE REGEX "/cuda/")
+  # Device code is a library of its own (src/ops/cuda/CMakeLists.txt), the jail's helper a program.
+  list(FILTER sources EXCLUDE REGEX "/cuda/|/sandbox/helper/")
   set(tests ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
   list(FILTER sources EXCLUDE REGEX "_test\\.cc$")

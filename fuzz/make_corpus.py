@@ -251,7 +251,15 @@ def yaml_seeds():
     save("regressions", "yaml", "cycle", "a: &a [*a]\n")
 
 
+def code_document_seeds():
+    save("corpus", "code_document", "row",
+         '{"task_id": "Mbpp/404", "atol": 1e-6, "base_input": [[1, Infinity], [123456789012345678901]], '
+         '"plus_input" : [[{"a\\"}": [NaN]}]], "entry_point":"f"}')
+    save("corpus", "code_document", "empty", "{}")
+
+
 seeds()
+code_document_seeds()
 template_seeds()
 tokenizer_seeds()
 yaml_seeds()

@@ -156,9 +156,20 @@ std::optional<Json> arc_letters(const Json& row, const std::string& where, Pytho
               {"answerKey", key}};
 }
 
+// The rows themselves; task.cc reads EvalPlus's files by code_documents.h.
+std::optional<Json> unchanged(const Json& row, const std::string&, PythonRandom&) { return row; }
+
+// The test split of a file that holds all of MBPP.
+std::optional<Json> mbpp_test(const Json& row, const std::string& where, PythonRandom&) {
+  const auto id = json_get<int64_t>(row, "task_id", where);
+  return id >= 11 && id <= 510 ? std::optional(row) : std::nullopt;
+}
+
 const std::map<std::string, Preparation>& preparations() {
   static const std::map<std::string, Preparation> all{{"aime", aime},
                                                       {"arc_letters", arc_letters},
+                                                      {"evalplus", unchanged},
+                                                      {"mbpp_test", mbpp_test},
                                                       {"gpqa", gpqa},
                                                       {"hellaswag", hellaswag},
                                                       {"math_level_5", math_level_5},

@@ -16,7 +16,8 @@ namespace narrow::evaluate {
 // Error::refused naming file and row.
 std::vector<Json> read_documents(const std::filesystem::path& path);
 
-// Preparations there are: "aime", "arc_letters", "gpqa", "hellaswag", "math_level_5", "musr", "truthfulqa".
+// Preparations there are: "aime", "arc_letters", "evalplus", "gpqa", "hellaswag", "math_level_5",
+// "mbpp_test", "musr", "truthfulqa".
 std::vector<std::string> preparation_names();
 
 // The documents that the task's own code makes of the rows of one file, `where`. `random`: Python's

@@ -81,6 +81,7 @@ void judge_generation(const Task& task, const Json& document, const Prompt& prom
         sums[metric] += task.exact_match.matches(answer, prompt.target) ? 1.0 : 0.0;
     }
     for (const MetricKind* kind : task.kinds) {
+      if (!kind->judge) continue;
       const auto judged = kind->judge(document, response);
       for (size_t i = 0; i < judged.size(); ++i) {
         sums[kind->metrics[i]] += judged[i].value;
@@ -91,6 +92,11 @@ void judge_generation(const Task& task, const Json& document, const Prompt& prom
   Json metrics = Json::object();
   for (const std::string& metric : task.metrics)
     metrics[metric] = sums[metric] / static_cast<double>(responses.size());
+  for (const MetricKind* kind : task.kinds) {
+    if (!kind->judge_together) continue;
+    const auto judged = kind->judge_together(document, responses, row["verdicts"]);
+    for (size_t i = 0; i < judged.size(); ++i) metrics[kind->metrics[i]] = judged[i].value;
+  }
   row["answer"] = std::move(answers);
   row["target"] = prompt.target;
   row["metrics"] = std::move(metrics);

@@ -1,6 +1,7 @@
 #include "evaluate/metric.h"
 
 #include "base/error.h"
+#include "evaluate/code_metric.h"
 #include "evaluate/ifeval.h"
 #include "evaluate/math_answer.h"
 
@@ -39,6 +40,19 @@ const std::vector<MetricKind>& metric_kinds() {
         "inst_level_loose_acc"},
        ifeval},
       {"math_equivalence", {"exact_match", "exact_match_original"}, math_equivalence},
+      {"humaneval", {"pass@1"}, nullptr, judge_humaneval, code_environment},
+      {"mbpp", {"pass@1"}, nullptr, judge_mbpp, code_environment},
+      {"evalplus", {"base_pass@1", "plus_pass@1"}, nullptr, judge_evalplus_reply, code_environment},
+      {"evalplus_many",
+       {"base_pass@1", "base_pass@10", "plus_pass@1", "plus_pass@10"},
+       nullptr,
+       judge_evalplus_replies,
+       code_environment},
+      {"evalplus_completion",
+       {"base_pass@1", "plus_pass@1"},
+       nullptr,
+       judge_evalplus_completion,
+       code_environment},
   };
   return kinds;
 }

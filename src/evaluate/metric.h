@@ -2,6 +2,7 @@
 // file's `metrics` gives them. A new one is a function and a line in the table of metric.cc.
 #pragma once
 
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,6 +23,14 @@ struct MetricKind {
   std::vector<std::string> metrics;  // in rows and results, where their filter is "none"
   // Pure, from any thread. Throws Error::refused for a document it cannot judge by.
   std::vector<Judged> (*judge)(const Json& document, const std::string& response);
+  // Instead of `judge`, for metrics of all samples of a document together: the score of each.
+  // `notes`: what the row keeps as "verdicts", one for each response.
+  std::vector<Judged> (*judge_together)(const Json& document,
+                                        std::span<const std::string> responses,
+                                        Json& notes) = nullptr;
+  // What decides beside document and response ("mode A …, python 3.11.2 …"), for the key of rows.
+  // Throws Error::refused where this machine cannot judge; called before anything is asked.
+  std::string (*environment)() = nullptr;
 };
 
 const std::vector<MetricKind>& metric_kinds();

@@ -176,8 +176,12 @@ int64_t limited(const Subtask& subtask, const RunOptions& options) {
 }  // namespace
 
 Json task_key(const Task& task, const RunOptions& options) {
+  Json judges = Json::object();
+  for (const MetricKind* kind : task.kinds)
+    if (kind->environment) judges[kind->name] = kind->environment();
   return {{"task", task.name},
           {"version", task.version},
+          {"judges", std::move(judges)},
           {"yaml_sha256", task.yaml_sha256},
           {"data_sha256", task.data_sha256},
           {"shots", options.prompt.shots.value_or(task.shots)},

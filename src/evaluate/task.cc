@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "evaluate/code_documents.h"
 #include "evaluate/documents.h"
 #include "evaluate/harness_task.h"
 
@@ -276,7 +277,7 @@ class Loader {
 
   std::vector<Json> read(const fs::path& path, const Task& task) {
     data_hash_.add(read_text(path));
-    auto list = read_documents(path);
+    auto list = task.preprocess == "evalplus" ? read_code_documents(path) : read_documents(path);
     return task.preprocess.empty()
                ? list
                : prepare(task.preprocess, std::move(list), path.string(), random_);

@@ -8,8 +8,8 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "checkpoint/hub.h"
+#include "cli/model_or_endpoint.h"
 #include "cli/verbs.h"
-#include "engine/engine.h"
 #include "similarity/answers.h"
 #include "similarity/divergence.h"
 
@@ -19,6 +19,7 @@ namespace {
 struct Arguments {
   std::string base, text, prompts, output = "compare.json";
   std::vector<std::string> variants;
+  EndpointFlags endpoint;
   int64_t windows = 16, window = 512, characters = 0, count = 64, max_tokens = 256;
 };
 
@@ -64,8 +65,12 @@ Json divergence(const Arguments& arguments, const std::string& variant_name,
 std::vector<similarity::Answer> answers(const std::string& model, const Arguments& arguments,
                                         const std::vector<similarity::TextPrompt>& prompts,
                                         const Globals& globals) {
-  engine::Engine engine(checkpoint::resolve_model(model),
-                        {.backend = globals.backend, .threads = globals.threads});
+  // The name of the served model stands among the variants.
+  const bool served = arguments.endpoint.used() && model == arguments.endpoint.model;
+  const auto opened =
+      open_model_or_endpoint(served ? "" : model, served ? arguments.endpoint : EndpointFlags{},
+                             globals, {.token_ids = true});
+  endpoint::Endpoint& engine = *opened;
   Progress progress("answers of " + model, static_cast<int64_t>(prompts.size()), "prompts");
   std::vector<similarity::Answer> list(prompts.size());
   similarity::generate_answers(engine, prompts, arguments.max_tokens, {},
@@ -96,6 +101,16 @@ void print(const std::string& variant, const Json& result) {
 void run(const Arguments& arguments, const Globals& globals) {
   if (arguments.text.empty() && arguments.prompts.empty())
     throw Error::refused("give --text FILE, --prompts FILE or both");
+  std::vector<std::string> variants = arguments.variants;
+  if (arguments.endpoint.used()) {
+    if (!arguments.text.empty())
+      throw Error::refused("a server does not give the whole distribution of its next tokens",
+                           "--text", "compare its answers (--prompts), or run the model itself");
+    if (arguments.base == arguments.endpoint.model)
+      throw Error::refused("base and served model have the same name", arguments.base);
+    variants.push_back(arguments.endpoint.model);
+  }
+  if (variants.empty()) throw Error::refused("give a variant, or --endpoint URL --model NAME");
   std::vector<similarity::TextPrompt> prompts;
   std::vector<similarity::Answer> base_answers;
   if (!arguments.prompts.empty()) {
@@ -103,7 +118,7 @@ void run(const Arguments& arguments, const Globals& globals) {
     base_answers = answers(arguments.base, arguments, prompts, globals);
   }
   Json document{{"base", arguments.base}, {"variants", Json::object()}};
-  for (const std::string& variant : arguments.variants) {
+  for (const std::string& variant : variants) {
     Json result = Json::object();
     if (!arguments.text.empty()) result["divergence"] = divergence(arguments, variant, globals);
     if (!prompts.empty()) {
@@ -139,9 +154,11 @@ void add_compare(CLI::App& app, Globals& globals) {
   verb->footer(
       "Examples:\n  narrow compare MODEL out/w8a8 out/w4a16 --text wiki.test.raw --max-chars "
       "60000\n"
-      "  narrow compare MODEL out/w4a16 --prompts questions.jsonl --count 50");
+      "  narrow compare MODEL out/w4a16 --prompts questions.jsonl --count 50\n"
+      "  narrow compare MODEL --endpoint http://HOST:8000 --model NAME --tokenizer MODEL "
+      "--prompts questions.jsonl");
   verb->add_option("base", arguments->base, "the model compared with")->required();
-  verb->add_option("variants", arguments->variants, "models compared")->required();
+  verb->add_option("variants", arguments->variants, "models compared");
   verb->add_option("--text", arguments->text, "a text: KL divergence, agreement, perplexity");
   verb->add_option("--windows", arguments->windows, "windows of the text")
       ->capture_default_str()
@@ -160,6 +177,7 @@ void add_compare(CLI::App& app, Globals& globals) {
       ->capture_default_str()
       ->check(CLI::Range(1, 131072));
   verb->add_option("-o,--output", arguments->output, "file of all figures")->capture_default_str();
+  add_endpoint_flags(*verb, arguments->endpoint);
   add_globals(*verb, globals);
   verb->callback([arguments, &globals] { run(*arguments, globals); });
 }

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "checkpoint/hub.h"
+#include "cli/model_or_endpoint.h"
 #include "cli/verbs.h"
 #include "engine/engine.h"
 #include "evaluate/results.h"
@@ -22,6 +23,7 @@ namespace fs = std::filesystem;
 
 struct Arguments {
   std::string model, tasks, task_dir, data, output = "out/eval", show;
+  EndpointFlags endpoint;
   int64_t limit = -1, shots = -1;
   bool chat = false, multiturn = true, list = false;
 };
@@ -101,7 +103,7 @@ void show(const Arguments& arguments, const Globals& globals) {
 }
 
 // Rows go to a store in the output folder, so that a run that was stopped continues.
-std::vector<Json> evaluate_task(const evaluate::Task& task, engine::Engine& engine,
+std::vector<Json> evaluate_task(const evaluate::Task& task, endpoint::Endpoint& engine,
                                 const evaluate::RunOptions& options, store::Store& store) {
   const endpoint::Info& info = engine.info();
   const store::Cell cell{"eval",
@@ -146,17 +148,19 @@ void run(const Arguments& arguments, const Globals& globals) {
   if (arguments.list) return list(arguments, globals);
   if (!arguments.show.empty()) return show(arguments, globals);
   const std::vector<std::string> names = split(arguments.tasks);
-  if (arguments.model.empty() || names.empty())
+  if ((arguments.model.empty() && !arguments.endpoint.used()) || names.empty())
     throw Error::refused("give a MODEL and --tasks, or --list");
   const auto options = options_of(arguments);
   std::vector<evaluate::Task> tasks;
+  client::Client::Needs needs{.token_ids = true};
   for (const std::string& name : names) {
     tasks.push_back(load(arguments, name));
+    needs.scores = needs.scores || tasks.back().kind != evaluate::Task::Kind::generate;
     evaluate::check_shots(tasks.back(), options.prompt);
   }
   const auto start = std::chrono::steady_clock::now();
-  engine::Engine engine(checkpoint::resolve_model(arguments.model),
-                        {.backend = globals.backend, .threads = globals.threads});
+  const auto opened = open_model_or_endpoint(arguments.model, arguments.endpoint, globals, needs);
+  endpoint::Endpoint& engine = *opened;
   const fs::path output = arguments.output;
   fs::create_directories(output);
   std::vector<evaluate::Evaluated> evaluated;
@@ -199,6 +203,7 @@ void add_eval(CLI::App& app, Globals& globals) {
       "Examples:\n  narrow eval --list\n  narrow eval --show gsm8k\n"
       "  narrow eval MODEL --tasks arc_challenge,mmlu --limit 100 -o out/eval\n"
       "  narrow eval MODEL --tasks mmlu_anatomy,mmlu_stem --num-fewshot 5\n"
+      "  narrow eval --endpoint http://HOST:8000 --model NAME --tokenizer DIR --tasks gsm8k\n"
       "Run it again to continue; finished documents are kept in eval.db of the output folder.");
   verb->add_option("model", arguments->model, "directory, .gguf file or hub name");
   verb->add_option("--tasks", arguments->tasks,
@@ -218,6 +223,7 @@ void add_eval(CLI::App& app, Globals& globals) {
       ->check(CLI::ExistingDirectory);
   verb->add_option("-o,--output", arguments->output, "folder of results.json and samples")
       ->capture_default_str();
+  add_endpoint_flags(*verb, arguments->endpoint);
   add_globals(*verb, globals);
   verb->callback([arguments, &globals] { run(*arguments, globals); });
 }

@@ -5,6 +5,7 @@
 Seeds are small well-formed files. Regressions are malformed in the way of a published parser bug,
 named after it; src/checkpoint/regressions_test.cc demands that each is refused.
 """
+import gzip
 import json
 import pathlib
 import struct
@@ -215,6 +216,15 @@ def tokenizer_seeds():
     put("merge-of-three", document | {"model": model | {"merges": [["a", "b", "c"]]}})
 
 
+def answer_seeds():
+    """Some of the golden answers and responses of tests/goldens/checkers."""
+    goldens = HERE.parent / "tests/goldens/checkers"
+    for target, name, field, step in [("math_answer", "math", "gold", 4), ("ifeval", "ifeval", "response", 8)]:
+        for i, line in enumerate(gzip.open(goldens / f"{name}.jsonl.gz", "rt", encoding="utf8")):
+            if i % step == 0 and json.loads(line)[field]:
+                save("corpus", target, f"{field}-{i}", json.loads(line)[field])
+
+
 def yaml_seeds():
     for name in ("recipes/w4a16-int", "recipes/w8a8-int", "tasks/gsm8k", "tasks/hellaswag"):
         save("corpus", "yaml", name.replace("/", "-"), (HERE.parent / f"{name}.yaml").read_bytes())
@@ -229,6 +239,7 @@ seeds()
 template_seeds()
 tokenizer_seeds()
 yaml_seeds()
+answer_seeds()
 safetensors_regressions()
 gguf_regressions()
 json_regressions()

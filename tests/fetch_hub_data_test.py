@@ -1,4 +1,4 @@
-"""scripts/fetch_hub_data.py against a hub on loopback that holds two splits of GSM8K, one in two files."""
+"""scripts/fetch_hub_data.py against a hub on loopback that holds two splits of GSM8K, one in two files, and MATH."""
 import hashlib
 import http.server
 import io
@@ -25,8 +25,13 @@ def parquet(rows):
 
 
 ROWS = [{"question": f"What is {i} + ½?", "answer": f"It is {i}.5\n#### {i}.5"} for i in range(7)]
-FILES = {"main/train/0000.parquet": parquet(ROWS[:3]), "main/train/0001.parquet": parquet(ROWS[3:5]),
-         "main/test/0000.parquet": parquet(ROWS[5:])}
+MATH = ("algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory", "prealgebra",
+        "precalculus")
+FILES = {"openai/gsm8k/main/train/0000.parquet": parquet(ROWS[:3]),
+         "openai/gsm8k/main/train/0001.parquet": parquet(ROWS[3:5]),
+         "openai/gsm8k/main/test/0000.parquet": parquet(ROWS[5:])}
+for subject in MATH:
+    FILES[f"DigitalLearningGmbH/MATH-lighteval/{subject}/test/0000.parquet"] = parquet([{"problem": subject}])
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
@@ -37,8 +42,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.answer(with_body=True)
 
     def answer(self, with_body):
-        match = re.fullmatch(r"/datasets/openai/gsm8k/resolve/(?:refs%2Fconvert%2Fparquet|0+)/(.*)", self.path)
-        data = FILES.get(match.group(1)) if match else None
+        match = re.fullmatch(r"/datasets/(.*)/resolve/(?:refs%2Fconvert%2Fparquet|0+)/(.*)", self.path)
+        data = FILES.get("/".join(match.groups())) if match else None
         self.send_response(200 if data else 404)
         self.send_header("X-Repo-Commit", COMMIT)
         if data:
@@ -77,6 +82,11 @@ def main():
         done = run("gsm8k")
         assert done.returncode == 0, done.stderr
         assert rows("train") == ROWS[:5] and rows("test") == ROWS[5:]
+        done = run("leaderboard_math_hard")
+        assert done.returncode == 0, done.stderr
+        for subject in MATH:
+            text = (folder / f"data/hub/leaderboard_math_hard/{subject}.jsonl").read_text()
+            assert json.loads(text) == {"problem": subject}
         # What was downloaded is there without the hub.
         (folder / "data/hub/gsm8k/test.jsonl").unlink()
         done = run("gsm8k", HF_HUB_OFFLINE="1")

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
 #include <iostream>
+#include <map>
 #include <sstream>
 
+#include "base/data_files.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -13,7 +16,10 @@
 #include "cli/model_or_endpoint.h"
 #include "cli/verbs.h"
 #include "engine/engine.h"
+#include "evaluate/harness_task.h"
+#include "evaluate/judge.h"
 #include "evaluate/results.h"
+#include "evaluate/suite.h"
 #include "store/store.h"
 
 namespace narrow::cli {
@@ -22,7 +28,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Arguments {
-  std::string model, tasks, task_dir, data, output = "out/eval", show;
+  std::string model, tasks, task_dir, data, output, show, rescore;
   EndpointFlags endpoint;
   int64_t limit = -1, shots = -1;
   bool chat = false, multiturn = true, list = false;
@@ -38,13 +44,24 @@ std::vector<std::string> split(const std::string& list) {
 }
 
 evaluate::Task load(const Arguments& arguments, const std::string& name) {
-  const fs::path own = fs::path(arguments.task_dir) / (name + ".yaml");
-  const bool from_dir = !arguments.task_dir.empty() && fs::is_regular_file(own);
-  return evaluate::load_task(from_dir ? own.string() : name, arguments.data);
+  if (!arguments.task_dir.empty()) {
+    const auto own = evaluate::tasks_below(arguments.task_dir);
+    const auto [first, last] = own.equal_range(name);
+    if (first != last) {
+      if (std::next(first) != last)
+        throw Error::refused("the task \"" + name + "\" stands in two files",
+                             first->second.string() + ", " + std::next(first)->second.string());
+      return evaluate::load_task(first->second.string(), arguments.data);
+    }
+  }
+  return evaluate::load_task(name, arguments.data);
 }
 
-evaluate::RunOptions options_of(const Arguments& arguments) {
+evaluate::RunOptions options_of(const Arguments& arguments,
+                                const evaluate::TaskRequest& request = {}) {
   evaluate::RunOptions options;
+  options.limit = request.limit;
+  options.prompt.shots = request.shots;
   if (arguments.limit >= 0) options.limit = arguments.limit;
   if (arguments.shots >= 0) options.prompt.shots = arguments.shots;
   options.prompt.chat = arguments.chat;
@@ -55,16 +72,18 @@ evaluate::RunOptions options_of(const Arguments& arguments) {
 void list(const Arguments& arguments, const Globals& globals) {
   std::vector<std::string> names = evaluate::task_names();
   if (!arguments.task_dir.empty()) {
-    for (const auto& entry : fs::directory_iterator(arguments.task_dir))
-      if (entry.path().extension() == ".yaml") names.push_back(entry.path().stem());
+    for (const auto& [name, file] : evaluate::tasks_below(arguments.task_dir))
+      names.push_back(name);
     std::sort(names.begin(), names.end());
     names.erase(std::unique(names.begin(), names.end()), names.end());
   }
+  const auto suites = data_file_names("suites");
   if (globals.json) {
-    std::cout << Json{{"tasks", names}}.dump(1) << "\n";
+    std::cout << Json{{"tasks", names}, {"suites", suites}}.dump(1) << "\n";
     return;
   }
   for (const std::string& name : names) std::cout << name << "\n";
+  for (const std::string& name : suites) std::cout << name << " (suite)\n";
 }
 
 // The prompts as the model gets them; a chat template is the model's, so it needs one.
@@ -141,57 +160,126 @@ void print_scores(const Json& results) {
                                error.is_number() ? fmt::format("{:.4f}", error.get<double>()) : "–",
                                entry["sample_len"].get<int64_t>());
     }
+    if (entry.contains("normalized_score"))
+      std::cout << fmt::format("{:<36} {:<30} {:.2f}\n", name, "normalized, 0 to 100",
+                               entry["normalized_score"].get<double>());
   }
+}
+
+// results.json, with the fields of `config`, and samples_*.jsonl.
+void write_results(const fs::path& output, const std::vector<evaluate::Evaluated>& evaluated,
+                   const Json& config, const Globals& globals) {
+  fs::create_directories(output);
+  for (const auto& of : evaluated)
+    for (const evaluate::Subtask& subtask : of.task->subtasks)
+      write_text(output / ("samples_" + subtask.name + ".jsonl"),
+                 evaluate::samples_lines(*of.task, subtask, of.rows));
+  Json document = evaluate::results_document(evaluated);
+  document.update(config);
+  write_text(output / "results.json", document.dump(1) + "\n");
+  if (globals.json) {
+    std::cout << document.dump(1) << "\n";
+    return;
+  }
+  print_scores(document["results"]);
+  const Json suites = document.value("suites", Json::object());
+  for (const auto& [name, suite] : suites.items())
+    std::cout << fmt::format("{:<36} {:<30} {:.2f}  ({} tasks)\n", name, "average",
+                             suite["average"].get<double>(), suite["tasks"].size());
+}
+
+// Scores what eval.db of a folder holds again, as the task files are now. The answers of the model
+// that was asked last count, of each task the cell that was finished last.
+void rescore(const Arguments& arguments, const Globals& globals) {
+  const fs::path folder = arguments.rescore;
+  if (!fs::is_regular_file(folder / "eval.db"))
+    throw Error::refused("no eval.db", folder.string(), "name the output folder of narrow eval");
+  const store::Store store(folder / "eval.db");
+  const auto wanted = split(arguments.tasks);
+  std::vector<store::Cell> cells;
+  for (const store::Cell& cell : store.cells())
+    if (cell.kind == "eval" && store.finished(cell)) cells.push_back(cell);
+  if (cells.empty()) throw Error::refused("no task was finished", folder.string());
+  const store::Cell last = cells.back();
+  std::map<std::string, store::Cell> latest;
+  for (const store::Cell& cell : cells)
+    if (cell.key["model_sha256"] == last.key["model_sha256"] &&
+        (wanted.empty() || std::find(wanted.begin(), wanted.end(), cell.name) != wanted.end()))
+      latest[cell.name] = cell;
+  if (latest.empty()) throw Error::refused("none of these tasks was finished", folder.string());
+  std::deque<evaluate::Task> tasks;
+  std::vector<evaluate::Evaluated> evaluated;
+  for (const auto& [name, cell] : latest) {
+    const evaluate::Task& task = tasks.emplace_back(load(arguments, name));
+    const Json key = json_get<Json>(cell.key, "task", folder.string());
+    if (json_get<std::string>(key, "data_sha256", folder.string()) != task.data_sha256)
+      throw Error::refused("the data are not those the answers were given to", "task " + name,
+                           "give their folder with --data");
+    evaluate::RunOptions options;
+    options.prompt.shots = json_get<int64_t>(key, "shots", folder.string());
+    if (!key["limit"].is_null()) options.limit = key["limit"].get<int64_t>();
+    options.prompt.chat = json_get<bool>(key, "chat", folder.string());
+    options.prompt.multiturn = json_get<bool>(key, "multiturn", folder.string());
+    std::vector<Json> rows;
+    for (store::Row& row : store.rows(cell)) rows.push_back(std::move(row.data));
+    evaluated.push_back({&task, options, "", evaluate::rescore(task, std::move(rows))});
+  }
+  const Json config{{"config",
+                     {{"format", last.format},
+                      {"backend", last.key["backend"]},
+                      {"model_sha256", last.key["model_sha256"]},
+                      {"narrow", NARROW_VERSION},
+                      {"rescored", true}}},
+                    {"model_source", "narrow"}};
+  write_results(arguments.output.empty() ? folder : fs::path(arguments.output), evaluated, config,
+                globals);
 }
 
 void run(const Arguments& arguments, const Globals& globals) {
   if (arguments.list) return list(arguments, globals);
   if (!arguments.show.empty()) return show(arguments, globals);
-  const std::vector<std::string> names = split(arguments.tasks);
-  if ((arguments.model.empty() && !arguments.endpoint.used()) || names.empty())
+  if (!arguments.rescore.empty()) return rescore(arguments, globals);
+  const auto requests = evaluate::expand_suites(split(arguments.tasks));
+  if ((arguments.model.empty() && !arguments.endpoint.used()) || requests.empty())
     throw Error::refused("give a MODEL and --tasks, or --list");
-  const auto options = options_of(arguments);
   std::vector<evaluate::Task> tasks;
   client::Client::Needs needs{.token_ids = true};
-  for (const std::string& name : names) {
-    tasks.push_back(load(arguments, name));
+  for (const evaluate::TaskRequest& request : requests) {
+    tasks.push_back(load(arguments, request.name));
+    evaluate::check_shots(tasks.back(), options_of(arguments, request).prompt);
     needs.scores = needs.scores || tasks.back().kind != evaluate::Task::Kind::generate;
-    evaluate::check_shots(tasks.back(), options.prompt);
   }
   const auto start = std::chrono::steady_clock::now();
   const auto opened = open_model_or_endpoint(arguments.model, arguments.endpoint, globals, needs);
   endpoint::Endpoint& engine = *opened;
-  const fs::path output = arguments.output;
+  const fs::path output = arguments.output.empty() ? "out/eval" : arguments.output;
   fs::create_directories(output);
   std::vector<evaluate::Evaluated> evaluated;
   {
     store::Store store(output / "eval.db");
-    for (const evaluate::Task& task : tasks)
-      evaluated.push_back({&task, evaluate_task(task, engine, options, store)});
+    for (size_t i = 0; i < tasks.size(); ++i) {
+      const auto options = options_of(arguments, requests[i]);
+      evaluated.push_back(
+          {&tasks[i], options, requests[i].suite, evaluate_task(tasks[i], engine, options, store)});
+    }
   }
-  for (const auto& [task, rows] : evaluated)
-    for (const evaluate::Subtask& subtask : task->subtasks)
-      write_text(output / ("samples_" + subtask.name + ".jsonl"),
-                 evaluate::samples_lines(*task, subtask, rows));
-  Json document = evaluate::results_document(evaluated, options);
-  document["config"] = {{"model", engine.info().model},
-                        {"format", engine.info().format},
-                        {"backend", engine.info().backend},
-                        {"model_sha256", engine.info().fingerprint},
-                        {"limit", options.limit ? Json(*options.limit) : Json()},
-                        {"narrow", NARROW_VERSION}};
-  document["model_source"] = "narrow";
-  document["model_name"] = engine.info().model;
-  document["apply_chat_template"] = arguments.chat;
-  document["fewshot_as_multiturn"] = arguments.chat && arguments.multiturn;
-  document["total_evaluation_time_seconds"] = fmt::format(
-      "{:.3f}", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  write_text(output / "results.json", document.dump(1) + "\n");
-  if (globals.json) {
-    std::cout << document.dump(1) << "\n";
-  } else {
-    print_scores(document["results"]);
-  }
+  const Json config{
+      {"config",
+       {{"model", engine.info().model},
+        {"format", engine.info().format},
+        {"backend", engine.info().backend},
+        {"model_sha256", engine.info().fingerprint},
+        {"limit", arguments.limit >= 0 ? Json(arguments.limit) : Json()},
+        {"narrow", NARROW_VERSION}}},
+      {"model_source", "narrow"},
+      {"model_name", engine.info().model},
+      {"apply_chat_template", arguments.chat},
+      {"fewshot_as_multiturn", arguments.chat && arguments.multiturn},
+      {"total_evaluation_time_seconds",
+       fmt::format(
+           "{:.3f}",
+           std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count())}};
+  write_results(output, evaluated, config, globals);
 }
 
 }  // namespace
@@ -203,12 +291,15 @@ void add_eval(CLI::App& app, Globals& globals) {
       "Examples:\n  narrow eval --list\n  narrow eval --show gsm8k\n"
       "  narrow eval MODEL --tasks arc_challenge,mmlu --limit 100 -o out/eval\n"
       "  narrow eval MODEL --tasks mmlu_anatomy,mmlu_stem --num-fewshot 5\n"
+      "  narrow eval MODEL --tasks leaderboard-v1 -o out/eval\n"
       "  narrow eval --endpoint http://HOST:8000 --model NAME --tokenizer DIR --tasks gsm8k\n"
+      "  narrow eval --rescore out/eval\n"
       "Run it again to continue; finished documents are kept in eval.db of the output folder.");
   verb->add_option("model", arguments->model, "directory, .gguf file or hub name");
-  verb->add_option("--tasks", arguments->tasks,
-                   "names, parted by commas; a subject or group of a task is one too");
-  verb->add_flag("--list", arguments->list, "print the tasks there are");
+  verb->add_option(
+      "--tasks", arguments->tasks,
+      "names, parted by commas; a subject or group of a task and a suite are some too");
+  verb->add_flag("--list", arguments->list, "print the tasks and suites there are");
   verb->add_option("--show", arguments->show, "print the first prompts of a task");
   verb->add_option("--limit", arguments->limit, "documents of each task or subject")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
@@ -217,12 +308,16 @@ void add_eval(CLI::App& app, Globals& globals) {
   verb->add_flag("--apply-chat-template", arguments->chat, "through the model's chat template");
   verb->add_flag("--fewshot-as-multiturn,!--no-fewshot-as-multiturn", arguments->multiturn,
                  "behind a chat template each example is a turn (the default)");
-  verb->add_option("--task-dir", arguments->task_dir, "a folder of your own task files")
+  verb->add_option("--task-dir", arguments->task_dir,
+                   "a folder of your own task files, or lm-evaluation-harness's")
       ->check(CLI::ExistingDirectory);
   verb->add_option("--data", arguments->data, "folder of the data sets; default data/eval")
       ->check(CLI::ExistingDirectory);
-  verb->add_option("-o,--output", arguments->output, "folder of results.json and samples")
-      ->capture_default_str();
+  verb->add_option("--rescore", arguments->rescore,
+                   "score the answers in this output folder again, asking nothing")
+      ->check(CLI::ExistingDirectory);
+  verb->add_option("-o,--output", arguments->output,
+                   "folder of results.json and samples; default out/eval, of --rescore its folder");
   add_endpoint_flags(*verb, arguments->endpoint);
   add_globals(*verb, globals);
   verb->callback([arguments, &globals] { run(*arguments, globals); });

@@ -1,9 +1,15 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/file.h"
+#include "evaluate/documents.h"
 #include "evaluate/filter.h"
+#include "evaluate/harness_task.h"
+#include "evaluate/python_literal.h"
 #include "evaluate/python_random.h"
+#include "evaluate/results.h"
 #include "evaluate/task.h"
 
 namespace narrow::evaluate {
@@ -18,6 +24,31 @@ TEST(PythonRandom, EqualsCPython) {
   EXPECT_EQ(fresh.sample(10, 5), (std::vector<int64_t>{7, 1, 0, 9, 4}));
   EXPECT_EQ(fresh.sample(10, 5), (std::vector<int64_t>{0, 1, 8, 6, 2}));
   EXPECT_EQ(fresh.sample(10, 5), (std::vector<int64_t>{3, 0, 8, 6, 7}));
+}
+
+// python3 -c "import random; r = random.Random(0); x = list('abcd'); r.shuffle(x); print(x);
+// r.shuffle(x); print(x)"
+TEST(PythonRandom, ShufflesAsCPython) {
+  PythonRandom random(0);
+  std::vector<std::string> letters{"a", "b", "c", "d"};
+  random.shuffle(letters);
+  EXPECT_EQ(letters, (std::vector<std::string>{"c", "a", "b", "d"}));
+  random.shuffle(letters);
+  EXPECT_EQ(letters, (std::vector<std::string>{"c", "a", "d", "b"}));
+}
+
+TEST(PythonLiteral, ReadsWhatPythonWrites) {
+  const auto parse = [](const char* text) { return parse_python_literal(text, "test"); };
+  EXPECT_EQ(parse(R"(['Ana', "Mackenzie's", 'a\'b\n\\', 'caf\xe9 \u2013'])"),
+            (Json{"Ana", "Mackenzie's", "a'b\n\\", "caf\u00e9 \u2013"}));
+  EXPECT_EQ(parse("(1, -2.5, None, [True, False,], ())"),
+            (Json{1, -2.5, nullptr, {true, false}, Json::array()}));
+  EXPECT_EQ(parse(" ('x') "), Json("x"));
+  for (const std::string bad :
+       {"", "[", "['a'", "['a' 'b']", "'a", "'a\\", "'\\x4'", "'\\U00110000'", "[1]]", "name", "1e",
+        "__import__('os')", "'a\nb'"})
+    EXPECT_THROW(parse_python_literal(bad, "test"), Error) << bad;
+  EXPECT_THROW(parse_python_literal(std::string(100, '['), "test"), Error);
 }
 
 TEST(Filter, ExtractsLikeTheHarness) {
@@ -52,6 +83,242 @@ TEST(Task, BadFilesAreRefusedByName) {
   }
   std::filesystem::remove(file);
   EXPECT_THROW(load_task("no_such_task"), Error);
+}
+
+// A task in a folder of its own, to change one thing at a time.
+class OwnTask : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::filesystem::create_directories(root_);
+    write_text(root_ / "rows.jsonl", "{\"q\": \"one\"}\n{\"q\": \"two\"}\n");
+    write(yaml_);
+  }
+  void TearDown() override { std::filesystem::remove_all(root_); }
+  void write(const std::string& yaml) { write_text(root_ / "own.yaml", yaml); }
+  Task load() const { return load_task((root_ / "own.yaml").string(), root_); }
+
+  const std::filesystem::path root_ = std::filesystem::temp_directory_path() / "narrow_own_task";
+  std::string yaml_ =
+      "name: own\nversion: 1.0\nkind: choice\ndata: {test: [rows.jsonl]}\nquestion: '{{q}}'\n"
+      "choices: \"{{['a', 'b', 'c', 'd']}}\"\ngold: b\nmetrics: [acc]\nnormalized: [acc]\n"
+      "guess_among: 4\nexamples: [{q: zero}, {q: nought}]\n";
+};
+
+TEST_F(OwnTask, KeyChangesWithWhatChangesAnAnswer) {
+  std::vector<std::string> keys{task_key(load(), {}).dump()};
+  const auto expect_new = [&](const std::string& what, const std::string& key) {
+    EXPECT_EQ(std::count(keys.begin(), keys.end(), key), 0) << what;
+    keys.push_back(key);
+  };
+  EXPECT_EQ(task_key(load(), {}).dump(), keys[0]);
+  RunOptions options;
+  options.prompt.shots = 1;
+  expect_new("shots", task_key(load(), options).dump());
+  options.prompt.chat = true;
+  expect_new("chat template", task_key(load(), options).dump());
+  options.prompt.multiturn = false;
+  expect_new("turns", task_key(load(), options).dump());
+  options.limit = 1;
+  expect_new("limit", task_key(load(), options).dump());
+  write(yaml_ + "description: 'Now: '\n");
+  expect_new("task file", task_key(load(), {}).dump());
+  write(yaml_);
+  write_text(root_ / "rows.jsonl", "{\"q\": \"one\"}\n{\"q\": \"three\"}\n");
+  expect_new("data", task_key(load(), {}).dump());
+}
+
+TEST_F(OwnTask, NormalizedScoreLiesBetweenGuessingAndAllRight) {
+  const Task task = load();
+  const auto score = [&](std::vector<double> values) {
+    std::vector<Json> rows;
+    for (const double value : values)
+      rows.push_back({{"subtask", "own"}, {"metrics", {{"acc", value}}}});
+    return normalized_score(task, rows, "own").value();
+  };
+  EXPECT_DOUBLE_EQ(score({1, 1}), 100);
+  EXPECT_DOUBLE_EQ(score({1, 0}), 100 * (0.5 - 0.25) / 0.75);
+  EXPECT_DOUBLE_EQ(score({1, 0, 0, 0}), 0);
+  EXPECT_DOUBLE_EQ(score({0, 0}), 0);
+}
+
+TEST_F(OwnTask, SubtasksThatDifferInTheirAnswersAreNormalizedOneByOne) {
+  write(yaml_ + "subtasks: [{name: two, guess_among: 2}, {name: five, guess_among: 5}]\n");
+  const Task task = load();
+  std::vector<Json> rows;
+  for (const double value : {1, 0, 1, 1})  // 0.75 → 50
+    rows.push_back({{"subtask", "own_two"}, {"metrics", {{"acc", value}}}});
+  for (const double value : {1, 0})  // 0.5 → 37.5
+    rows.push_back({{"subtask", "own_five"}, {"metrics", {{"acc", value}}}});
+  EXPECT_DOUBLE_EQ(normalized_score(task, rows, "own").value(), (50 + 37.5) / 2);
+}
+
+// IFEval's instruction level: over all instructions, not over prompts.
+TEST_F(OwnTask, WeightsOfRowsCountInTheMean) {
+  const Task task = load();
+  const std::vector<Json> rows{
+      {{"subtask", "own"}, {"metrics", {{"acc", 1.0}}}},
+      {{"subtask", "own"}, {"metrics", {{"acc", 0.5}}}, {"weights", {{"acc", 2}}}}};
+  const Score score = summarize(task, rows, "own").at(0);
+  EXPECT_DOUBLE_EQ(score.mean, 2.0 / 3);
+  EXPECT_FALSE(score.standard_error);
+}
+
+TEST_F(OwnTask, FieldsOutOfBoundsAreRefused) {
+  const std::string generate =
+      "name: x\nversion: 1\nkind: generate\ndata: {test: [rows.jsonl]}\nquestion: q\nanswer: a\n";
+  for (const std::string& text :
+       {yaml_ + "preprocess: odd\n", yaml_ + "subtasks: {a: b}\n", yaml_ + "subtasks: [1]\n",
+        yaml_ + "subtasks: [{name: a, guess_among: -1}]\n",
+        yaml_ + "subtasks: [{name: a, examples: [1]}]\n",
+        generate + "generate: {max_tokens: 1, samples: 2}\nmetrics: [ifeval]\n",
+        generate + "generate: {max_tokens: 1, top_p: 2}\nmetrics: [ifeval]\n",
+        generate + "generate: {max_tokens: 1}\nmetrics: [odd]\n",
+        generate + "generate: {max_tokens: 1}\nmetrics: [ifeval]\nnormalized: [acc]\n",
+        generate + "generate: {max_tokens: 1}\nmetrics: [ifeval]\nversion: new\n"}) {
+    write(text);
+    EXPECT_THROW(load(), Error) << text;
+  }
+}
+
+// The harness's own files give the prompts, answers and metrics of ours.
+TEST(HarnessTask, EqualsTheTaskOfItsName) {
+  const std::string goldens = std::string(NARROW_SOURCE_DIR) + "/tests/goldens/";
+  const auto files = tasks_below(goldens + "tasks/harness");
+  EXPECT_EQ(files.size(), 3u);
+  for (const auto& [name, shots] : {std::pair{"arc_challenge", 5}, std::pair{"gsm8k", 2}}) {
+    SCOPED_TRACE(name);
+    const std::string data = goldens + "evaluation/data";
+    const Task theirs = load_task(files.find(name)->second.string(), data);
+    const Task ours = load_task(name, data);
+    EXPECT_EQ(theirs.name, ours.name);
+    EXPECT_EQ(theirs.metrics, ours.metrics);
+    EXPECT_EQ(theirs.version, Json(name == std::string("gsm8k") ? 3.0 : 1.0));
+    EXPECT_EQ(theirs.stop, ours.stop);
+    EXPECT_EQ(theirs.max_tokens, ours.max_tokens);
+    Prompter left(theirs, theirs.subtasks[0], {shots}, nullptr);
+    Prompter right(ours, ours.subtasks[0], {shots}, nullptr);
+    for (size_t i = 0; i < ours.subtasks[0].test.size(); ++i) {
+      const Prompt a = left.next(), b = right.next();
+      EXPECT_EQ(a.contexts, b.contexts);
+      EXPECT_EQ(a.continuations, b.continuations);
+      EXPECT_EQ(a.gold, b.gold);
+      EXPECT_EQ(a.target, b.target);
+    }
+    for (size_t f = 0; f < ours.filters.size(); ++f)
+      for (const char* response : {"so 3 + 4 = 7\n#### 7", "about $12.50 or 13", "none"})
+        EXPECT_EQ(theirs.filters[f].answer(response), ours.filters[f].answer(response));
+  }
+}
+
+TEST(HarnessTask, WhatIsNotCarriedOverIsRefusedByItsLine) {
+  const auto folder = std::filesystem::temp_directory_path() / "narrow_harness_task";
+  std::filesystem::create_directories(folder);
+  const std::string begin =
+      "task: t\ndataset_path: x/y\ntest_split: test\ndoc_to_text: q\ndoc_to_target: a\n";
+  const auto refusal = [&](const std::string& text) -> std::string {
+    write_text(folder / "t.yaml", text);
+    try {
+      translate_harness_task(folder / "t.yaml");
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "not refused";
+  };
+  EXPECT_EQ(refusal(begin), "not refused");
+  const std::string here = (folder / "t.yaml").string();
+  for (const auto& [line, named] : std::vector<std::pair<std::string, std::string>>{
+           {"process_docs: !function utils.process_docs\n", "utils.process_docs"},
+           {"metric_list:\n  - metric: !function utils.f\n", "utils.f"},
+           {"class: !function task.Squad\n", "task.Squad"},
+           {"class: Squad\n", "class"},
+           {"output_type: loglikelihood\n", "loglikelihood"},
+           {"metric_list: [{metric: bleu}]\n", "bleu"},
+           {"metric_list: [{metric: exact_match, ignore_numbers: true}]\n", "ignore_numbers"},
+           {"filter_list: [{name: f, filter: [{function: majority_vote}]}]\n", "majority_vote"},
+           {"generation_kwargs: {temperature: 0.7}\n", "temperature"},
+           {"fewshot_config: {doc_to_text: x}\n", "doc_to_text"},
+           {"doc_to_image: picture\n", "doc_to_image"},
+           {"group: g\n", "group"}}) {
+    const std::string message = refusal(begin + line);
+    EXPECT_NE(message.find(named), std::string::npos) << message;
+    const bool nested = line.find("  - ") != std::string::npos;
+    EXPECT_NE(message.find(here + (nested ? ":7" : ":6")), std::string::npos) << message;
+  }
+  for (const char* text : {"task: t\ninclude: t.yaml\n", "task: t\ninclude: /no/such\n",
+                           "task: t\n", "task: [a]\n", "task: t\nmetric_list: x\n"})
+    EXPECT_NE(refusal(text), "not refused") << text;
+  std::filesystem::remove_all(folder);
+}
+
+class DocumentsTest : public testing::Test {
+ protected:
+  void SetUp() override { std::filesystem::create_directories(root_); }
+  void TearDown() override { std::filesystem::remove_all(root_); }
+  std::vector<Json> read(const std::string& name, const std::string& text) const {
+    write_text(root_ / name, text);
+    return read_documents(root_ / name);
+  }
+  const std::filesystem::path root_ = std::filesystem::temp_directory_path() / "narrow_documents";
+};
+
+TEST_F(DocumentsTest, EveryFormGivesItsRows) {
+  EXPECT_EQ(read("a.jsonl", "{\"a\": 1}\n\n{\"a\": 2}\n").size(), 2u);
+  EXPECT_EQ(read("a.json", "[{\"a\": 1}]").at(0), (Json{{"a", 1}}));
+  EXPECT_EQ(read("b.json", "{\"canary\": \"x\", \"examples\": [{\"a\": 1}]}").at(0),
+            (Json{{"a", 1}}));
+  EXPECT_EQ(read("a.csv", "Question,Right\n\"one, \"\"two\"\"\nthree\",4\n").at(0),
+            (Json{{"Question", "one, \"two\"\nthree"}, {"Right", "4"}}));
+  EXPECT_EQ(read("b.csv", "q,1,2,3,4,C\n").at(0)["answer"], 2);
+}
+
+TEST_F(DocumentsTest, BrokenFilesAreRefused) {
+  for (const auto& [name, text] :
+       std::vector<std::pair<std::string, std::string>>{{"a.jsonl", "[1]\n"},
+                                                        {"a.jsonl", "{\"a\": \n"},
+                                                        {"a.json", "[1]"},
+                                                        {"a.json", "{}"},
+                                                        {"a.json", "{\"examples\": 3}"},
+                                                        {"a.json", "["},
+                                                        {"a.csv", "a,b\n1\n"},
+                                                        {"a.csv", "q,1,2,3,4,C\nq,1,2,3,4,E\n"}})
+    EXPECT_THROW(read(name, text), Error) << text;
+  EXPECT_THROW(read_documents(root_ / "none.jsonl"), Error);
+}
+
+TEST(Prepare, RowsThatDoNotFitAreRefused) {
+  PythonRandom random(0);
+  for (const auto& [name, row] : std::vector<std::pair<std::string, const char*>>{
+           {"hellaswag", R"({"endings": ["a"], "label": "1", "activity_label": "", "ctx_a": "",
+                             "ctx_b": ""})"},
+           {"hellaswag", "{}"},
+           {"gpqa", R"({"Correct Answer": 1})"},
+           {"musr", R"({"choices": "['a'"})"},
+           {"truthfulqa", R"({"mc1_targets": {}})"},
+           {"arc_letters", R"({"question": "", "choices": {"label": ["A", "B", "C", "D"]},
+                               "answerKey": "E"})"},
+           {"arc_letters", R"({"choices": 1})"},
+           {"math_level_5", R"({"level": "Level 5"})"},
+           {"aime", R"({"Problem": "p"})"}})
+    EXPECT_THROW(prepare(name, {parse_json(row, "test")}, "test", random), Error) << name << row;
+}
+
+// The boxed answer as the harness's remove_boxed(last_boxed_only_string(…)) takes it.
+TEST(Prepare, MathKeepsLevelFiveWithItsAnswer) {
+  PythonRandom random(0);
+  const auto answer = [&](const std::string& solution) {
+    const auto documents =
+        prepare("math_level_5",
+                {{{"problem", "p"}, {"level", "Level 4"}, {"solution", solution}},
+                 {{"problem", "p"}, {"level", "Level 5"}, {"solution", solution}}},
+                "test", random);
+    EXPECT_EQ(documents.size(), 1u);
+    return documents.at(0)["answer"].get<std::string>();
+  };
+  EXPECT_EQ(answer("$\\boxed{1}$ and $\\boxed{\\frac{1}{2}}$."), "\\frac{1}{2}");
+  EXPECT_EQ(answer("so $\\boxed 7$."), "7");
+  EXPECT_EQ(answer("$\\fbox{3}$"), "[invalidanswer]");
+  EXPECT_EQ(answer("$\\boxed{3$"), "[invalidanswer]");
+  EXPECT_EQ(answer("none"), "[invalidanswer]");
 }
 
 }  // namespace

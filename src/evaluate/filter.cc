@@ -10,14 +10,8 @@
 #include "text/utf8.h"
 
 namespace narrow::evaluate {
-namespace {
-
-constexpr uint32_t kMatchLimit = 10'000'000;
-
-}  // namespace
-
 struct Pattern::State {
-  explicit State(const std::string& expression) {
+  State(const std::string& expression, uint32_t match_limit) {
     int code_number = 0;
     size_t offset = 0;
     code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression.data()), expression.size(),
@@ -26,13 +20,11 @@ struct Pattern::State {
       throw Error::refused("the regular expression does not compile at " + std::to_string(offset),
                            expression);
     context = pcre2_match_context_create(nullptr);
-    pcre2_set_match_limit(context, kMatchLimit);
-    data = pcre2_match_data_create_from_pattern(code, nullptr);
+    pcre2_set_match_limit(context, match_limit);
   }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
   ~State() {
-    pcre2_match_data_free(data);
     pcre2_match_context_free(context);
     pcre2_code_free(code);
   }
@@ -40,6 +32,10 @@ struct Pattern::State {
   // Calls match(ovector, groups) for each match, as re.finditer walks.
   template <class Match>
   void for_each(const std::string& text, Match match) const {
+    // Of each call its own, so that threads may share a pattern.
+    const std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)> owner(
+        pcre2_match_data_create_from_pattern(code, nullptr), pcre2_match_data_free);
+    pcre2_match_data* data = owner.get();
     for (size_t at = 0; at <= text.size();) {
       const int groups = pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
                                      at, PCRE2_NO_UTF_CHECK, data, context);
@@ -57,11 +53,12 @@ struct Pattern::State {
 
   pcre2_code* code;
   pcre2_match_context* context;
-  pcre2_match_data* data;
 };
 
-Pattern::Pattern(const std::string& expression) : state_(std::make_unique<State>(expression)) {}
+Pattern::Pattern(const std::string& expression, uint32_t match_limit)
+    : state_(std::make_unique<State>(expression, match_limit)) {}
 Pattern::Pattern(Pattern&&) noexcept = default;
+Pattern& Pattern::operator=(Pattern&&) noexcept = default;
 Pattern::~Pattern() = default;
 
 std::vector<std::string> Pattern::find_all(const std::string& raw) const {
@@ -93,14 +90,57 @@ std::string Pattern::remove_all(const std::string& raw) const {
   return kept.append(text, last);
 }
 
+std::vector<Pattern::Match> Pattern::matches(const std::string& text) const {
+  std::vector<Match> found;
+  uint32_t captures = 0;
+  pcre2_pattern_info(state_->code, PCRE2_INFO_CAPTURECOUNT, &captures);
+  state_->for_each(text, [&](const size_t* span, int groups) {
+    Match match{span[0], span[1], {}};
+    for (uint32_t g = 1; g <= captures; ++g) {
+      const bool set = g < static_cast<uint32_t>(groups) && span[2 * g] != PCRE2_UNSET;
+      match.groups.push_back(
+          set ? std::optional(text.substr(span[2 * g], span[2 * g + 1] - span[2 * g]))
+              : std::nullopt);
+    }
+    found.push_back(std::move(match));
+  });
+  return found;
+}
+
+std::string Pattern::replace_all(const std::string& raw, std::string_view replacement) const {
+  const std::string text = text::repair(raw);
+  std::string result;
+  size_t last = 0;
+  state_->for_each(text, [&](const size_t* span, int groups) {
+    result.append(text, last, span[0] - last);
+    for (size_t i = 0; i < replacement.size(); ++i) {
+      if (replacement[i] != '\\' || i + 1 == replacement.size()) {
+        result += replacement[i];
+        continue;
+      }
+      const int g = replacement[++i] - '0';
+      if (g < 0 || g > 9) {
+        result += replacement[i];
+      } else if (g < groups && span[2 * g] != PCRE2_UNSET) {
+        result.append(text, span[2 * g], span[2 * g + 1] - span[2 * g]);
+      }
+    }
+    last = span[1];
+  });
+  return result.append(text, last);
+}
+
 std::string extract(const Pattern& pattern, int index, const std::string& text) {
   const auto found = pattern.find_all(text);
   if (found.empty()) return kNoAnswer;
-  std::string answer = index < 0 ? found.back() : found.front();
+  return stripped(index < 0 ? found.back() : found.front());
+}
+
+std::string stripped(const std::string& text) {
   const auto blank = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; };
-  while (!answer.empty() && blank(answer.back())) answer.pop_back();
-  answer.erase(answer.begin(), std::find_if_not(answer.begin(), answer.end(), blank));
-  return answer;
+  const auto begin = std::find_if_not(text.begin(), text.end(), blank);
+  const auto end = std::find_if_not(text.rbegin(), text.rend(), blank).base();
+  return begin < end ? std::string(begin, end) : "";
 }
 
 bool ExactMatch::matches(std::string answer, std::string target) const {
@@ -115,6 +155,9 @@ bool ExactMatch::matches(std::string answer, std::string target) const {
     lower(answer);
     lower(target);
   }
+  if (ignore_punctuation)
+    for (std::string* text : {&answer, &target})
+      std::erase_if(*text, [](char c) { return std::ispunct(static_cast<unsigned char>(c)) != 0; });
   return answer == target;
 }
 

@@ -7,6 +7,7 @@
 #include <charconv>
 
 #include "base/error.h"
+#include "evaluate/python_literal.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -60,36 +61,63 @@ Json Prompter::variables(const Json& doc) const {
   return all;
 }
 
-std::vector<std::string> Prompter::texts(const Json& list) const {
+std::vector<std::string> Prompter::texts(const Json& value) const {
   std::vector<std::string> result;
+  // A template of more than one expression renders its list as Python writes it.
+  const Json list =
+      value.is_string() ? parse_python_literal(value.get<std::string>(), where()) : value;
   if (!list.is_array() || list.empty()) throw Error::refused("expected a list of texts", where());
   for (const Json& item : list)
     result.push_back(item.is_string() ? item.get<std::string>() : item.dump());
   return result;
 }
 
-// Index of the right choice: a number, or its digits.
-int64_t Prompter::gold(const Json& vars, size_t choices) const {
+// Index of the right choice: a number, its digits, or the choice itself.
+int64_t Prompter::gold(const Json& vars, const std::vector<std::string>& choices) const {
   const Json value = task_.gold->evaluate(vars);
-  const std::string digits = value.is_string() ? value.get<std::string>() : value.dump();
+  const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
   int64_t index = -1;
-  const auto end = digits.data() + digits.size();
-  if (std::from_chars(digits.data(), end, index).ptr != end || digits.empty() || index < 0 ||
-      index >= static_cast<int64_t>(choices))
-    throw Error::refused("\"gold\" is \"" + digits + "\", the index of no choice", where());
-  return index;
+  const auto end = text.data() + text.size();
+  if (!text.empty() && std::from_chars(text.data(), end, index).ptr == end) {
+    if (index >= 0 && index < static_cast<int64_t>(choices.size())) return index;
+    throw Error::refused("\"gold\" is \"" + text + "\", the index of no choice", where());
+  }
+  const auto found = std::find(choices.begin(), choices.end(), text);
+  return found == choices.end() ? -1 : found - choices.begin();
 }
 
-Prompter::Example Prompter::example(const Json& doc) const {
+std::string Prompter::prefix(const Json& vars) const {
+  return task_.answer_prefix ? task_.answer_prefix->render(vars) : "";
+}
+
+// A question and, unless it is empty, its answer; `prefix` begins the answer, given or to come.
+void Prompter::add_turn(std::vector<Message>& messages, std::string question,
+                        const std::string& answer, const std::string& prefix) const {
+  const bool begun = !prefix.empty();
+  const bool blank_between =
+      begun && !question.empty() && !blank(question.back()) && !blank(prefix.front());
+  const std::string delimiter = (begun ? blank_between : !answer.empty()) ? task_.delimiter : "";
+  messages.push_back({"user", std::move(question), delimiter});
+  if (!answer.empty()) {
+    const bool joined = begun && (blank(prefix.back()) || blank(answer.front()));
+    messages.push_back({"assistant", prefix + (begun && !joined ? " " : "") + answer, "\n\n"});
+  } else if (begun) {
+    messages.push_back({"assistant", prefix, ""});
+  }
+}
+
+void Prompter::add_example(std::vector<Message>& messages, const Json& doc) const {
   const Json vars = variables(doc);
   if (task_.kind == Task::Kind::generate)
-    return {task_.question->render(vars), task_.answer->render(vars)};
-  if (task_.kind == Task::Kind::context) {
-    const auto contexts = texts(task_.question->evaluate(vars));
-    return {contexts[static_cast<size_t>(gold(vars, contexts.size()))], task_.answer->render(vars)};
-  }
-  const auto choices = texts(task_.choices->evaluate(vars));
-  return {task_.question->render(vars), choices[static_cast<size_t>(gold(vars, choices.size()))]};
+    return add_turn(messages, task_.question->render(vars), task_.answer->render(vars),
+                    prefix(vars));
+  const bool contexts = task_.kind == Task::Kind::context;
+  const auto list = texts((contexts ? task_.question : task_.choices)->evaluate(vars));
+  const int64_t right = gold(vars, list);
+  if (right < 0) throw Error::refused("an example without a right choice", where());
+  const std::string& text = list[static_cast<size_t>(right)];
+  add_turn(messages, contexts ? text : task_.question->render(vars),
+           contexts ? task_.answer->render(vars) : text, prefix(vars));
 }
 
 std::vector<const Json*> Prompter::draw(const Json& doc) {
@@ -119,53 +147,69 @@ std::vector<const Json*> Prompter::draw(const Json& doc) {
   return examples;
 }
 
-std::string Prompter::description() const {
-  return task_.description ? task_.description->render(subtask_.variables) : "";
+std::string Prompter::render(const std::vector<Message>& messages) const {
+  if (options_.chat) return render_chat(messages);
+  std::string text;
+  for (const Message& message : messages) text += message.content + message.delimiter;
+  return text;
 }
 
-std::string Prompter::wrap_chat(const std::vector<Example>& examples,
-                                const std::string& question) const {
+std::string Prompter::render_chat(const std::vector<Message>& messages) const {
   const text::ChatTemplate* chat = endpoint_ ? endpoint_->chat_template() : nullptr;
   if (!chat) throw Error::refused("the model has no chat template", "task " + task_.name);
-  Json messages = Json::array();
+  text::ChatTemplate::Inputs inputs;
   const auto say = [&](const char* role, const std::string& content) {
-    messages.push_back({{"role", role}, {"content", content}});
+    inputs.messages.push_back({{"role", role}, {"content", content}});
   };
-  if (const std::string text = description(); !text.empty()) say("system", text);
-  std::string before;
-  for (const Example& example : examples) {
-    if (options_.multiturn) {
-      say("user", example.question);
-      say("assistant", example.answer);
+  const bool begun = messages.back().role == std::string("assistant");
+  std::string together;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const Message& message = messages[i];
+    const bool last_of_user = i + (begun ? 2 : 1) == messages.size();
+    if (options_.multiturn || message.role == std::string("system") ||
+        (begun && i + 1 == messages.size())) {
+      say(message.role, message.content);
+    } else if (together += message.content; last_of_user) {
+      say("user", together);
     } else {
-      before += example.question + " " + example.answer + "\n\n";
+      together += message.delimiter;
     }
   }
-  say("user", before + question);
-  text::ChatTemplate::Inputs inputs;
-  inputs.messages = std::move(messages);
+  inputs.add_generation_prompt = !begun;
   const text::Tokenizer& tokenizer = endpoint_->tokenizer();
   if (const auto bos = tokenizer.bos_id()) inputs.bos_token = tokenizer.token_bytes(*bos);
   if (const auto eos = tokenizer.eos_id()) inputs.eos_token = tokenizer.token_bytes(*eos);
-  return text::join(chat->render(inputs));
+  std::string rendered = text::join(chat->render(inputs));
+  if (begun) {  // the turn stays open: transformers' continue_final_message
+    const std::string end = stripped(messages.back().content);
+    const size_t at = rendered.rfind(end);
+    if (at == std::string::npos)
+      throw Error::refused("the chat template does not show the last message", where());
+    rendered.resize(at + end.size());
+  }
+  return rendered;
 }
 
 Prompt Prompter::next() {
   const Json& doc = subtask_.test.at(index_++);
   const Json vars = variables(doc);
-  std::vector<Example> examples;
-  std::string before = description();
-  for (const Json* row : draw(doc)) {
-    examples.push_back(example(*row));
-    before += examples.back().question + " " + examples.back().answer + "\n\n";
-  }
+  std::vector<Message> before;
+  if (task_.description)
+    if (std::string text = task_.description->render(vars); !text.empty())
+      before.push_back({"system", std::move(text), ""});
+  for (const Json* row : draw(doc)) add_example(before, *row);
+  const std::string begin = prefix(vars);
   const auto context = [&](const std::string& question) {
-    return options_.chat ? wrap_chat(examples, question) : before + question;
+    std::vector<Message> messages = before;
+    add_turn(messages, question, "", begin);
+    return render(messages);
   };
 
   Prompt prompt;
-  // Behind a chat template the answer begins a turn: no blank stands before it.
-  const std::string delimiter = options_.chat ? "" : " ";
+  // Behind a chat template the answer begins a turn: no blank stands before it, unless the turn
+  // has begun.
+  const std::string delimiter =
+      options_.chat && (begin.empty() || blank(begin.back())) ? "" : task_.delimiter;
   if (task_.kind == Task::Kind::generate) {
     prompt.contexts.push_back(context(task_.question->render(vars)));
     prompt.target = task_.answer->render(vars);
@@ -176,14 +220,18 @@ Prompt Prompter::next() {
       prompt.contexts.push_back(context(question));
       prompt.continuations.push_back(delimiter + prompt.target);
     }
-    prompt.gold = gold(vars, prompt.choices.size());
+    prompt.gold = gold(vars, prompt.choices);
   } else {
     prompt.contexts.push_back(context(task_.question->render(vars)));
     prompt.choices = texts(task_.choices->evaluate(vars));
     for (const std::string& choice : prompt.choices)
       prompt.continuations.push_back(delimiter + choice);
-    prompt.gold = gold(vars, prompt.choices.size());
-    prompt.target = prompt.choices[static_cast<size_t>(prompt.gold)];
+    prompt.gold = gold(vars, prompt.choices);
+    const Json named = task_.gold->evaluate(vars);
+    prompt.target = named.is_string() ? named.get<std::string>() : named.dump();
+    prompt.gold_is_text =
+        prompt.gold < 0 || prompt.target == prompt.choices[static_cast<size_t>(prompt.gold)];
+    if (prompt.gold >= 0) prompt.target = prompt.choices[static_cast<size_t>(prompt.gold)];
   }
   return prompt;
 }

@@ -23,7 +23,9 @@ struct Prompt {
   std::vector<std::string> contexts;
   std::vector<std::string> continuations;
   std::vector<std::string> choices;  // continuations without the blank before
-  int64_t gold = 0;                  // index of the right one
+  int64_t gold = 0;                  // index of the right one; -1: none is, as in a few rows of
+                                     // BIG-Bench Hard, where every answer counts as wrong
+  bool gold_is_text = false;         // the task names it by its text
   std::string target;                // text of the right answer
 };
 
@@ -42,16 +44,22 @@ class Prompter {
   Prompt next();  // REQUIRES: called at most subtask.test.size() times
 
  private:
-  struct Example {
-    std::string question, answer;
+  // A part of the prompt: in plain text the content and what parts it from the next; behind a chat
+  // template a message.
+  struct Message {
+    const char* role;
+    std::string content, delimiter;
   };
   Json variables(const Json& doc) const;
-  int64_t gold(const Json& variables, size_t choices) const;
-  Example example(const Json& doc) const;
+  int64_t gold(const Json& variables, const std::vector<std::string>& choices) const;
+  std::string prefix(const Json& variables) const;
+  void add_turn(std::vector<Message>& messages, std::string question, const std::string& answer,
+                const std::string& prefix) const;
+  void add_example(std::vector<Message>& messages, const Json& doc) const;
   std::vector<const Json*> draw(const Json& doc);
-  std::string description() const;
-  std::string wrap_chat(const std::vector<Example>& examples, const std::string& question) const;
-  std::vector<std::string> texts(const Json& list) const;
+  std::string render(const std::vector<Message>& messages) const;
+  std::string render_chat(const std::vector<Message>& messages) const;
+  std::vector<std::string> texts(const Json& value) const;
   std::string where() const;
 
   const Task& task_;

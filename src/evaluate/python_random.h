@@ -3,7 +3,9 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 namespace narrow::evaluate {
@@ -18,6 +20,12 @@ class PythonRandom {
   // Indices that sample(range(population), count) picks, in its order.
   // REQUIRES: 0 <= count <= population.
   std::vector<int64_t> sample(int64_t population, int64_t count);
+  // random.shuffle.
+  template <class T>
+  void shuffle(std::vector<T>& items) {
+    for (std::size_t i = items.size(); i > 1; --i)
+      std::swap(items[i - 1], items[static_cast<std::size_t>(below(static_cast<int64_t>(i)))]);
+  }
 
  private:
   uint32_t next();

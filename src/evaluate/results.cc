@@ -15,6 +15,7 @@ namespace {
 struct Sums {
   int64_t documents = 0;
   double sum = 0, squares = 0;
+  double weight = 0, weighted = 0;  // differ from documents and sum where rows have weights
 
   double mean() const { return sum / static_cast<double>(documents); }
   double variance() const {  // of the sample
@@ -23,8 +24,10 @@ struct Sums {
   }
 };
 
-// lm-evaluation-harness writes "metric,filter"; scored choices have the filter "none".
+// lm-evaluation-harness writes "metric,filter"; scored choices have the filter "none", and mc2 is
+// called acc.
 std::string with_filter(const std::string& metric) {
+  if (metric == "mc2") return "acc,none";
   return metric.find(',') == std::string::npos ? metric + ",none" : metric;
 }
 
@@ -54,6 +57,8 @@ Json entry_of(const Task& task, const std::vector<Json>& rows, const std::string
     entry[error_name(score.metric)] = score.standard_error ? Json(*score.standard_error) : "N/A";
     entry["sample_len"] = score.documents;
   }
+  if (const auto normalized = normalized_score(task, rows, name))
+    entry["normalized_score"] = *normalized;
   return entry;
 }
 
@@ -82,8 +87,8 @@ Json arguments_of(const Task& task, const Json& row) {
   if (task.kind == Task::Kind::generate) {
     add(0, prompt,
         {{"until", task.stop},
-         {"do_sample", false},
-         {"temperature", 0.0},
+         {"do_sample", task.temperature > 0},
+         {"temperature", task.temperature},
          {"max_gen_toks", task.max_tokens}});
     return arguments;
   }
@@ -102,8 +107,9 @@ Json sample(const Task& task, const Subtask& subtask, const Json& row, const std
             {"arguments", arguments_of(task, row)}};
   Json responses = Json::array(), filtered = Json::array();
   if (generated) {
-    responses.push_back(Json::array({row["response"]}));
-    filtered.push_back(row["answer"][filter]);
+    responses.push_back(row.contains("responses") ? row["responses"]
+                                                  : Json::array({row["response"]}));
+    filtered.push_back(row["answer"].contains(filter) ? row["answer"][filter] : row["response"]);
   } else {
     for (size_t i = 0; i < row["loglikelihoods"].size(); ++i) {
       const Json pair = Json::array({python_text(row["loglikelihoods"][i]),
@@ -135,6 +141,34 @@ Json sample(const Task& task, const Subtask& subtask, const Json& row, const std
 
 }  // namespace
 
+std::optional<double> normalized_score(const Task& task, const std::vector<Json>& rows,
+                                       const std::string& name) {
+  if (task.normalized.empty()) return std::nullopt;
+  double sum = 0;
+  int64_t count = 0;
+  const auto add = [&](const std::string& of, int64_t guess_among) {
+    double mean = 0;
+    const auto scores = summarize(task, rows, of);
+    for (const Score& score : scores)
+      for (const std::string& metric : task.normalized)
+        if (score.metric == with_filter(metric))
+          mean += score.mean / static_cast<double>(task.normalized.size());
+    if (scores.empty()) return;
+    const double guess = guess_among ? 1.0 / static_cast<double>(guess_among) : 0.0;
+    sum += mean < guess ? 0.0 : 100 * (mean - guess) / (1 - guess);
+    ++count;
+  };
+  if (task.normalize_subtasks) {
+    for (const Subtask& subtask : task.subtasks)
+      if (name == task.name || name == subtask.name || name == subtask.group)
+        add(subtask.name, subtask.guess_among);
+  } else {
+    add(name, task.subtasks[0].guess_among);
+  }
+  if (count == 0) return std::nullopt;
+  return sum / static_cast<double>(count);
+}
+
 std::vector<Score> summarize(const Task& task, const std::vector<Json>& rows,
                              const std::string& name) {
   std::map<std::string, const Subtask*> counted;
@@ -145,11 +179,16 @@ std::vector<Score> summarize(const Task& task, const std::vector<Json>& rows,
   std::vector<Score> scores;
   for (const std::string& metric : task.metrics) {
     std::map<std::string, Sums> sums;
+    bool weighted = false;
     for (const Json& row : rows) {
       const auto subtask = row["subtask"].get<std::string>();
       if (!counted.contains(subtask)) continue;
       const auto value = row["metrics"].at(metric).get<double>();
       Sums& of = sums[subtask];
+      const auto weight = row.contains("weights") ? row["weights"].value(metric, 1.0) : 1.0;
+      weighted = weighted || weight != 1.0;
+      of.weight += weight;
+      of.weighted += weight * value;
       ++of.documents;
       of.sum += value;
       of.squares += value * value;
@@ -157,16 +196,17 @@ std::vector<Score> summarize(const Task& task, const std::vector<Json>& rows,
     if (sums.empty()) continue;
     // Of k sets: sum of (n - 1) s² over N - k, over N. Of one set this is its own s²/n.
     Score score{with_filter(metric), 0, std::nullopt, 0};
-    double total = 0, spread = 0;
-    bool defined = true;
+    double total = 0, weight = 0, spread = 0;
+    bool defined = !weighted;
     for (const auto& [subtask, of] : sums) {
       score.documents += of.documents;
-      total += of.sum;
+      total += of.weighted;
+      weight += of.weight;
       defined = defined && of.documents > 1;
       if (defined) spread += static_cast<double>(of.documents - 1) * of.variance();
     }
     const auto all = static_cast<double>(score.documents);
-    score.mean = total / all;
+    score.mean = total / weight;
     if (defined)
       score.standard_error = std::sqrt(spread / (all - static_cast<double>(sums.size())) / all);
     scores.push_back(score);
@@ -174,24 +214,37 @@ std::vector<Score> summarize(const Task& task, const std::vector<Json>& rows,
   return scores;
 }
 
-Json results_document(const std::vector<Evaluated>& evaluated, const RunOptions& options) {
+double headline(const Evaluated& evaluated) {
+  const Task& task = *evaluated.task;
+  if (const auto score = normalized_score(task, evaluated.rows, task.name)) return *score;
+  const auto scores = summarize(task, evaluated.rows, task.name);
+  if (scores.empty()) throw Error::refused("no documents", "task " + task.name);
+  for (const char* metric : {"acc_norm", "acc", "mc2", "exact_match,strict-match"})
+    for (const Score& score : scores)
+      if (score.metric == with_filter(metric)) return 100 * score.mean;
+  return 100 * scores[0].mean;
+}
+
+Json results_document(const std::vector<Evaluated>& evaluated) {
   Json document{{"results", Json::object()}};
   Json groups = Json::object(), members = Json::object(), configs = Json::object(),
        versions = Json::object(), shots = Json::object(), better = Json::object(),
-       samples = Json::object();
+       samples = Json::object(), suites = Json::object();
   for (const Evaluated& of_task : evaluated) {
     const auto& task = of_task.task;
     const auto& rows = of_task.rows;
+    const RunOptions& options = of_task.options;
+    if (!of_task.suite.empty()) suites[of_task.suite]["tasks"][task->name] = headline(of_task);
     const auto add = [&](const std::string& name, const Json& version) {
       versions[name] = version;
       shots[name] = options.prompt.shots.value_or(task->shots);
       better[name] = Json::object();
       for (const std::string& metric : task->metrics)
-        better[name][metric.substr(0, metric.find(','))] = true;
+        better[name][with_filter(metric).substr(0, with_filter(metric).find(','))] = true;
       return document["results"][name] = entry_of(*task, rows, name);
     };
     if (!is_single(*task)) {
-      const std::string version = std::to_string(task->group_version);  // a text in the harness too
+      const std::string version = task->group_version.dump();  // a text in the harness too
       members[task->name] = Json::array();
       groups[task->name] = add(task->name, version);
       for (const auto& [group, subtasks] : groups_of(*task)) {
@@ -209,6 +262,12 @@ Json results_document(const std::vector<Evaluated>& evaluated, const RunOptions&
         members[task->name].push_back(subtask.name);
     }
   }
+  for (auto& [suite, entry] : suites.items()) {
+    double sum = 0;
+    for (const auto& [task, score] : entry["tasks"].items()) sum += score.get<double>();
+    entry["average"] = sum / static_cast<double>(entry["tasks"].size());
+  }
+  if (!suites.empty()) document["suites"] = std::move(suites);
   if (!groups.empty()) document["groups"] = std::move(groups);
   document["group_subtasks"] = std::move(members);
   document["configs"] = std::move(configs);
@@ -224,6 +283,7 @@ std::string samples_lines(const Task& task, const Subtask& subtask, const std::v
   if (task.kind == Task::Kind::generate) {
     filters.clear();
     for (const Filter& filter : task.filters) filters.push_back(filter.name);
+    if (!task.kinds.empty()) filters.push_back("none");  // judged whole
   }
   std::string lines;
   for (const std::string& filter : filters)

@@ -24,14 +24,28 @@ struct Score {
 std::vector<Score> summarize(const Task& task, const std::vector<Json>& rows,
                              const std::string& name);
 
+// The score of the Open LLM Leaderboard: 0 … 100 between guessing and all right, below guessing 0
+// (huggingface/leaderboards, normalization.md). Of a task whose subtasks differ in the number of
+// answers the plain mean of theirs, otherwise of all documents together. None where the task has no
+// such score.
+std::optional<double> normalized_score(const Task& task, const std::vector<Json>& rows,
+                                       const std::string& name);
+
 struct Evaluated {
   const Task* task;
+  RunOptions options;
+  std::string suite;       // that named the task; empty: none
   std::vector<Json> rows;  // in the order of the run
 };
 
+// What stands for a task in the average of a suite, 0 … 100: its normalized score, otherwise the
+// mean of acc_norm, acc, mc2 or exact_match,strict-match, the first that it has, otherwise of its
+// first metric.
+double headline(const Evaluated& evaluated);
+
 // results.json without its "config": results, groups, group_subtasks, configs (task_key of each),
-// versions, n-shot, higher_is_better, n-samples.
-Json results_document(const std::vector<Evaluated>& evaluated, const RunOptions& options);
+// versions, n-shot, higher_is_better, n-samples; suites: the headline of each task, their average.
+Json results_document(const std::vector<Evaluated>& evaluated);
 
 // samples_<subtask>.jsonl: one line per document, and for generation per document and filter.
 std::string samples_lines(const Task& task, const Subtask& subtask, const std::vector<Json>& rows);

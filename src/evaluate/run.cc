@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/interrupt.h"
-#include "text/utf8.h"
+#include "evaluate/judge.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -14,27 +14,31 @@ namespace {
 // Documents in flight: enough to fill the engine's batches with four choices each.
 constexpr size_t kInFlight = 32;
 
+// Choices of one token each are read from the best tokens after their one context. Letters are
+// nearly always among these; the others are asked for by themselves. No more than servers give.
+constexpr int64_t kBestTokens = 20;
+
 struct Asked {
   int64_t index = 0;
   const Subtask* subtask = nullptr;
   int64_t doc_id = 0;
   Prompt prompt;
-  std::vector<std::future<endpoint::ScoreResult>> scores;
-  std::future<endpoint::GenerateResult> generation;
+  std::vector<endpoint::ScoreRequest> requests;            // by choice
+  std::vector<std::future<endpoint::ScoreResult>> scores;  // by choice, or of the first for all
+  std::vector<std::future<endpoint::GenerateResult>> generations;  // one per sample
 };
-
-int64_t characters(const std::string& text) {
-  int64_t count = 0;
-  for (std::string_view rest = text; !rest.empty(); ++count)
-    rest.remove_prefix(std::max<size_t>(1, text::character_length(rest)));
-  return count;
-}
 
 template <class T>
 T wait_for(std::future<T>& future) {
   while (future.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready)
     throw_if_interrupted();
   return future.get();
+}
+
+bool in_one_pass(const std::vector<endpoint::ScoreRequest>& requests) {
+  return requests.size() > 1 && std::all_of(requests.begin(), requests.end(), [&](const auto& one) {
+           return one.continuation.size() == 1 && one.context == requests[0].context;
+         });
 }
 
 void ask(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& options, Asked& asked) {
@@ -44,70 +48,103 @@ void ask(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
     endpoint::GenerateRequest request;
     request.sampling.max_tokens = task.max_tokens;
     request.sampling.stop = task.stop;
+    request.sampling.temperature = task.temperature;
+    request.sampling.top_p = task.top_p;
     request.prompt = generation_prompt(endpoint, prompt.contexts[0], task.max_tokens, chat);
-    asked.generation = endpoint.generate(std::move(request));
+    for (int64_t sample = 0; sample < task.samples; ++sample) {
+      request.sampling.seed = static_cast<uint64_t>(asked.index * task.samples + sample);
+      asked.generations.push_back(endpoint.generate(request));
+    }
     return;
   }
   for (size_t i = 0; i < prompt.continuations.size(); ++i) {
     const std::string& context = prompt.contexts[prompt.contexts.size() == 1 ? 0 : i];
-    asked.scores.push_back(
-        endpoint.score(score_request(endpoint, context, prompt.continuations[i], chat)));
+    asked.requests.push_back(score_request(endpoint, context, prompt.continuations[i], chat));
   }
+  if (in_one_pass(asked.requests)) {
+    endpoint::ScoreRequest request = asked.requests[0];
+    request.top = kBestTokens;
+    asked.scores.push_back(endpoint.score(std::move(request)));
+    return;
+  }
+  for (const endpoint::ScoreRequest& request : asked.requests)
+    asked.scores.push_back(endpoint.score(request));
 }
 
-Json answer_choice(const Task& task, Asked& asked, Json row) {
-  std::vector<double> sums;
-  Json greedy = Json::array();
-  for (auto& future : asked.scores) {
-    const auto result = wait_for(future);
-    if (!result.error.empty())
-      throw Error::failed(result.error,
-                          asked.subtask->name + ", document " + std::to_string(asked.doc_id));
-    sums.push_back(result.sum());
-    greedy.push_back(result.all_greedy());
-  }
-  const auto largest = [](const std::vector<double>& values) {
-    return std::max_element(values.begin(), values.end()) - values.begin();
-  };
-  row["answer"] = largest(sums);
-  Json metrics = Json::object();
-  for (const std::string& metric : task.metrics) {
-    std::vector<double> values = sums;
-    if (metric == "acc_norm")
-      for (size_t i = 0; i < values.size(); ++i)
-        values[i] /= static_cast<double>(characters(asked.prompt.choices[i]));
-    metrics[metric] = largest(values) == asked.prompt.gold ? 1.0 : 0.0;
-  }
-  // As the harness does, which puts the contexts of such a task where others have their target.
-  row["target"] =
-      task.kind == Task::Kind::context ? Json(asked.prompt.target) : Json(asked.prompt.gold);
-  row["metrics"] = std::move(metrics);
-  row["loglikelihoods"] = sums;
-  row["is_greedy"] = std::move(greedy);
-  return row;
-}
-
-Json answer_generation(const Task& task, Asked& asked, Json row) {
-  const auto result = wait_for(asked.generation);
-  if (result.finish == endpoint::FinishReason::error)
+endpoint::ScoreResult wait_for_score(const Asked& asked,
+                                     std::future<endpoint::ScoreResult>& future) {
+  auto result = wait_for(future);
+  if (!result.error.empty())
     throw Error::failed(result.error,
                         asked.subtask->name + ", document " + std::to_string(asked.doc_id));
-  Json answers = Json::object(), metrics = Json::object();
-  for (const Filter& filter : task.filters) {
-    const std::string answer = extract(filter.pattern, filter.index, result.text);
-    answers[filter.name] = answer;
-    metrics["exact_match," + filter.name] =
-        task.exact_match.matches(answer, asked.prompt.target) ? 1.0 : 0.0;
-  }
-  row["answer"] = std::move(answers);
-  row["target"] = asked.prompt.target;
-  row["metrics"] = std::move(metrics);
-  row["response"] = result.text;
-  row["finish"] = endpoint::name_of(result.finish);
-  return row;
+  return result;
 }
 
-Json make_row(const Task& task, Asked& asked) {
+// The likelihoods of all choices from the answer to the first one's request.
+void read_choices(endpoint::Endpoint& endpoint, Asked& asked, std::vector<double>& sums,
+                  std::vector<bool>& greedy) {
+  const size_t choices = asked.requests.size();
+  const auto first = wait_for_score(asked, asked.scores[0]);
+  sums.assign(choices, 0);
+  greedy.assign(choices, false);
+  std::vector<std::future<endpoint::ScoreResult>> others(choices);
+  for (size_t i = 0; i < choices; ++i) {
+    const int32_t id = asked.requests[i].continuation[0];
+    const auto& top = first.tokens.at(0).top;
+    const auto found =
+        std::find_if(top.begin(), top.end(), [&](const auto& one) { return one.first == id; });
+    if (i == 0) {
+      sums[i] = first.sum();
+      greedy[i] = first.all_greedy();
+    } else if (found != top.end()) {
+      sums[i] = found->second;
+      greedy[i] = found == top.begin();
+    } else {
+      others[i] = endpoint.score(asked.requests[i]);
+    }
+  }
+  for (size_t i = 0; i < choices; ++i) {
+    if (!others[i].valid()) continue;
+    const auto result = wait_for_score(asked, others[i]);
+    sums[i] = result.sum();
+    greedy[i] = result.all_greedy();
+  }
+}
+
+void add_likelihoods(endpoint::Endpoint& endpoint, Asked& asked, Json& row) {
+  std::vector<double> sums;
+  std::vector<bool> greedy;
+  if (asked.scores.size() < asked.requests.size()) {
+    read_choices(endpoint, asked, sums, greedy);
+  } else {
+    for (auto& future : asked.scores) {
+      const auto result = wait_for_score(asked, future);
+      sums.push_back(result.sum());
+      greedy.push_back(result.all_greedy());
+    }
+  }
+  row["loglikelihoods"] = sums;
+  row["is_greedy"] = greedy;
+}
+
+void add_responses(Asked& asked, Json& row) {
+  Json responses = Json::array();
+  bool cut = false;
+  for (auto& future : asked.generations) {
+    const auto result = wait_for(future);
+    if (result.finish == endpoint::FinishReason::error)
+      throw Error::failed(result.error,
+                          asked.subtask->name + ", document " + std::to_string(asked.doc_id));
+    cut = cut || result.finish == endpoint::FinishReason::length;
+    row["finish"] = endpoint::name_of(result.finish);
+    responses.push_back(result.text);
+  }
+  if (cut) row["finish"] = endpoint::name_of(endpoint::FinishReason::length);
+  row["response"] = responses[0];
+  if (responses.size() > 1) row["responses"] = std::move(responses);
+}
+
+Json make_row(const Task& task, endpoint::Endpoint& endpoint, Asked& asked) {
   const Json& doc = asked.subtask->test[static_cast<size_t>(asked.doc_id)];
   const Prompt& prompt = asked.prompt;
   Sha256 prompt_hash;
@@ -122,8 +159,13 @@ Json make_row(const Task& task, Asked& asked) {
       {"choices", prompt.choices},
       {"continuations", prompt.continuations},
       {"cluster", nullptr}};
-  return task.kind == Task::Kind::generate ? answer_generation(task, asked, std::move(row))
-                                           : answer_choice(task, asked, std::move(row));
+  if (task.kind == Task::Kind::generate) {
+    add_responses(asked, row);
+  } else {
+    add_likelihoods(endpoint, asked, row);
+  }
+  judge(task, doc, prompt, row);
+  return row;
 }
 
 int64_t limited(const Subtask& subtask, const RunOptions& options) {
@@ -158,7 +200,7 @@ void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
     Asked asked = std::move(in_flight.front());
     in_flight.pop_front();
     const int64_t index = asked.index;
-    sink(index, make_row(task, asked));
+    sink(index, make_row(task, endpoint, asked));
   };
   int64_t index = 0;
   for (const Subtask& subtask : task.subtasks) {
@@ -167,7 +209,7 @@ void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
     for (int64_t doc = 0; doc < documents; ++doc, ++index) {
       throw_if_interrupted();
       // Built even when the row is there: the few-shot generator must advance.
-      Asked asked{index, &subtask, doc, prompter.next(), {}, {}};
+      Asked asked{index, &subtask, doc, prompter.next(), {}, {}, {}};
       if (done.contains(index)) continue;
       ask(task, endpoint, options, asked);
       in_flight.push_back(std::move(asked));

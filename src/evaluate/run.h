@@ -19,7 +19,9 @@ struct RunOptions {
 //   doc_id, subtask, doc_hash (SHA-256 as lm-evaluation-harness makes it), prompt_hash (of every
 //   context and continuation), prompt, choices, continuations, target, answer, metrics, cluster and
 //   loglikelihoods, is_greedy   of a choice (answer: the likeliest), or
-//   response, finish            of a generation (answer: filter → extracted text).
+//   response, finish            of a generation (answer: filter → extracted text); of several
+//   samples the first, all of them in responses; finish is "length" when one was cut,
+//   weights                     where a metric averages several decisions: their number.
 using RowSink = std::function<void(int64_t index, Json row)>;
 
 // Everything beside the model that can change a row.

@@ -12,6 +12,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "evaluate/documents.h"
+#include "evaluate/harness_task.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -20,100 +22,9 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kMostShots = 1000;
 constexpr int64_t kMostTokens = 1 << 20;
-
-// HellaSwag's own cleaning, as lm-evaluation-harness does it.
-std::string clean_hellaswag(std::string text) {
-  const auto blank = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; };
-  while (!text.empty() && blank(text.back())) text.pop_back();
-  text.erase(text.begin(), std::find_if_not(text.begin(), text.end(), blank));
-  const auto replace = [&](const std::string& from, const std::string& to) {
-    std::string result;
-    size_t begin = 0;
-    for (size_t at; (at = text.find(from, begin)) != std::string::npos; begin = at + from.size())
-      result.append(text, begin, at - begin).append(to);
-    text = result.append(text, begin);
-  };
-  replace(" [title]", ". ");
-  static const Pattern brackets("\\[.*?\\]");
-  text = brackets.remove_all(text);
-  replace("  ", " ");
-  return text;
-}
-
-// Python's str.capitalize for the ASCII letters that begin HellaSwag's sentences.
-std::string capitalized(std::string text) {
-  for (char& c : text)
-    if (static_cast<unsigned char>(c) < 0x80)
-      c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  if (!text.empty() && static_cast<unsigned char>(text[0]) < 0x80)
-    text[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(text[0])));
-  return text;
-}
-
-Json preprocess_hellaswag(const Json& doc, const std::string& where) {
-  const auto text = [&](const char* key) { return json_get<std::string>(doc, key, where); };
-  Json endings = Json::array();
-  for (const auto& ending : json_get<std::vector<std::string>>(doc, "endings", where))
-    endings.push_back(clean_hellaswag(ending));
-  const Json label = json_get<Json>(doc, "label", where);
-  const std::string digit = label.is_string() ? label.get<std::string>() : label.dump();
-  if (digit.size() != 1 || digit[0] < '0' || digit[0] >= static_cast<char>('0' + endings.size()))
-    throw Error::refused("\"label\" is the index of no ending", where);
-  const int gold = digit[0] - '0';
-  Json result = doc;
-  result["query"] = clean_hellaswag(text("activity_label") + ": " + text("ctx_a") + " " +
-                                    capitalized(text("ctx_b")));
-  result["choices"] = std::move(endings);
-  result["gold"] = gold;
-  return result;
-}
-
-// A row of a comma-separated file with quotes, as MMLU's original files are.
-std::vector<std::vector<std::string>> parse_csv(const std::string& text) {
-  std::vector<std::vector<std::string>> rows;
-  std::vector<std::string> row;
-  std::string field;
-  bool quoted = false, any = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (quoted) {
-      if (c != '"') {
-        field += c;
-      } else if (i + 1 < text.size() && text[i + 1] == '"') {
-        field += text[++i];
-      } else {
-        quoted = false;
-      }
-    } else if (c == '"') {
-      quoted = any = true;
-    } else if (c == ',') {
-      row.push_back(std::exchange(field, {}));
-      any = true;
-    } else if (c == '\n') {
-      if (any || !field.empty()) {
-        row.push_back(std::exchange(field, {}));
-        rows.push_back(std::exchange(row, {}));
-      }
-      any = false;
-    } else if (c != '\r') {
-      field += c;
-      any = true;
-    }
-  }
-  if (any || !field.empty()) {
-    row.push_back(field);
-    rows.push_back(row);
-  }
-  return rows;
-}
-
-Json mmlu_row(const std::vector<std::string>& fields, const std::string& where) {
-  if (fields.size() != 6 || fields[5].size() != 1 || fields[5][0] < 'A' || fields[5][0] > 'D')
-    throw Error::refused("expected question, four choices and a letter", where);
-  return {{"question", fields[0]},
-          {"choices", {fields[1], fields[2], fields[3], fields[4]}},
-          {"answer", fields[5][0] - 'A'}};
-}
+constexpr int64_t kMostSamples = 1000;
+// What the harness seeds Python's own generator with.
+constexpr uint32_t kPythonSeed = 0;
 
 class Loader {
  public:
@@ -122,36 +33,53 @@ class Loader {
       : file_(file), data_(data), part_(part) {}
 
   Task run() {
-    const std::string text = read_text(file_);
+    std::string text = read_text(file_);
     where_ = file_.string();
-    const Json yaml = parse_yaml(text, where_);
-    refuse_unknown(yaml,
-                   {"name", "version", "group_version", "kind", "data", "subtasks", "shots",
-                    "first_shots", "leave_out_document", "preprocess", "description", "question",
-                    "answer", "choices", "gold", "generate", "filters", "exact_match", "metrics"});
+    Json yaml = parse_yaml(text, where_);
+    const bool translated = is_harness_task(yaml);
+    if (translated) {
+      TranslatedTask task = translate_harness_task(file_);
+      yaml = std::move(task.yaml);
+      text = std::move(task.source);
+    }
+    refuse_unknown(yaml, {"name",          "version",     "group_version",
+                          "kind",          "data",        "subtasks",
+                          "shots",         "first_shots", "leave_out_document",
+                          "preprocess",    "description", "question",
+                          "answer",        "choices",     "gold",
+                          "answer_prefix", "delimiter",   "examples",
+                          "generate",      "filters",     "exact_match",
+                          "metrics",       "normalized",  "guess_among"});
     Task task;
     task.yaml_sha256 = sha256_hex(text);
     task.name = json_get<std::string>(yaml, "name", where_);
-    task.version = json_get<int64_t>(yaml, "version", where_);
+    task.version = json_get<Json>(yaml, "version", where_);
+    if (!task.version.is_number()) throw Error::refused("\"version\" is no number", where_);
     task.kind = kind(json_get<std::string>(yaml, "kind", where_));
-    task.group_version = json_get<int64_t>(yaml, "group_version", where_, task.version);
+    task.group_version = json_get<Json>(yaml, "group_version", where_, task.version);
     task.shots = json_get<int64_t>(yaml, "shots", where_, 0);
     if (task.shots < 0 || task.shots > kMostShots)
       throw Error::refused(fmt::format("\"shots\" is not in 0 … {}", kMostShots), where_);
     task.first_shots = json_get<bool>(yaml, "first_shots", where_, false);
     task.leave_out_document = json_get<bool>(yaml, "leave_out_document", where_, false);
     task.preprocess = json_get<std::string>(yaml, "preprocess", where_, "");
-    if (!task.preprocess.empty() && task.preprocess != "hellaswag")
-      throw Error::refused("unknown preprocess \"" + task.preprocess + "\"", where_);
+    if (const auto known = preparation_names();
+        !task.preprocess.empty() &&
+        std::find(known.begin(), known.end(), task.preprocess) == known.end())
+      throw Error::refused("unknown preprocess \"" + task.preprocess + "\"", where_,
+                           fmt::format("there are: {}", fmt::join(known, ", ")));
     set_template(yaml, "description", task.description);
     set_template(yaml, "question", task.question);
     set_template(yaml, "answer", task.answer);
     set_template(yaml, "choices", task.choices);
     set_template(yaml, "gold", task.gold);
-    task.metrics = json_get<std::vector<std::string>>(yaml, "metrics", where_);
+    set_template(yaml, "answer_prefix", task.answer_prefix);
+    task.delimiter = json_get<std::string>(yaml, "delimiter", where_, " ");
     if (task.kind == Task::Kind::generate) read_generation(yaml, task);
+    read_metrics(yaml, task);
     check_whole(task);
     read_subtasks(yaml, task);
+    if (translated) check_target(task);
     task.data_sha256 = data_hash_.hex();
     return task;
   }
@@ -168,17 +96,47 @@ class Loader {
     need(choice ? task.choices.has_value() : task.answer.has_value(),
          choice ? "choices" : "answer");
     if (!generate) need(task.gold.has_value(), "gold");
-    std::set<std::string> known{"acc", "acc_norm"};
+    std::set<std::string> known{"acc", "acc_norm", "acc_bytes", "mc2"};
     if (task.kind == Task::Kind::context) known = {"acc"};
     if (generate) {
       known.clear();
       for (const Filter& filter : task.filters) known.insert("exact_match," + filter.name);
     }
+    for (const MetricKind* of : task.kinds) known.insert(of->metrics.begin(), of->metrics.end());
     need(!task.metrics.empty(), "metrics");
-    for (const std::string& metric : task.metrics)
-      if (!known.contains(metric))
-        throw Error::refused("unknown metric \"" + metric + "\"", where_,
-                             fmt::format("there are: {}", fmt::join(known, ", ")));
+    for (const std::string& metric : task.metrics) {
+      if (known.contains(metric)) continue;
+      for (const MetricKind& of : metric_kinds())
+        if (generate) known.insert(of.name);
+      throw Error::refused("unknown metric \"" + metric + "\"", where_,
+                           fmt::format("there are: {}", fmt::join(known, ", ")));
+    }
+    for (const std::string& metric : task.normalized)
+      if (std::find(task.metrics.begin(), task.metrics.end(), metric) == task.metrics.end())
+        throw Error::refused("\"normalized\" names \"" + metric + "\", which is no metric here",
+                             where_);
+  }
+
+  // A list of right answers is one to the harness, of which any counts.
+  void check_target(const Task& task) const {
+    if (task.kind != Task::Kind::generate || task.subtasks[0].test.empty()) return;
+    const std::string target = task.answer->render(task.subtasks[0].test[0]);
+    if (target.size() >= 2 && target.front() == '[' && target.back() == ']')
+      throw Error::refused("\"doc_to_target\": several right answers are not carried over", where_);
+  }
+
+  // A kind's name stands for its metrics.
+  void read_metrics(const Json& yaml, Task& task) const {
+    for (const auto& name : json_get<std::vector<std::string>>(yaml, "metrics", where_)) {
+      const MetricKind* of = task.kind == Task::Kind::generate ? find_metric_kind(name) : nullptr;
+      if (of) {
+        task.kinds.push_back(of);
+        task.metrics.insert(task.metrics.end(), of->metrics.begin(), of->metrics.end());
+      } else {
+        task.metrics.push_back(name);
+      }
+    }
+    task.normalized = json_get<std::vector<std::string>>(yaml, "normalized", where_, {});
   }
 
   void refuse_unknown(const Json& object, const std::set<std::string>& known) const {
@@ -201,58 +159,101 @@ class Loader {
 
   void read_generation(const Json& yaml, Task& task) const {
     const Json generate = json_get<Json>(yaml, "generate", where_);
-    refuse_unknown(generate, {"max_tokens", "stop"});
+    refuse_unknown(generate, {"max_tokens", "stop", "samples", "temperature", "top_p"});
     task.max_tokens = json_get<int64_t>(generate, "max_tokens", where_);
     if (task.max_tokens < 1 || task.max_tokens > kMostTokens)
       throw Error::refused(fmt::format("\"max_tokens\" is not in 1 … {}", kMostTokens), where_);
     task.stop = json_get<std::vector<std::string>>(generate, "stop", where_, {});
-    const Json filters = json_get<Json>(yaml, "filters", where_);
+    task.samples = json_get<int64_t>(generate, "samples", where_, 1);
+    task.temperature = json_get<double>(generate, "temperature", where_, 0.0);
+    task.top_p = json_get<double>(generate, "top_p", where_, 1.0);
+    if (task.samples < 1 || task.samples > kMostSamples)
+      throw Error::refused(fmt::format("\"samples\" is not in 1 … {}", kMostSamples), where_);
+    if (!(task.temperature >= 0 && task.temperature <= 10 && task.top_p > 0 && task.top_p <= 1))
+      throw Error::refused("\"temperature\" is not in 0 … 10 or \"top_p\" not in (0, 1]", where_);
+    if (task.samples > 1 && task.temperature == 0)
+      throw Error::refused("several samples at temperature 0 are all the same", where_);
+    const Json filters = yaml.value("filters", Json::object());
     if (!filters.is_object()) throw Error::refused("\"filters\" is no mapping", where_);
     for (const auto& [name, rule] : filters.items()) {
-      refuse_unknown(rule, {"first", "last"});
-      const bool last = rule.contains("last");
-      task.filters.push_back({name,
-                              Pattern(json_get<std::string>(rule, last ? "last" : "first", where_)),
-                              last ? -1 : 0});
+      refuse_unknown(rule, {"first", "last", "strip"});
+      Filter filter;
+      filter.name = name;
+      for (const char* which : {"first", "last"})
+        if (rule.contains(which))
+          filter.pattern.emplace(json_get<std::string>(rule, which, where_));
+      filter.index = rule.contains("last") ? -1 : 0;
+      filter.strip = json_get<bool>(rule, "strip", where_, false);
+      task.filters.push_back(std::move(filter));
     }
     const Json score = yaml.value("exact_match", Json::object());
-    refuse_unknown(score, {"ignore_case", "ignore"});
+    refuse_unknown(score, {"ignore_case", "ignore_punctuation", "ignore"});
     task.exact_match.ignore_case = json_get<bool>(score, "ignore_case", where_, false);
+    task.exact_match.ignore_punctuation =
+        json_get<bool>(score, "ignore_punctuation", where_, false);
     for (const auto& pattern : json_get<std::vector<std::string>>(score, "ignore", where_, {}))
       task.exact_match.ignore.emplace_back(pattern);
   }
 
-  // "subtasks" is absent, a list of names, or a mapping of groups to lists of names.
+  // "subtasks" is absent, a list of entries, or a mapping of groups to such lists. An entry is a
+  // name, or a mapping with one: `task` is its full name where that is not the task's with the name
+  // behind, `examples` and `guess_among` stand for the task's own, other fields are variables.
   void read_subtasks(const Json& yaml, Task& task) {
     const Json data = json_get<Json>(yaml, "data", where_);
     refuse_unknown(data, {"test", "shots"});
-    const auto test = json_get<std::vector<std::string>>(data, "test", where_);
-    const auto shots = json_get<std::vector<std::string>>(data, "shots", where_, {});
-    const auto add_group = [&](const std::string& group, const std::vector<std::string>& names) {
-      for (const std::string& name : names) {
-        if (!part_.empty() && part_ != name && part_ != group) continue;
-        Subtask subtask;
-        subtask.name = name.empty() ? task.name : task.name + "_" + name;
-        if (!group.empty()) subtask.group = task.name + "_" + group;
-        std::string spaced = name;
-        std::replace(spaced.begin(), spaced.end(), '_', ' ');
-        subtask.variables = {{"subject", spaced}};
-        subtask.test = rows(test, name, task, /*required=*/true);
-        subtask.shots = rows(shots, name, task, /*required=*/false);
-        task.subtasks.push_back(std::move(subtask));
-      }
-    };
-    const auto subtasks = yaml.find("subtasks");
-    if (subtasks != yaml.end() && subtasks->is_object()) {
-      for (const auto& [group, names] : subtasks->items())
-        add_group(group, json_get<std::vector<std::string>>(*subtasks, group.c_str(), where_));
+    test_files_ = json_get<std::vector<std::string>>(data, "test", where_);
+    shot_files_ = json_get<std::vector<std::string>>(data, "shots", where_, {});
+    const Json entries = yaml.value("subtasks", Json(Json::array({""})));
+    if (entries.is_object()) {
+      for (const auto& [group, list] : entries.items()) add_group(yaml, task, group, list);
     } else {
-      add_group("", json_get<std::vector<std::string>>(yaml, "subtasks", where_, {""}));
+      add_group(yaml, task, "", entries);
     }
     if (task.subtasks.empty())
       throw Error::refused(part_.empty() ? "\"subtasks\" is empty" : "no subtask \"" + part_ + "\"",
                            where_);
-    if (!part_.empty()) task.name += "_" + part_;
+    if (!part_.empty()) {
+      const bool one = task.subtasks.size() == 1 && task.subtasks[0].group != name_of_group(task);
+      task.name = one ? task.subtasks[0].name : name_of_group(task);
+    }
+  }
+
+  std::string name_of_group(const Task& task) const { return task.name + "_" + part_; }
+
+  void add_group(const Json& yaml, Task& task, const std::string& group, const Json& entries) {
+    if (!entries.is_array()) throw Error::refused("\"subtasks\" is no list", where_);
+    for (const Json& entry : entries) {
+      const std::string name = entry.is_string() ? entry.get<std::string>()
+                                                 : json_get<std::string>(entry, "name", where_);
+      Subtask subtask;
+      subtask.name = name.empty() ? task.name : task.name + "_" + name;
+      if (!entry.is_string())
+        subtask.name = json_get<std::string>(entry, "task", where_, subtask.name);
+      if (!part_.empty() && part_ != name && part_ != group && part_ != subtask.name) continue;
+      if (!group.empty()) subtask.group = task.name + "_" + group;
+      std::string spaced = name;
+      std::replace(spaced.begin(), spaced.end(), '_', ' ');
+      subtask.variables = {{"subject", spaced}};
+      subtask.guess_among = json_get<int64_t>(yaml, "guess_among", where_, 0);
+      Json examples = yaml.value("examples", Json::array());
+      if (entry.is_object()) {
+        for (const auto& [key, value] : entry.items())
+          if (key != "name" && key != "task" && key != "examples" && key != "guess_among")
+            subtask.variables[key] = value;
+        subtask.guess_among = json_get<int64_t>(entry, "guess_among", where_, subtask.guess_among);
+        task.normalize_subtasks = task.normalize_subtasks || entry.contains("guess_among");
+        examples = entry.value("examples", examples);
+      }
+      if (subtask.guess_among < 0) throw Error::refused("\"guess_among\" is negative", where_);
+      subtask.test = rows(test_files_, name, task, /*required=*/true);
+      subtask.shots = rows(shot_files_, name, task, /*required=*/false);
+      if (!examples.is_array()) throw Error::refused("\"examples\" is no list", where_);
+      for (Json& example : examples) {
+        if (!example.is_object()) throw Error::refused("an example is no mapping", where_);
+        subtask.shots.push_back(std::move(example));
+      }
+      task.subtasks.push_back(std::move(subtask));
+    }
   }
 
   // The first of the candidate files that exists.
@@ -274,32 +275,37 @@ class Loader {
   }
 
   std::vector<Json> read(const fs::path& path, const Task& task) {
-    std::vector<Json> list;
     data_hash_.add(read_text(path));
-    const auto add = [&](Json row, const std::string& where) {
-      list.push_back(task.preprocess.empty() ? std::move(row) : preprocess_hellaswag(row, where));
-    };
-    if (path.extension() == ".csv") {
-      const auto table = parse_csv(read_text(path));
-      for (size_t i = 0; i < table.size(); ++i) {
-        const std::string where = path.string() + ":" + std::to_string(i + 1);
-        add(mmlu_row(table[i], where), where);
-      }
-    } else {
-      for_each_json_line(path, [&](Json&& row, int64_t line) {
-        const std::string where = path.string() + ":" + std::to_string(line);
-        if (!row.is_object()) throw Error::refused("expected an object", where);
-        add(std::move(row), where);
-      });
-    }
-    return list;
+    auto list = read_documents(path);
+    return task.preprocess.empty()
+               ? list
+               : prepare(task.preprocess, std::move(list), path.string(), random_);
   }
 
   const fs::path file_, data_;
   const std::string part_;
   std::string where_;
+  std::vector<std::string> test_files_, shot_files_;
   Sha256 data_hash_;
+  PythonRandom random_{kPythonSeed};
 };
+
+// Whether a task file has a subtask or group of this name (a subtask's full name too).
+bool lists_part(const std::string& task, const std::string& part) {
+  const Json yaml = read_yaml(find_data_file("tasks", task));
+  const Json subtasks = yaml.value("subtasks", Json::array());
+  const auto among = [&](const Json& list) {
+    return std::any_of(list.begin(), list.end(), [&](const Json& entry) {
+      return entry.is_string() ? entry == part
+                               : entry.is_object() && (entry.value("name", Json()) == part ||
+                                                       entry.value("task", Json()) == part);
+    });
+  };
+  if (!subtasks.is_object()) return among(subtasks);
+  for (const auto& [group, list] : subtasks.items())
+    if (group == part || among(list)) return true;
+  return false;
+}
 
 fs::path default_data() {
   if (const char* folder = std::getenv("NARROW_DATA_DIR")) return folder;
@@ -308,14 +314,26 @@ fs::path default_data() {
 
 }  // namespace
 
+std::string Filter::answer(const std::string& response) const {
+  if (pattern) return extract(*pattern, index, response);
+  return strip ? stripped(response) : response;
+}
+
 std::vector<std::string> task_names() { return data_file_names("tasks"); }
 
 Task load_task(const std::string& name_or_path, const fs::path& data) {
   const fs::path folder = data.empty() ? default_data() : data;
-  for (const std::string& task : task_names()) {
-    if (name_or_path.starts_with(task + "_"))
-      return Loader(find_data_file("tasks", task), folder, name_or_path.substr(task.size() + 1))
-          .run();
+  const auto names = task_names();
+  if (std::find(names.begin(), names.end(), name_or_path) == names.end()) {
+    // A part: of the task with the longest name that begins its own, or that lists it by name.
+    std::string of;
+    for (const std::string& task : names)
+      if (name_or_path.starts_with(task + "_") && task.size() > of.size()) of = task;
+    if (!of.empty() && lists_part(of, name_or_path.substr(of.size() + 1)))
+      return Loader(find_data_file("tasks", of), folder, name_or_path.substr(of.size() + 1)).run();
+    for (const std::string& task : names)
+      if (lists_part(task, name_or_path))
+        return Loader(find_data_file("tasks", task), folder, name_or_path).run();
   }
   return Loader(find_data_file("tasks", name_or_path), folder, "").run();
 }

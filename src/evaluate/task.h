@@ -1,5 +1,6 @@
 // An evaluation task: data, prompt templates, few-shot rule, filters and metrics, read from
-// tasks/*.yaml. One file each, no inheritance. Prompts, answers and metrics equal those of the
+// tasks/*.yaml, one file each, no inheritance; or from a file of the harness that needs no Python
+// (evaluate/harness_task.h). Prompts, answers and metrics equal those of the
 // lm-evaluation-harness task of the same name and version.
 #pragma once
 
@@ -10,21 +11,27 @@
 
 #include "base/json.h"
 #include "evaluate/filter.h"
+#include "evaluate/metric.h"
 #include "text/chat_template.h"
 
 namespace narrow::evaluate {
 
+// From a response to an answer: a match of the pattern, or without one the response itself.
 struct Filter {
   std::string name;  // "strict-match"
-  Pattern pattern;
-  int index = 0;  // 0: first match, -1: last
+  std::optional<Pattern> pattern;
+  int index = 0;       // 0: first match, -1: last
+  bool strip = false;  // without a pattern: blanks at both ends go
+
+  std::string answer(const std::string& response) const;
 };
 
 // A set of documents with one few-shot pool: a task has one, a group such as mmlu one per subject.
 struct Subtask {
   std::string name;         // "mmlu_anatomy"
   std::string group;        // "mmlu_stem"; empty where the task has no groups
-  Json variables;           // for the templates: {"subject": "anatomy"}
+  Json variables;           // for the templates: {"subject": "anatomy"}, fields of the task file
+  int64_t guess_among = 0;  // answers a guess is drawn from, for the normalized score; 0: too many
   std::vector<Json> test;   // documents, in order
   std::vector<Json> shots;  // pool of examples; empty when the data set has none here
 };
@@ -37,8 +44,8 @@ struct Task {
   };
 
   std::string name;
-  int64_t version = 0;        // of the harness's task
-  int64_t group_version = 0;  // of its scores over several subtasks
+  Json version;        // of the harness's task: a number, written as there ("1.0")
+  Json group_version;  // of its scores over several subtasks
   Kind kind = Kind::choice;
   std::string yaml_sha256, data_sha256;
   int64_t shots = 0;         // unless the caller says otherwise
@@ -46,17 +53,30 @@ struct Task {
   // One example more is drawn than asked for and the document itself, if among them, left out:
   // what the harness does for tasks that name neither a few-shot nor a test split.
   bool leave_out_document = false;
-  std::string preprocess;  // "" or "hellaswag"
+  std::string preprocess;  // one of preparation_names(), or empty
   std::optional<text::Template> description;
   std::optional<text::Template> question;  // contexts of kind `context` are its list
   std::optional<text::Template> answer;    // text of the right answer
   std::optional<text::Template> choices;   // list of texts
-  std::optional<text::Template> gold;      // index of the right one
+  std::optional<text::Template> gold;      // index of the right one, or its text
+  // What the answer begins with: the question ends in it, behind a chat template the model goes on
+  // from it in its own turn.
+  std::optional<text::Template> answer_prefix;
+  std::string delimiter = " ";  // between question and answer, in plain text
   std::vector<std::string> stop;
   int64_t max_tokens = 256;
+  int64_t samples = 1;     // responses to each question; a score is their mean
+  double temperature = 0;  // above 0: sampled, each response with a seed of its own
+  double top_p = 1;
   std::vector<Filter> filters;
   ExactMatch exact_match;
-  std::vector<std::string> metrics;  // "acc", "acc_norm"; "exact_match,<filter>" for generate
+  std::vector<const MetricKind*> kinds;  // judges of generated answers
+  // Of rows: "acc", "acc_norm", "acc_bytes", "mc2"; for generate "exact_match,<filter>" and those
+  // of the kinds.
+  std::vector<std::string> metrics;
+  // Metrics whose mean, rescaled between guessing and 1, is the normalized score; empty: none.
+  std::vector<std::string> normalized;
+  bool normalize_subtasks = false;  // each by itself, then their plain mean
   std::vector<Subtask> subtasks;
 };
 

@@ -1,0 +1,352 @@
+#include "evaluate/harness_task.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <sstream>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "evaluate/filter.h"
+
+namespace narrow::evaluate {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kMostIncludes = 8;
+constexpr int64_t kMostTaskFiles = 20000;
+// Tokens of an answer when a task sets no bound: the default of the harness's Hugging Face models.
+constexpr int64_t kDefaultTokens = 256;
+
+// The name at the front of a line "key: value", quotes removed; empty for any other line.
+std::string key_of(const std::string& line) {
+  const size_t colon = line.find(':');
+  if (colon == std::string::npos) return "";
+  std::string key = line.substr(0, colon);
+  std::erase_if(key, [](char c) { return c == '"' || c == '\''; });
+  return key;
+}
+
+bool is_identifier(const std::string& text) {
+  return !text.empty() && !std::isdigit(static_cast<unsigned char>(text[0])) &&
+         std::all_of(text.begin(), text.end(), [](char c) {
+           return std::isalnum(static_cast<unsigned char>(c)) || c == '_';
+         });
+}
+
+// The harness takes a text that is the name of a field for the field.
+std::string as_template(const std::string& text) {
+  return is_identifier(text) ? fmt::format("{{{{{0} if {0} is defined else '{0}'}}}}", text) : text;
+}
+
+class Translator {
+ public:
+  explicit Translator(const fs::path& file) : file_(file) {}
+
+  TranslatedTask run() {
+    const Json from = read(file_, 0);
+    if (from.contains("group")) refuse("group", "a group of tasks: name the tasks themselves");
+    check_fields(from);
+    Json to{{"name", json_get<std::string>(from, "task", where())}};
+    const Json metadata = from.value("metadata", Json::object());
+    const Json version = metadata.is_object() ? metadata.value("version", Json(0)) : Json(0);
+    to["version"] = version.is_number() ? version : Json(0);
+    const auto type = json_get<std::string>(from, "output_type", where(), "generate_until");
+    const bool choice = type == "multiple_choice";
+    if (!choice && type != "generate_until")
+      refuse("output_type", "\"" + type + "\" is not carried over");
+    to["kind"] = choice ? "choice" : "generate";
+    data(from, to);
+    texts(from, to, choice);
+    shots(from, to);
+    metrics(from, to, choice);
+    if (!choice) generation(from, to);
+    return {std::move(to), std::move(source_)};
+  }
+
+ private:
+  std::string where() const { return file_.string(); }
+
+  // Names the line on which the field stands, in the file or one that it includes.
+  [[noreturn]] void refuse(const std::string& field, const std::string& what) const {
+    const auto at = lines_.find(field);
+    throw Error::refused("\"" + field + "\": " + what, at == lines_.end() ? where() : at->second);
+  }
+
+  Json read(const fs::path& file, int depth) {
+    if (depth > kMostIncludes) throw Error::refused("includes more than 8 files deep", where());
+    const std::string text = read_text(file);
+    source_ += text + "\n";
+    std::istringstream stream(text);
+    int number = 0;
+    static const Pattern function("(?<=[:\\-\\[,])\\s+!function\\s+\\S+");
+    for (std::string line; std::getline(stream, line);) {
+      const std::string place = file.string() + ":" + std::to_string(++number);
+      if (const auto found = function.find_all(line.substr(0, line.find(" #"))); !found.empty())
+        throw Error::refused("Python code:" + found[0], place,
+                             "only tasks that need no Python can be loaded");
+      if (const std::string key = key_of(line); is_identifier(key)) lines_.emplace(key, place);
+    }
+    Json yaml = parse_yaml(text, file.string());
+    if (!yaml.is_object()) throw Error::refused("expected a mapping", file.string());
+    if (yaml.contains("class"))
+      refuse("class", "Python code; only tasks that need none can be loaded");
+    if (!yaml.contains("include")) return yaml;
+    const fs::path base = json_get<std::string>(yaml, "include", file.string());
+    Json whole = read(base.is_absolute() ? base : file.parent_path() / base, depth + 1);
+    yaml.erase("include");
+    whole.update(yaml);
+    return whole;
+  }
+
+  void check_fields(const Json& from) const {
+    // What changes neither prompts nor scores.
+    const std::vector<std::string> known{"tag",
+                                         "task",
+                                         "task_alias",
+                                         "dataset_path",
+                                         "dataset_name",
+                                         "dataset_kwargs",
+                                         "training_split",
+                                         "validation_split",
+                                         "test_split",
+                                         "fewshot_split",
+                                         "doc_to_text",
+                                         "doc_to_target",
+                                         "doc_to_choice",
+                                         "description",
+                                         "target_delimiter",
+                                         "fewshot_delimiter",
+                                         "fewshot_config",
+                                         "num_fewshot",
+                                         "metric_list",
+                                         "output_type",
+                                         "generation_kwargs",
+                                         "repeats",
+                                         "filter_list",
+                                         "should_decontaminate",
+                                         "doc_to_decontamination_query",
+                                         "gen_prefix",
+                                         "metadata"};
+    for (const auto& [key, value] : from.items())
+      if (!value.is_null() && std::find(known.begin(), known.end(), key) == known.end())
+        refuse(key, "is not carried over");
+    if (from.value("fewshot_delimiter", Json("\n\n")) != "\n\n")
+      refuse("fewshot_delimiter", "only a blank line can part examples");
+  }
+
+  // Files by the task's name, or by that of the data set; or those that dataset_kwargs names.
+  void data(const Json& from, Json& to) const {
+    const auto split = [&](const char* key) {
+      return json_get<std::string>(from, key, where(), "");
+    };
+    const std::string test = split("test_split"), validation = split("validation_split"),
+                      training = split("training_split");
+    const std::string asked = test.empty() ? validation : test;
+    if (asked.empty()) refuse("test_split", "neither a test nor a validation split");
+    std::string pool = split("fewshot_split");
+    // The harness compares these two, unset ones as well.
+    to["leave_out_document"] = pool == test;
+    if (pool.empty()) pool = !training.empty() ? training : !validation.empty() ? validation : test;
+    const Json options = from.value("dataset_kwargs", Json::object());
+    const Json files = options.is_object() ? options.value("data_files", Json()) : Json();
+    const auto path = json_get<std::string>(from, "dataset_path", where());
+    const auto set = json_get<std::string>(from, "dataset_name", where(), "");
+    const auto candidates = [&](const std::string& name) {
+      Json list = Json::array();
+      if (files.is_object()) {
+        const fs::path file = json_get<std::string>(files, name.c_str(), where());
+        list.push_back((file.is_absolute() ? file : file_.parent_path() / file).string());
+        return list;
+      }
+      const std::string base = fs::path(path).filename().string();
+      for (const std::string& folder :
+           {json_get<std::string>(from, "task", where()), set.empty() ? base : base + "/" + set})
+        for (const char* ending : {".jsonl", ".jsonl.gz", ".json"})
+          list.push_back(folder + "/" + name + ending);
+      return list;
+    };
+    to["data"] = {{"test", candidates(asked)}, {"shots", candidates(pool)}};
+  }
+
+  void texts(const Json& from, Json& to, bool choice) const {
+    const Json text = from.value("doc_to_text", Json());
+    if (!text.is_string()) refuse("doc_to_text", "only a template can be carried over");
+    to["question"] = as_template(text.get<std::string>());
+    for (const auto& [theirs, ours] :
+         {std::pair{"description", "description"}, std::pair{"gen_prefix", "answer_prefix"}})
+      if (const auto other = json_get<std::string>(from, theirs, where(), ""); !other.empty())
+        to[ours] = as_template(other);
+    to["delimiter"] = json_get<std::string>(from, "target_delimiter", where(), " ");
+    const Json target = from.value("doc_to_target", Json());
+    if (!target.is_string() && !target.is_number_integer())
+      refuse("doc_to_target", "only a template or a number can be carried over");
+    const std::string right =
+        target.is_string() ? as_template(target.get<std::string>()) : target.dump();
+    if (!choice) {
+      if (from.contains("doc_to_choice") && !from["doc_to_choice"].is_null())
+        refuse("doc_to_choice", "is not carried over to a generated answer");
+      to["answer"] = right;
+      return;
+    }
+    to["gold"] = right;
+    const Json choices = from.value("doc_to_choice", Json());
+    if (choices.is_string()) {
+      to["choices"] = as_template(choices.get<std::string>());
+    } else if (choices.is_array() || choices.is_object()) {
+      Json list = Json::array();
+      for (const Json& one : choices) list.push_back(one);
+      to["choices"] = "{{doc_to_choice}}";
+      to["subtasks"] = Json::array({{{"name", ""}, {"doc_to_choice", std::move(list)}}});
+    } else {
+      refuse("doc_to_choice", "is missing");
+    }
+  }
+
+  void shots(const Json& from, Json& to) const {
+    to["shots"] = json_get<int64_t>(from, "num_fewshot", where(), 0);
+    const Json config = from.value("fewshot_config", Json());
+    if (config.is_null()) return;
+    if (!config.is_object()) refuse("fewshot_config", "is no mapping");
+    for (const auto& [key, value] : config.items()) {
+      if (key == "sampler" && (value == "first_n" || value == "default")) {
+        to["first_shots"] = value == "first_n";
+      } else if (key == "samples" && value.is_array()) {
+        to["examples"] = value;
+        to["data"]["shots"] = Json::array();
+      } else {
+        refuse("fewshot_config", "\"" + key + "\" is not carried over");
+      }
+    }
+  }
+
+  void metrics(const Json& from, Json& to, bool choice) const {
+    const Json given = from.value("metric_list", Json());
+    if (!given.is_null() && !given.is_array()) refuse("metric_list", "is no list");
+    std::vector<std::string> names;
+    if (given.is_null())
+      names = choice ? std::vector<std::string>{"acc", "acc_norm"} : std::vector{kExactMatch};
+    for (const Json& metric : given.is_null() ? Json::array() : given) {
+      const auto name = json_get<std::string>(metric, "metric", where());
+      for (const auto& [key, value] : metric.items()) {
+        if (key == "metric" || key == "higher_is_better" || key == "weight_by_size") continue;
+        if (key == "aggregation" && value == "mean") continue;
+        if (name == kExactMatch && key == "regexes_to_ignore") {
+          to["exact_match"]["ignore"] = value;
+        } else if (name == kExactMatch && (key == "ignore_case" || key == "ignore_punctuation")) {
+          to["exact_match"][key] = value;
+        } else {
+          refuse("metric_list", "\"" + key + "\" of \"" + name + "\" is not carried over");
+        }
+      }
+      const bool known =
+          choice ? name == "acc" || name == "acc_norm" || name == "acc_bytes" : name == kExactMatch;
+      if (!known) refuse("metric_list", "the metric \"" + name + "\" is not carried over");
+      names.push_back(name);
+    }
+    to["metrics"] = Json::array();
+    if (choice) {
+      to["metrics"] = names;
+      if (from.contains("filter_list") && !from["filter_list"].is_null())
+        refuse("filter_list", "is not carried over to a choice");
+      return;
+    }
+    filters(from, to);
+    for (const auto& [filter, rule] : to["filters"].items())
+      to["metrics"].push_back(kExactMatch + "," + filter);
+  }
+
+  void filters(const Json& from, Json& to) const {
+    const Json list = from.value("filter_list", Json());
+    if (list.is_null()) {
+      to["filters"] = {{"none", Json::object()}};
+      return;
+    }
+    if (!list.is_array()) refuse("filter_list", "is no list");
+    for (const Json& filter : list) {
+      const auto name = json_get<std::string>(filter, "name", where());
+      Json rule = Json::object();
+      for (const Json& step : json_get<std::vector<Json>>(filter, "filter", where())) {
+        const auto function = json_get<std::string>(step, "function", where());
+        if (function == "take_first") continue;  // there is one response
+        if (function == "remove_whitespace") {
+          if (rule.empty()) rule["strip"] = true;  // a match has none at its ends
+          continue;
+        }
+        if (function != "regex" || !rule.empty())
+          refuse("filter_list", "\"" + function + "\" is not carried over in \"" + name + "\"");
+        for (const auto& [key, value] : step.items())
+          if (key != "function" && key != "regex_pattern" && key != "group_select" &&
+              !(key == "fallback" && value == kNoAnswer))
+            refuse("filter_list", "\"" + key + "\" is not carried over");
+        const auto index = json_get<int64_t>(step, "group_select", where(), 0);
+        if (index != 0 && index != -1)
+          refuse("filter_list", "only the first and the last match can be selected");
+        rule[index == 0 ? "first" : "last"] =
+            json_get<std::string>(step, "regex_pattern", where(), "#### (\\-?[0-9\\.\\,]+)");
+      }
+      to["filters"][name] = std::move(rule);
+    }
+  }
+
+  void generation(const Json& from, Json& to) const {
+    Json given = from.value("generation_kwargs", Json());
+    if (given.is_null()) given = Json::object();
+    if (!given.is_object()) refuse("generation_kwargs", "is no mapping");
+    Json out{{"max_tokens", kDefaultTokens}, {"stop", Json::array({"\n\n"})}};
+    for (const auto& [key, value] : given.items()) {
+      if (key == "until") {
+        out["stop"] = value;
+        if (value.is_string()) out["stop"] = std::vector{value.get<std::string>()};
+      } else if (key == "max_gen_toks" || key == "max_new_tokens" || key == "max_tokens") {
+        out["max_tokens"] = value;
+      } else if (key == "do_sample" ? value != false : key != "temperature" || value != 0) {
+        refuse("generation_kwargs", "\"" + key + "\": only greedy answers can be carried over");
+      }
+    }
+    to["generate"] = std::move(out);
+  }
+
+  inline static const std::string kExactMatch = "exact_match";
+
+  const fs::path file_;
+  std::string source_;
+  std::map<std::string, std::string> lines_;  // field → where it stands
+};
+
+}  // namespace
+
+bool is_harness_task(const Json& yaml) {
+  return yaml.is_object() && !yaml.contains("name") &&
+         (yaml.contains("task") || yaml.contains("group"));
+}
+
+TranslatedTask translate_harness_task(const fs::path& file) { return Translator(file).run(); }
+
+std::multimap<std::string, fs::path> tasks_below(const fs::path& folder) {
+  std::multimap<std::string, fs::path> tasks;
+  int64_t files = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (!entry.is_regular_file() || entry.path().extension() != ".yaml") continue;
+    if (++files > kMostTaskFiles)
+      throw Error::refused(fmt::format("more than {} task files", kMostTaskFiles), folder.string());
+    // The name is read from its line: other tasks of the folder may not be ones we can load.
+    std::istringstream stream(read_text(entry.path()));
+    for (std::string line; std::getline(stream, line);) {
+      const std::string key = key_of(line);
+      if (key != "task" && key != "name") continue;
+      std::string name = stripped(line.substr(line.find(':') + 1));
+      name = name.substr(0, name.find(" #"));
+      std::erase_if(name, [](char c) { return c == '"' || c == '\''; });
+      if (name.empty()) continue;  // the list of a group
+      tasks.emplace(name, entry.path());
+      break;
+    }
+  }
+  return tasks;
+}
+
+}  // namespace narrow::evaluate

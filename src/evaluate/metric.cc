@@ -1,0 +1,52 @@
+#include "evaluate/metric.h"
+
+#include "base/error.h"
+#include "evaluate/ifeval.h"
+#include "evaluate/math_answer.h"
+
+namespace narrow::evaluate {
+namespace {
+
+// Prompt level: every instruction followed. Instruction level: the share followed, which a task's
+// mean weighs by their number, so that it is over all instructions of all prompts.
+std::vector<Judged> ifeval(const Json& document, const std::string& response) {
+  const IfevalVerdict verdict = judge_ifeval(document, response);
+  const auto share = [](const std::vector<bool>& followed) {
+    double sum = 0;
+    for (const bool one : followed) sum += one;
+    const auto count = static_cast<int64_t>(followed.size());
+    return Judged{count ? sum / static_cast<double>(count) : 0, count};
+  };
+  return {{verdict.prompt_strict ? 1.0 : 0.0},
+          share(verdict.instruction_strict),
+          {verdict.prompt_loose ? 1.0 : 0.0},
+          share(verdict.instruction_loose)};
+}
+
+// MATH: the answer equals that of the worked solution, as math-verify and as Minerva compare.
+std::vector<Judged> math_equivalence(const Json& document, const std::string& response) {
+  const auto solution = json_get<std::string>(document, "solution", "a MATH problem");
+  return {{math_verdict(response, solution) ? 1.0 : 0.0},
+          {math_verdict_minerva(response, solution) ? 1.0 : 0.0}};
+}
+
+}  // namespace
+
+const std::vector<MetricKind>& metric_kinds() {
+  static const std::vector<MetricKind> kinds{
+      {"ifeval",
+       {"prompt_level_strict_acc", "inst_level_strict_acc", "prompt_level_loose_acc",
+        "inst_level_loose_acc"},
+       ifeval},
+      {"math_equivalence", {"exact_match", "exact_match_original"}, math_equivalence},
+  };
+  return kinds;
+}
+
+const MetricKind* find_metric_kind(const std::string& name) {
+  for (const MetricKind& kind : metric_kinds())
+    if (name == kind.name) return &kind;
+  return nullptr;
+}
+
+}  // namespace narrow::evaluate

@@ -7,9 +7,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/progress.h"
-#include "checkpoint/hub.h"
+#include "cli/model_or_endpoint.h"
 #include "cli/verbs.h"
-#include "engine/engine.h"
 #include "load/load.h"
 
 namespace narrow::cli {
@@ -17,8 +16,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// To a server under load: a thread each.
+constexpr int64_t kMostConnections = 1024;
+
 struct Arguments {
   std::string model, scenarios = "all", mode = "sync", output = "out/bench", text;
+  EndpointFlags endpoint;
   double scale = 1;
   load::LoadPlan plan;
 };
@@ -54,8 +57,18 @@ void run(const Arguments& arguments, const Globals& globals) {
                                  ? data_folder("recipes/calibration") / "c4_sample.txt.gz"
                                  : fs::path(arguments.text);
   const std::string text = read_text_maybe_gz(text_file);
-  engine::Engine engine(checkpoint::resolve_model(arguments.model),
-                        {.backend = globals.backend, .threads = globals.threads});
+  EndpointFlags flags = arguments.endpoint;
+  // Every request the plan wants in flight has a connection of its own: none waits on this side.
+  const int64_t most = plan.mode == load::LoadPlan::Mode::sync ? 1
+                       : plan.concurrency > 0                  ? plan.concurrency
+                                                               : plan.requests;
+  if (flags.used() && most > kMostConnections)
+    throw Error::refused(fmt::format("{} requests at once at a server", most), "--endpoint",
+                         fmt::format("at most {} (--concurrency, --requests)", kMostConnections));
+  flags.concurrency = static_cast<int>(std::min(most, kMostConnections));
+  flags.attempts = 1;  // a refused request is a result of a load, not to be hidden
+  const auto opened = open_model_or_endpoint(arguments.model, flags, globals, {.token_ids = true});
+  endpoint::Endpoint& engine = *opened;
   fs::create_directories(arguments.output);
   Json results = Json::array();
   std::string request_lines;
@@ -110,8 +123,9 @@ void add_bench(CLI::App& app, Globals& globals) {
   CLI::App* verb = app.add_subcommand("bench", "measure the deployment scenarios");
   verb->footer(
       "Examples:\n  narrow bench MODEL --scenarios chat,rag --requests 10\n"
-      "  narrow bench MODEL --mode async --requests 64 -o out/bench");
-  verb->add_option("model", arguments->model, "directory, .gguf file or hub name")->required();
+      "  narrow bench MODEL --mode async --requests 64 -o out/bench\n"
+      "  narrow bench --endpoint http://HOST:8000 --model NAME --tokenizer DIR --mode async");
+  verb->add_option("model", arguments->model, "directory, .gguf file or hub name");
   verb->add_option("--scenarios", arguments->scenarios, "names, parted by commas, or all")
       ->capture_default_str();
   verb->add_option("--mode", arguments->mode, "sync, async, constant or poisson")
@@ -131,6 +145,7 @@ void add_bench(CLI::App& app, Globals& globals) {
   verb->add_option("--text", arguments->text, "text to cut prompts from; default: packaged C4");
   verb->add_option("-o,--output", arguments->output, "folder of bench.json and requests.jsonl")
       ->capture_default_str();
+  add_endpoint_flags(*verb, arguments->endpoint, /*own_concurrency=*/true);
   add_globals(*verb, globals);
   verb->callback([arguments, &globals] { run(*arguments, globals); });
 }

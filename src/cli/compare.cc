@@ -9,8 +9,8 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "checkpoint/hub.h"
+#include "cli/model_or_endpoint.h"
 #include "cli/verbs.h"
-#include "engine/engine.h"
 #include "similarity/answers.h"
 #include "similarity/divergence.h"
 #include "similarity/side_by_side.h"
@@ -21,6 +21,7 @@ namespace {
 struct Arguments {
   std::string base, text, prompts, encoder, output = "compare.json";
   std::vector<std::string> variants;
+  EndpointFlags endpoint;
   int64_t windows = 16, window = 512, characters = 0, count = 64, max_tokens = 256, layer = -1;
   bool idf = false;
   bool show = false, flips = false, diverged = false;
@@ -69,8 +70,12 @@ Json divergence(const Arguments& arguments, const std::string& variant_name,
 std::vector<similarity::Answer> answers(const std::string& model, const Arguments& arguments,
                                         const std::vector<similarity::TextPrompt>& prompts,
                                         const Globals& globals) {
-  engine::Engine engine(checkpoint::resolve_model(model),
-                        {.backend = globals.backend, .threads = globals.threads});
+  // The name of the served model stands among the variants.
+  const bool served = arguments.endpoint.used() && model == arguments.endpoint.model;
+  const auto opened =
+      open_model_or_endpoint(served ? "" : model, served ? arguments.endpoint : EndpointFlags{},
+                             globals, {.token_ids = true});
+  endpoint::Endpoint& engine = *opened;
   Progress progress("answers of " + model, static_cast<int64_t>(prompts.size()), "prompts");
   std::vector<similarity::Answer> list(prompts.size());
   similarity::generate_answers(engine, prompts, arguments.max_tokens, {},
@@ -176,6 +181,16 @@ void run(const Arguments& arguments, const Globals& globals) {
     throw Error::refused("--task, --flips and --diverged are of --show");
   if (arguments.text.empty() && arguments.prompts.empty())
     throw Error::refused("give --text FILE, --prompts FILE or both");
+  std::vector<std::string> variants = arguments.variants;
+  if (arguments.endpoint.used()) {
+    if (!arguments.text.empty())
+      throw Error::refused("a server does not give the whole distribution of its next tokens",
+                           "--text", "compare its answers (--prompts), or run the model itself");
+    if (arguments.base == arguments.endpoint.model)
+      throw Error::refused("base and served model have the same name", arguments.base);
+    variants.push_back(arguments.endpoint.model);
+  }
+  if (variants.empty()) throw Error::refused("give a variant, or --endpoint URL --model NAME");
   std::vector<similarity::TextPrompt> prompts;
   std::vector<similarity::Answer> base_answers;
   const auto encoder = load_encoder(arguments, globals);
@@ -185,7 +200,7 @@ void run(const Arguments& arguments, const Globals& globals) {
     if (encoder) encoder->set_references(base_answers);
   }
   Json document{{"base", arguments.base}, {"variants", Json::object()}};
-  for (const std::string& variant : arguments.variants) {
+  for (const std::string& variant : variants) {
     Json result = Json::object();
     if (!arguments.text.empty()) result["divergence"] = divergence(arguments, variant, globals);
     if (!prompts.empty()) {
@@ -209,9 +224,11 @@ void add_compare(CLI::App& app, Globals& globals) {
       "60000\n"
       "  narrow compare MODEL out/w4a16 --prompts questions.jsonl --count 50 --encoder "
       "all-MiniLM-L6-v2\n"
+      "  narrow compare MODEL --endpoint http://HOST:8000 --model NAME --tokenizer MODEL "
+      "--prompts questions.jsonl\n"
       "  narrow compare out/eval-bf16 out/eval-w4a16 --show --task gsm8k --flips");
   verb->add_option("base", arguments->base, "the model compared with")->required();
-  verb->add_option("variants", arguments->variants, "models compared")->required();
+  verb->add_option("variants", arguments->variants, "models compared");
   verb->add_option("--text", arguments->text, "a text: KL divergence, agreement, perplexity");
   verb->add_option("--windows", arguments->windows, "windows of the text")
       ->capture_default_str()
@@ -244,6 +261,7 @@ void add_compare(CLI::App& app, Globals& globals) {
   verb->add_option("--task", arguments->task, "with --show: only this task");
   verb->add_flag("--flips", arguments->flips, "with --show: only what became right or wrong");
   verb->add_flag("--diverged", arguments->diverged, "with --show: only answers that differ");
+  add_endpoint_flags(*verb, arguments->endpoint);
   add_globals(*verb, globals);
   verb->callback([arguments, &globals] { run(*arguments, globals); });
 }

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "checkpoint/hub.h"
+#include "cli/model_or_endpoint.h"
 #include "cli/verbs.h"
 #include "engine/engine.h"
 #include "evaluate/harness_task.h"
@@ -28,6 +29,7 @@ namespace fs = std::filesystem;
 
 struct Arguments {
   std::string model, tasks, task_dir, data, output, show, rescore;
+  EndpointFlags endpoint;
   int64_t limit = -1, shots = -1;
   bool chat = false, multiturn = true, list = false;
 };
@@ -120,7 +122,7 @@ void show(const Arguments& arguments, const Globals& globals) {
 }
 
 // Rows go to a store in the output folder, so that a run that was stopped continues.
-std::vector<Json> evaluate_task(const evaluate::Task& task, engine::Engine& engine,
+std::vector<Json> evaluate_task(const evaluate::Task& task, endpoint::Endpoint& engine,
                                 const evaluate::RunOptions& options, store::Store& store) {
   const endpoint::Info& info = engine.info();
   const store::Cell cell{"eval",
@@ -238,16 +240,18 @@ void run(const Arguments& arguments, const Globals& globals) {
   if (!arguments.show.empty()) return show(arguments, globals);
   if (!arguments.rescore.empty()) return rescore(arguments, globals);
   const auto requests = evaluate::expand_suites(split(arguments.tasks));
-  if (arguments.model.empty() || requests.empty())
+  if ((arguments.model.empty() && !arguments.endpoint.used()) || requests.empty())
     throw Error::refused("give a MODEL and --tasks, or --list");
   std::vector<evaluate::Task> tasks;
+  client::Client::Needs needs{.token_ids = true};
   for (const evaluate::TaskRequest& request : requests) {
     tasks.push_back(load(arguments, request.name));
     evaluate::check_shots(tasks.back(), options_of(arguments, request).prompt);
+    needs.scores = needs.scores || tasks.back().kind != evaluate::Task::Kind::generate;
   }
   const auto start = std::chrono::steady_clock::now();
-  engine::Engine engine(checkpoint::resolve_model(arguments.model),
-                        {.backend = globals.backend, .threads = globals.threads});
+  const auto opened = open_model_or_endpoint(arguments.model, arguments.endpoint, globals, needs);
+  endpoint::Endpoint& engine = *opened;
   const fs::path output = arguments.output.empty() ? "out/eval" : arguments.output;
   fs::create_directories(output);
   std::vector<evaluate::Evaluated> evaluated;
@@ -288,6 +292,7 @@ void add_eval(CLI::App& app, Globals& globals) {
       "  narrow eval MODEL --tasks arc_challenge,mmlu --limit 100 -o out/eval\n"
       "  narrow eval MODEL --tasks mmlu_anatomy,mmlu_stem --num-fewshot 5\n"
       "  narrow eval MODEL --tasks leaderboard-v1 -o out/eval\n"
+      "  narrow eval --endpoint http://HOST:8000 --model NAME --tokenizer DIR --tasks gsm8k\n"
       "  narrow eval --rescore out/eval\n"
       "Run it again to continue; finished documents are kept in eval.db of the output folder.");
   verb->add_option("model", arguments->model, "directory, .gguf file or hub name");
@@ -313,6 +318,7 @@ void add_eval(CLI::App& app, Globals& globals) {
       ->check(CLI::ExistingDirectory);
   verb->add_option("-o,--output", arguments->output,
                    "folder of results.json and samples; default out/eval, of --rescore its folder");
+  add_endpoint_flags(*verb, arguments->endpoint);
   add_globals(*verb, globals);
   verb->callback([arguments, &globals] { run(*arguments, globals); });
 }

@@ -4,16 +4,16 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/log.h"
-#include "checkpoint/hub.h"
+#include "cli/model_or_endpoint.h"
 #include "cli/prompts.h"
 #include "cli/verbs.h"
-#include "engine/engine.h"
 
 namespace narrow::cli {
 namespace {
 
 struct Arguments {
   std::string model, prompt, prompts_file;
+  EndpointFlags endpoint;
   bool chat = false;
   endpoint::Sampling sampling;
 };
@@ -33,12 +33,41 @@ Json result_row(const endpoint::GenerateResult& result, bool with_logprobs) {
   return row;
 }
 
+void print_piece(int32_t, std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+// One prompt, given to a server as text: its own tokenizer and chat template read it.
+void ask(const Arguments& arguments, const Globals& globals) {
+  const auto client = open_client(arguments.endpoint, {});
+  endpoint::Sampling sampling = arguments.sampling;
+  sampling.seed = globals.seed;
+  endpoint::TokenSink sink;
+  if (!globals.json) sink = print_piece;
+  auto future =
+      arguments.chat
+          ? client->chat({"0", {{{"role", "user"}, {"content", arguments.prompt}}}, sampling, {}},
+                         sink)
+          : client->generate_text({"0", {}, sampling, {}}, arguments.prompt, sink);
+  while (future.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready)
+    throw_if_interrupted();
+  const auto result = future.get();
+  std::cout << (globals.json ? to_line(result_row(result, false)) : "") << "\n";
+  if (!result.error.empty()) throw Error::failed(result.error);
+}
+
 void run(const Arguments& arguments, const Globals& globals) {
   if (arguments.prompt.empty() == arguments.prompts_file.empty())
     throw Error::refused("give either -p TEXT or --prompts FILE");
-  engine::Engine engine(checkpoint::resolve_model(arguments.model),
-                        {.backend = globals.backend, .threads = globals.threads});
-  log::info("{} ({}) on {}", arguments.model, engine.info().format, engine.info().backend);
+  if (arguments.endpoint.used() && arguments.sampling.logprobs > 0)
+    throw Error::refused("a server does not say which tokens its log-probabilities belong to",
+                         "--logprobs", "run the model itself");
+  if (arguments.endpoint.used() && arguments.prompts_file.empty()) return ask(arguments, globals);
+  const auto opened =
+      open_model_or_endpoint(arguments.model, arguments.endpoint, globals, {.token_ids = true});
+  endpoint::Endpoint& engine = *opened;
+  log::info("{} ({}) on {}", engine.info().model, engine.info().format, engine.info().backend);
   std::vector<Prompt> prompts;
   if (!arguments.prompts_file.empty()) {
     prompts = read_prompts(arguments.prompts_file, engine.tokenizer(), engine.chat_template());
@@ -55,12 +84,7 @@ void run(const Arguments& arguments, const Globals& globals) {
     endpoint::GenerateRequest request{prompt.id, prompt.ids, arguments.sampling, {}};
     request.sampling.seed = globals.seed;
     endpoint::TokenSink sink;
-    if (!as_rows) {
-      sink = [](int32_t, std::string_view text) {
-        std::fwrite(text.data(), 1, text.size(), stdout);
-        std::fflush(stdout);
-      };
-    }
+    if (!as_rows) sink = print_piece;
     futures.push_back(engine.generate(std::move(request), sink));
   }
   bool failed = false;
@@ -87,8 +111,9 @@ void add_generate(CLI::App& app, Globals& globals) {
   verb->footer(
       "Examples:\n  narrow generate MODEL -p 'Once upon a time' --max-tokens 50\n"
       "  narrow generate MODEL --chat -p 'What is 2 + 2?'\n"
-      "  narrow generate MODEL --prompts prompts.jsonl > answers.jsonl");
-  verb->add_option("model", arguments->model, "directory, .gguf file or hub name")->required();
+      "  narrow generate MODEL --prompts prompts.jsonl > answers.jsonl\n"
+      "  narrow generate --endpoint http://HOST:8000 --model NAME --chat -p 'What is 2 + 2?'");
+  verb->add_option("model", arguments->model, "directory, .gguf file or hub name");
   verb->add_option("-p,--prompt", arguments->prompt, "the prompt");
   verb->add_option("--prompts", arguments->prompts_file,
                    "JSON lines with id and one of text, token_ids, messages");
@@ -109,6 +134,7 @@ void add_generate(CLI::App& app, Globals& globals) {
   verb->add_option("--logprobs", sampling.logprobs, "alternatives to report per token")
       ->check(CLI::Range(0, 1000));
   verb->add_flag("--ignore-eos", sampling.ignore_eos, "go on past the end of the text");
+  add_endpoint_flags(*verb, arguments->endpoint);
   add_globals(*verb, globals);
   verb->callback([arguments, &globals] { run(*arguments, globals); });
 }

@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", NARROW_VERSION);
   app.require_subcommand(1);
   cli::Globals globals;
+  cli::add_arena(app, globals);
   cli::add_bench(app, globals);
   cli::add_compare(app, globals);
   cli::add_eval(app, globals);

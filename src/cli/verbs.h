@@ -19,6 +19,7 @@ struct Globals {
 // Adds --backend, --threads, --seed, --json, -v and -q to a verb.
 void add_globals(CLI::App& verb, Globals& globals);
 
+void add_arena(CLI::App& app, Globals& globals);
 void add_bench(CLI::App& app, Globals& globals);
 void add_compare(CLI::App& app, Globals& globals);
 void add_eval(CLI::App& app, Globals& globals);

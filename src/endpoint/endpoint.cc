@@ -46,4 +46,10 @@ std::vector<int32_t> encode_chat(const Endpoint& endpoint, const Json& messages,
   return text::encode(tokenizer, chat->render(inputs));
 }
 
+std::future<GenerateResult> Endpoint::chat(ChatRequest request, TokenSink sink) {
+  return generate({std::move(request.id), encode_chat(*this, request.messages), request.sampling,
+                   request.cancel},
+                  std::move(sink));
+}
+
 }  // namespace narrow::endpoint

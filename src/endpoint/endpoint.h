@@ -49,6 +49,13 @@ struct GenerateRequest {
   std::stop_token cancel = {};
 };
 
+struct ChatRequest {
+  std::string id;
+  Json messages;  // [{"role", "content"}, ...]
+  Sampling sampling;
+  std::stop_token cancel = {};
+};
+
 // Times on the steady clock of this process.
 struct Timings {
   Clock::time_point sent;               // request handed over
@@ -108,6 +115,9 @@ class Endpoint {
   // The futures never hold an exception for what concerns one request: see `error`.
   virtual std::future<GenerateResult> generate(GenerateRequest request, TokenSink sink = {}) = 0;
   virtual std::future<ScoreResult> score(ScoreRequest request) = 0;
+  // The answer to a conversation, through the chat template of the model. Throws Error::refused
+  // when it has none.
+  virtual std::future<GenerateResult> chat(ChatRequest request, TokenSink sink = {});
 };
 
 // Ids of a chat with the template of the model. Throws Error::refused when it has none.

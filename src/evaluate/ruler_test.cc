@@ -1,0 +1,95 @@
+#include "evaluate/ruler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/json.h"
+#include "evaluate/ruler_make.h"
+
+namespace narrow::evaluate {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kGolden = fs::path(NARROW_SOURCE_DIR) / "tests/goldens/ruler";
+
+int64_t quarter_bytes(const std::string& text) { return static_cast<int64_t>(text.size() + 3) / 4; }
+
+// The data of the goldens, unpacked into a folder for the program.
+const fs::path& data() {
+  static const fs::path folder = [] {
+    const fs::path made = fs::temp_directory_path() / ("ruler_test." + std::to_string(getpid()));
+    fs::create_directories(made);
+    for (const char* name : {"squad.json", "hotpotqa.json", "essays.txt"})
+      write_text(made / name, read_text_maybe_gz(kGolden / (std::string(name) + ".gz")));
+    return made;
+  }();
+  return folder;
+}
+
+// What NVIDIA/RULER's own scripts make (tests/goldens/ruler/README.md).
+TEST(Ruler, SamplesEqualTheOriginals) {
+  const Json golden = parse_json(read_text_maybe_gz(kGolden / "ruler.json.gz"), "ruler.json");
+  std::set<std::string> tasks;
+  for (const Json& run : golden) {
+    const auto task = run["task"].get<std::string>();
+    SCOPED_TRACE(task + " " + run["length"].dump());
+    tasks.insert(task);
+    RulerOptions options;
+    options.length = run["length"].get<int64_t>();
+    options.samples = static_cast<int64_t>(run["samples"].size());
+    options.data = data();
+    const auto samples = make_ruler(task, options, quarter_bytes);
+    ASSERT_EQ(samples.size(), run["samples"].size());
+    for (size_t i = 0; i < samples.size(); ++i) {
+      const Json& expected = run["samples"][i];
+      const RulerSample& sample = samples[i];
+      EXPECT_EQ(sample.outputs, expected["outputs"].get<std::vector<std::string>>());
+      EXPECT_EQ(sample.answer_prefix, expected["answer_prefix"].get<std::string>());
+      EXPECT_EQ(sample.input.substr(0, 200), expected["begin"].get<std::string>());
+      EXPECT_EQ(sample.length_tokens, expected["length"].get<int64_t>());
+      EXPECT_EQ(sha256_hex(sample.input), expected["input_sha256"].get<std::string>());
+    }
+  }
+  EXPECT_EQ(tasks.size(), 13u);
+  EXPECT_EQ(ruler_tasks().size(), 13u);
+  fs::remove_all(data());
+}
+
+TEST(Ruler, RefusesWhatCannotBeMade) {
+  RulerOptions options;
+  options.data = "/nonexistent";
+  EXPECT_THROW(make_ruler("niah_single_2", options, quarter_bytes), Error);  // no essays
+  EXPECT_THROW(make_ruler("qa_1", options, quarter_bytes), Error);
+  EXPECT_THROW(make_ruler("niah_single_9", options, quarter_bytes), Error);
+  options.length = 200;
+  for (const char* task : {"niah_single_1", "vt", "cwe", "fwe"})
+    EXPECT_THROW(make_ruler(task, options, quarter_bytes), Error) << task;
+}
+
+// len(words), words[0], words[3000000], words[-1] of niah.py.
+TEST(Ruler, PhrasesAreInPythonsOrder) {
+  const ruler::NounPhrases phrases;
+  std::string before;
+  for (int64_t i = 0; i < phrases.size(); i += 997) {
+    EXPECT_LT(before, phrases.at(i));
+    before = phrases.at(i);
+  }
+  EXPECT_EQ(phrases.size(), 910 * 6782);
+}
+
+TEST(Ruler, ScoresBothWays) {
+  const auto all = score_ruler(RulerScore::all, "The ABC\x01and def", {"abc", "xyz", "DEF", "\n"});
+  EXPECT_DOUBLE_EQ(all.ruler, 0.75);
+  EXPECT_DOUBLE_EQ(all.lm_eval, 0.75);
+  const auto part = score_ruler(RulerScore::part, "É so", {"é", "none", "nothing"});
+  EXPECT_DOUBLE_EQ(part.ruler, 1);
+  EXPECT_DOUBLE_EQ(part.lm_eval, 1.0 / 3);
+  EXPECT_DOUBLE_EQ(score_ruler(RulerScore::part, "no", {"yes"}).ruler, 0);
+}
+
+}  // namespace
+}  // namespace narrow::evaluate

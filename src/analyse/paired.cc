@@ -190,6 +190,52 @@ Estimate average_difference(std::span<const Difference> tasks) {
           Interval{(sum - std::sqrt(below)) / count, (sum + std::sqrt(above)) / count}};
 }
 
+Interval loss_contrast(std::span<const Difference> tasks, std::span<const Estimate> baselines,
+                       double loss) {
+  const Estimate difference = average_difference(tasks);
+  double mean_a = 0, below = 0, above = 0;
+  for (const Estimate& baseline : baselines) {
+    const Interval interval = baseline.interval.value_or(Interval{0, 1});
+    mean_a += baseline.value;
+    below += (baseline.value - interval.low) * (baseline.value - interval.low);
+    above += (interval.high - baseline.value) * (interval.high - baseline.value);
+  }
+  const auto count = static_cast<double>(baselines.size());
+  mean_a /= count;
+  // The two parts are correlated (what a lost answer takes from the difference it had given to a),
+  // which only makes the truth narrower; loss is small, and so is what this gives away.
+  const auto distance = [&](double of_difference, double squares) {
+    return std::hypot(of_difference, loss * std::sqrt(squares) / count);
+  };
+  const double value = difference.value + loss * mean_a;
+  return {value - distance(difference.value - difference.interval->low, below),
+          value + distance(difference.interval->high - difference.value, above)};
+}
+
+double loss_bound(std::span<const Difference> tasks, std::span<const Estimate> baselines) {
+  double low = 0, high = 1;
+  if (loss_contrast(tasks, baselines, high).low <= 0) return 1;
+  for (int step = 0; step < 60; ++step) {
+    const double middle = (low + high) / 2;
+    (loss_contrast(tasks, baselines, middle).low > 0 ? high : low) = middle;
+  }
+  return high;
+}
+
+Estimate baseline_mean(const PairedScores& scores) {
+  Estimate result{mean(scores.a), std::nullopt};
+  if (scores.clusters.empty() && scores.binary()) {
+    result.interval =
+        wilson(std::round(result.value * static_cast<double>(scores.size())), scores.size());
+  } else if (scores.size() > 1) {
+    const double half =
+        kZ95 * (scores.clusters.empty() ? standard_error(scores.a)
+                                        : clustered_standard_error(scores.a, scores.clusters));
+    result.interval = {result.value - half, result.value + half};
+  }
+  return result;
+}
+
 Recovery paired_recovery(const PairedScores& scores, const Resamples& resamples, double chance) {
   Recovery result;
   if (scores.size() < 2) {

@@ -52,6 +52,21 @@ Difference paired_difference(const PairedScores& scores, const Resamples& resamp
 // as small samples make it.  REQUIRES: not empty.
 Estimate average_difference(std::span<const Difference> tasks);
 
+// Interval of mean b − (1 − loss) mean a, averaged over tasks: above 0, the format loses less than
+// the share `loss` of the baseline's average; below 0, more. It is the difference plus loss × mean
+// a, put together from both intervals as average_difference does. baselines: mean a of each task.
+// REQUIRES: not empty, as many baselines as tasks.
+Interval loss_contrast(std::span<const Difference> tasks, std::span<const Estimate> baselines,
+                       double loss);
+
+// The largest share of the baseline's average that the same intervals leave possible to have lost:
+// the smallest loss whose contrast lies above 0, at most 1. Never negative.
+double loss_bound(std::span<const Difference> tasks, std::span<const Estimate> baselines);
+
+// Mean a with its interval: Wilson's for independent 0/1 scores, 1.96 (clustered) standard errors
+// otherwise.
+Estimate baseline_mean(const PairedScores& scores);
+
 // mean b / mean a, interval inside the resamples. No value when mean a is within three standard
 // errors of `chance`, where the ratio says nothing.
 struct Recovery {

@@ -44,6 +44,24 @@ TEST(Statistics, McnemarIsStatsmodels) {
     EXPECT_NEAR(mcnemar_exact(entry[0], entry[1]), entry[2].get<double>(), 1e-10);
 }
 
+TEST(Statistics, LossContrastIsPutTogetherFromScipysParts) {
+  const Json& entry = golden()["loss_contrast"];
+  std::vector<Difference> differences;
+  std::vector<Estimate> baselines;
+  for (const Json& task : entry["tasks"]) {
+    const PairedScores scores{task["a"], task["b"], {}};
+    differences.push_back(paired_difference(scores, resample_pairs(scores, 100, 1)));
+    EXPECT_EQ(differences.back().method, "Tango score");
+    baselines.push_back(baseline_mean(scores));
+  }
+  for (const Json& at : entry["at"]) {
+    const Interval interval = loss_contrast(differences, baselines, at[0]);
+    EXPECT_NEAR(interval.low, at[1][0].get<double>(), 1e-6);
+    EXPECT_NEAR(interval.high, at[1][1].get<double>(), 1e-6);
+  }
+  EXPECT_NEAR(loss_bound(differences, baselines), entry["bound"].get<double>(), 1e-6);
+}
+
 TEST(Statistics, TangoMaximizesTheRestrictedLikelihood) {
   for (const Json& entry : golden()["tango"]) {
     const Interval interval = tango(entry[0], entry[1], entry[2]);

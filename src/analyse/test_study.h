@@ -14,6 +14,7 @@ namespace narrow::analyse::test {
 struct Shape {
   int64_t questions = 60;
   int64_t requests = 3;
+  double lossless_percent = 1;
   std::string prompt = "Why is the sky blue?";  // of every text pair
   std::string suffix;                           // behind every name that a user might control
 };
@@ -54,7 +55,8 @@ inline Json plan(const Shape& shape) {
             {{"name", "mmlu"}, {"limit", 2}},
             {{"name", "gsm8k"}, {"limit", shape.questions}}}},
           {"load", {{"scale", 0.125}}},
-          {"margin_points", 1.0}};
+          {"margin_points", 1.0},
+          {"lossless_margin_percent", shape.lossless_percent}};
 }
 
 inline std::vector<CellRows> eval_cells(const FormatTraits& format, const Shape& shape) {
@@ -93,6 +95,16 @@ inline std::vector<CellRows> eval_cells(const FormatTraits& format, const Shape&
       append(rows, std::move(row));
     }
     cells.push_back(std::move(rows));
+  }
+  return cells;
+}
+
+// The baseline's second run, alike to the last byte.
+inline std::vector<CellRows> repeat_cells(const FormatTraits& format, const Shape& shape) {
+  auto cells = eval_cells(format, shape);
+  for (CellRows& rows : cells) {
+    rows.cell.kind = "repeat";
+    rows.cell.key["repeat"] = 1;
   }
   return cells;
 }
@@ -220,6 +232,7 @@ inline std::vector<CellRows> cells(const Shape& shape = {}) {
   for (const FormatTraits& format : traits()) {
     add({quantize_cell(format, shape)});
     add(eval_cells(format, shape));
+    if (format.noise == 0) add(repeat_cells(format, shape));
     if (format.noise > 0) add(similarity_cells(format, shape));
     add(load_cells(format, shape));
   }

@@ -213,7 +213,26 @@ class Page {
         "before the run. “Cannot tell” is an answer: the sample is too small for another.</p>\n",
         escape(analysis_.baseline), analysis_.margin_points,
         analysis_.margin_points == 1 ? "point" : "points");
+    noise();
+    for (const Table& item : board_tables(analysis_)) table(item, /*heading=*/true);
     for (const Table& item : tables) table(item, /*heading=*/true);
+  }
+
+  // The A/A run, before any difference between formats.
+  void noise() {
+    const auto& noise = analysis_.noise;
+    put("<p id=\"noise\" class=\"{}\"><strong>{}</strong> {}</p>\n",
+        noise.failure.empty() ? "noise passed" : "noise",
+        fmt::format("A/A run: {} of {} rows differ.", noise.differing, whole(noise.rows)),
+        noise.failure.empty()
+            ? "The baseline, asked a second time in another order and in other batches, answered "
+              "every question with the same bytes: what differs below is the formats’ doing."
+            : "Nothing is claimed about any format: " + escape(noise.failure) + ".");
+    if (const auto item = noise_table(analysis_)) {
+      put("<details><summary>{}</summary>\n", escape(item->title));
+      table(*item);
+      out_ += "</details>\n";
+    }
   }
 
   void cost() {
@@ -333,6 +352,14 @@ class Page {
         "<dt>loss below margin</dt><dd>The lower end of the interval lies above minus the margin. "
         "A "
         "test that finds nothing is never called “same”.</dd>\n"
+        "<dt>lossless</dt><dd>Only said of a format that is shown to lose less than the margin "
+        "which "
+        "the plan fixed before the run, as a share of the baseline’s accuracy (one-sided at 2.5 "
+        "%); "
+        "“not shown” otherwise. It is no claim that single answers stay: see lost and "
+        "gained.</dd>\n"
+        "<dt>A/A run</dt><dd>The baseline against itself, asked a second time in another order and "
+        "in other batches. If a single row differs, nothing is claimed.</dd>\n"
         "<dt>cost reduction</dt><dd>Mean over the scenarios of cost per query on the baseline over "
         "cost per query on the format. Synchronous cost is median latency times price; "
         "asynchronous, price over throughput.</dd>\n"

@@ -150,6 +150,9 @@ Samples collect_samples(const std::vector<EvalCell>& evals, const std::string& b
       sample.format = group.second;
       sample.metric = metric;
       sample.subtask = pick.base->subtask;
+      // Cells of one task (the subjects of MMLU) may stand in the subtasks' place.
+      const std::string& cell = evals[pick.base_cell].source.name;
+      if (sample.subtask.empty() && cell != group.first) sample.subtask = cell;
       sample.doc_id = pick.base->doc_id;
       sample.flip = pick.flip;
       sample.divergence = pick.divergence;

@@ -186,40 +186,31 @@ struct Part {
   double chance;
 };
 
-// Of the averages; a, b: those of the resamples.
-Recovery average_recovery(const Average& average, const std::vector<double>& a,
-                          const std::vector<double>& b, double chance, double variance_a) {
+// Of the averages. baselines: mean a of each task.
+Recovery average_recovery(const Average& average, std::span<const Difference> differences,
+                          std::vector<Estimate> baselines, double chance, double variance_a) {
   Recovery recovery;
   if (average.accuracy_a - chance <= 3 * std::sqrt(variance_a) || average.accuracy_a <= 0) {
     recovery.refusal = "the baseline's average is within three standard errors of chance";
     return recovery;
   }
-  const auto ratio = [&](double from) {
-    std::vector<double> resampled(a.size());
-    // A resample at chance has no ratio; it stands for the far end.
-    for (size_t i = 0; i < a.size(); ++i)
-      resampled[i] = a[i] > from ? (b[i] - from) / (a[i] - from) : 0;
-    const double value = (average.accuracy_b - from) / (average.accuracy_a - from);
-    const Interval interval = percentile_interval(resampled);
-    // Without any flip there is nothing to vary: that is no certainty.
-    if (interval.low == interval.high) return Estimate{value, std::nullopt};
-    return Estimate{value, interval};
-  };
-  recovery.ratio = ratio(0);
-  if (chance > 0) recovery.above_chance = ratio(chance);
+  recovery.ratio = recovery_ratio(differences, baselines);
+  if (chance <= 0) return recovery;
+  for (Estimate& baseline : baselines) {
+    baseline.value -= chance;
+    if (baseline.interval)
+      baseline.interval = {baseline.interval->low - chance, baseline.interval->high - chance};
+  }
+  recovery.above_chance = recovery_ratio(differences, baselines);
   return recovery;
 }
 
-// Seeds differ by task, so resamples of different tasks are independent and may be averaged as
-// they stand.
 Average average(const std::string& format, const std::vector<Part>& parts, const Bounds& bounds,
                 double max_loss) {
   Average result;
   result.format = format;
   result.tasks = static_cast<int64_t>(parts.size());
   const auto tasks = static_cast<double>(parts.size());
-  const size_t resamples = parts.front().paired->resamples.mean_a.size();
-  std::vector<double> a(resamples), b(resamples);
   std::vector<Difference> differences;
   std::vector<Estimate> baselines;
   double chance = 0, variance_a = 0, variance_d = 0, missing = 0, total = 0;
@@ -243,10 +234,6 @@ Average average(const std::string& format, const std::vector<Part>& parts, const
     if (error_d == 0) error_d = minimum_detectable(0, scores.size()) / 2.80;
     variance_a += error_a * error_a / (tasks * tasks);
     variance_d += error_d * error_d / (tasks * tasks);
-    for (size_t i = 0; i < resamples; ++i) {
-      a[i] += part.paired->resamples.mean_a[i] / tasks;
-      b[i] += part.paired->resamples.mean_b[i] / tasks;
-    }
   }
   result.detectable = std::min(1.0, 2.80 * std::sqrt(variance_d));
   result.difference = average_difference(differences);
@@ -259,7 +246,7 @@ Average average(const std::string& format, const std::vector<Part>& parts, const
                     : contrast.high < 0 ? LossVerdict::exceeds
                                         : LossVerdict::cannot_tell;
   }
-  result.recovery = average_recovery(result, a, b, chance, variance_a);
+  result.recovery = average_recovery(result, differences, baselines, chance, variance_a);
   result.lossless =
       lossless_claim(differences, baselines, result.complete, result.recovery, bounds);
   return result;

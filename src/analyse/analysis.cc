@@ -13,9 +13,6 @@
 namespace narrow::analyse {
 namespace {
 
-// The boards draw every question again; their percentiles need fewer than the margins do.
-constexpr int64_t kBoardResamples = 2000;
-
 void check(const Options& options) {
   const auto refuse = [](const std::string& what) { throw Error::refused(what, "options"); };
   if (!(options.max_loss >= 0 && options.max_loss < 1)) refuse("max loss is not within 0 to 100 %");
@@ -223,8 +220,7 @@ Analysis analyse(const StudyRows& rows, const Options& options) {
       rows, formats, {analysis.margin_points / 100, analysis.lossless_margin, silenced}, options);
   analysis.tasks = std::move(accuracy.tasks);
   analysis.averages = std::move(accuracy.averages);
-  analysis.boards = make_boards(rows, formats, options.baseline,
-                                std::min(options.resamples, kBoardResamples), options.seed);
+  analysis.boards = make_boards(rows, formats, options.baseline, options.resamples, options.seed);
   analysis.divergences = analyse_divergence(rows, formats, options);
   analysis.texts = analyse_texts(rows, formats, options);
   CostResults cost = analyse_cost(rows, formats, options);

@@ -108,7 +108,7 @@ struct Average {
   double detectable = 0;  // as a share of one, 80 % power
   bool complete = true;   // false: too many questions are in only one of the two to claim anything
   Estimate difference;
-  Recovery recovery;  // ratio of the averages, questions resampled inside each task
+  Recovery recovery;  // ratio of the averages
   Claim claim = Claim::cannot_tell;
   LosslessClaim lossless;
   LossVerdict loss = LossVerdict::cannot_tell;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "analyse/accuracy.h"
@@ -59,121 +60,145 @@ double board_score(const EvalItem& item, const std::string& metric) {
   return score_of(item, metric);
 }
 
-// One task of one format against the baseline: values of both on the sample and on each resample.
-struct Column {
-  double a = 0, b = 0;
-  std::vector<double> resampled_a, resampled_b;
-  double variance_a = 0;  // of a
-  double chance = 0;      // mean score of guessing
-  int64_t questions = 0;
-};
-
 // Guessing level of a subtask. MMLU-Pro's is the leaderboard's fixed one, although some of its
 // questions have fewer than ten choices.
 double chance_of(const std::string& task, const Subtask& subtask) {
   return task.ends_with("mmlu_pro") ? 0.1 : subtask.chance;
 }
 
-// Of a column that is normalized: subtasks weigh alike. Otherwise: questions do, whatever subtask
-// they belong to.
-Column column_of(const std::string& task, const Subtasks& base, const Subtasks& variant,
-                 bool normalized, int64_t resamples, uint64_t seed) {
-  Column column;
-  const auto count = static_cast<size_t>(resamples);
-  column.resampled_a.assign(count, 0);
-  column.resampled_b.assign(count, 0);
-  double weights = 0;
+// A format against the baseline on a part of a board: a subtask, a column, the average.
+struct Part {
+  Difference difference;
+  Estimate a, b;
+  double error_a = 0;  // standard error of a
+  double chance = 0;   // mean score of guessing
+  int64_t questions = 0;
+};
+
+// Plain mean of the parts.
+Part mean_of(const std::vector<Part>& parts) {
+  Part result;
+  std::vector<Difference> differences, a, b;
+  const auto count = static_cast<double>(parts.size());
+  for (const Part& part : parts) {
+    differences.push_back(part.difference);
+    a.push_back({part.a, 0, {}});
+    b.push_back({part.b, 0, {}});
+    result.error_a = std::hypot(result.error_a, part.error_a / count);
+    result.chance += part.chance / count;
+    result.questions += part.questions;
+  }
+  result.difference.estimate = average_difference(differences);
+  result.a = average_difference(a);
+  result.b = average_difference(b);
+  return result;
+}
+
+// The value normalized, the distances to the ends stretched alike.
+Estimate normalized(const Estimate& share, double chance) {
+  const Interval interval = share.interval.value_or(Interval{0, 1});
+  const double value = normalized_score(share.value, chance), stretch = 1 / (1 - chance);
+  return {value, Interval{std::max(0.0, value - (share.value - interval.low) * stretch),
+                          std::min(1.0, value + (interval.high - share.value) * stretch)}};
+}
+
+Part part_of(const PairedScores& scores, double chance, int64_t resamples, uint64_t seed) {
+  Part part;
+  part.questions = scores.size();
+  part.difference = paired_difference(scores, resample_pairs(scores, resamples, seed));
+  part.a = baseline_mean(scores);
+  part.b = baseline_mean({scores.b, scores.a, scores.clusters});
+  part.error_a = scores.clusters.empty() ? standard_error(scores.a)
+                                         : clustered_standard_error(scores.a, scores.clusters);
+  if (chance == 0) return part;
+  const double stretch = 1 / (1 - chance);
+  const Estimate& plain = part.difference.estimate;
+  const Interval interval = plain.interval.value_or(Interval{-1, 1});
+  const double value =
+      normalized_score(part.b.value, chance) - normalized_score(part.a.value, chance);
+  part.difference.estimate = {value, Interval{value - (plain.value - interval.low) * stretch,
+                                              value + (interval.high - plain.value) * stretch}};
+  part.a = normalized(part.a, chance);
+  part.b = normalized(part.b, chance);
+  part.error_a *= stretch;
+  return part;
+}
+
+// Pairs of the questions that both have, added to `scores`. Labels of clusters go on from there.
+void add_pairs(const Subtask& base, const Subtask& variant, PairedScores& scores) {
+  const std::string metric = headline_metric(*base.items.begin()->second);
+  std::map<std::string, int64_t> labels;
+  const bool clustered = std::any_of(base.items.begin(), base.items.end(), [](const auto& entry) {
+    return !entry.second->cluster.empty();
+  });
+  const int64_t first = scores.clusters.empty()
+                            ? 0
+                            : *std::max_element(scores.clusters.begin(), scores.clusters.end()) + 1;
+  for (const auto& [doc, item] : base.items) {
+    const auto pair = variant.items.find(doc);
+    if (pair == variant.items.end() || pair->second->prompt_hash != item->prompt_hash) continue;
+    scores.a.push_back(board_score(*item, metric));
+    scores.b.push_back(board_score(*pair->second, metric));
+    if (!clustered) continue;
+    const std::string label =
+        item->cluster.empty() ? "#" + std::to_string(doc) : "/" + item->cluster;
+    scores.clusters.push_back(
+        labels.try_emplace(label, first + static_cast<int64_t>(labels.size())).first->second);
+  }
+}
+
+// Normalized: subtasks weigh alike. Otherwise questions do, whatever subtask they belong to. None
+// when no question is shared.
+std::optional<Part> column_of(const std::string& task, const Subtasks& base,
+                              const Subtasks& variant, bool normalize, int64_t resamples,
+                              uint64_t seed) {
+  std::vector<Part> parts;
+  PairedScores pooled;
+  double chance = 0;
   for (const auto& [name, subtask] : base) {
     const auto other = variant.find(name);
     if (other == variant.end()) continue;
-    const std::string metric = headline_metric(*subtask.items.begin()->second);
+    if (!normalize) {
+      const int64_t before = pooled.size();
+      add_pairs(subtask, other->second, pooled);
+      chance += subtask.chance * static_cast<double>(pooled.size() - before);
+      continue;
+    }
     PairedScores scores;
-    std::map<std::string, int64_t> labels;
-    bool clustered = false;
-    for (const auto& [doc, item] : subtask.items) clustered |= !item->cluster.empty();
-    for (const auto& [doc, item] : subtask.items) {
-      const auto pair = other->second.items.find(doc);
-      if (pair == other->second.items.end() || pair->second->prompt_hash != item->prompt_hash)
-        continue;
-      scores.a.push_back(board_score(*item, metric));
-      scores.b.push_back(board_score(*pair->second, metric));
-      if (!clustered) continue;
-      const std::string label =
-          item->cluster.empty() ? "#" + std::to_string(doc) : "/" + item->cluster;
-      scores.clusters.push_back(
-          labels.try_emplace(label, static_cast<int64_t>(labels.size())).first->second);
-    }
-    if (scores.size() == 0) continue;
-    const double weight = normalized ? 1 : static_cast<double>(scores.size());
-    const double chance = normalized ? chance_of(task, subtask) : 0;
-    const double slope = 1 / (1 - std::min(chance, 0.99));
-    const Resamples drawn = resample_pairs(scores, resamples, seed_for(seed, name));
-    column.a += weight * normalized_score(mean(scores.a), chance);
-    column.b += weight * normalized_score(mean(scores.b), chance);
-    for (size_t i = 0; i < count; ++i) {
-      column.resampled_a[i] += weight * normalized_score(drawn.mean_a[i], chance);
-      column.resampled_b[i] += weight * normalized_score(drawn.mean_b[i], chance);
-    }
-    const double error = weight * slope *
-                         (clustered ? clustered_standard_error(scores.a, scores.clusters)
-                                    : standard_error(scores.a));
-    column.variance_a += error * error;
-    column.chance += normalized ? 0 : weight * subtask.chance;
-    column.questions += scores.size();
-    weights += weight;
+    add_pairs(subtask, other->second, scores);
+    if (scores.size() > 0)
+      parts.push_back(part_of(scores, chance_of(task, subtask), resamples, seed_for(seed, name)));
   }
-  if (weights == 0) return column;
-  column.a /= weights;
-  column.b /= weights;
-  column.chance /= weights;
-  column.variance_a /= weights * weights;
-  for (size_t i = 0; i < count; ++i) {
-    column.resampled_a[i] /= weights;
-    column.resampled_b[i] /= weights;
-  }
-  return column;
+  if (normalize) return parts.empty() ? std::nullopt : std::optional(mean_of(parts));
+  if (pooled.size() == 0) return std::nullopt;
+  // As analyse_accuracy draws: the same interval in every table.
+  Part part = part_of(pooled, 0, resamples, seed);
+  part.chance = chance / static_cast<double>(pooled.size());
+  return part;
 }
 
-// Without anything to vary there is no interval: that is no certainty.
-Estimate estimate(double value, std::vector<double> resampled) {
-  const Interval interval = percentile_interval(resampled);
-  if (interval.low == interval.high) return {value, std::nullopt};
-  return {value, interval};
-}
-
-BoardRow row_of(const std::string& format, const std::vector<Column>& columns, bool is_baseline) {
+BoardRow row_of(const std::string& format, const std::vector<Part>& columns, bool is_baseline) {
   BoardRow row;
   row.format = format;
-  const auto count = static_cast<double>(columns.size());
-  std::vector<double> a(columns.front().resampled_a.size()), b(a.size()), ratios(a.size()),
-      differences(a.size());
-  double mean_a = 0, mean_b = 0, variance = 0, chance = 0;
-  for (const Column& column : columns) {
-    row.questions += column.questions;
-    row.columns.push_back(estimate(column.b, column.resampled_b));
-    mean_a += column.a / count;
-    mean_b += column.b / count;
-    variance += column.variance_a / (count * count);
-    chance += column.chance / count;
-    for (size_t i = 0; i < a.size(); ++i) {
-      a[i] += column.resampled_a[i] / count;
-      b[i] += column.resampled_b[i] / count;
-    }
+  std::vector<Difference> differences;
+  std::vector<Estimate> baselines;
+  for (const Part& column : columns) {
+    row.columns.push_back(column.b);
+    differences.push_back(column.difference);
+    baselines.push_back(column.a);
   }
-  row.average = estimate(mean_b, b);
+  const Part average = mean_of(columns);
+  row.questions = average.questions;
+  row.average = average.b;
   if (is_baseline) {
     row.recovery.ratio = Estimate{1, std::nullopt};
     return row;
   }
-  for (size_t i = 0; i < a.size(); ++i) {
-    differences[i] = b[i] - a[i];
-    ratios[i] = a[i] > 0 ? b[i] / a[i] : 0;  // none at nothing: the far end
-  }
-  row.difference = estimate(mean_b - mean_a, differences);
-  if (mean_a <= 0 || mean_a - chance <= kChanceDistance * std::sqrt(variance))
+  row.difference = average.difference.estimate;
+  if (average.a.value <= 0 || average.a.value - average.chance <= kChanceDistance * average.error_a)
     row.recovery.refusal = "the baseline's average is within three standard errors of chance";
   else
-    row.recovery.ratio = estimate(mean_b / mean_a, ratios);
+    row.recovery.ratio = recovery_ratio(differences, baselines);
   return row;
 }
 
@@ -198,16 +223,15 @@ std::vector<Board> make_boards(const StudyRows& rows, const std::vector<std::str
   std::erase_if(boards, [](const Board& board) { return board.columns.empty(); });
   for (Board& board : boards)
     for (const std::string& format : formats) {
-      std::vector<Column> columns;
+      std::vector<Part> columns;
       for (const std::string& task : board.columns) {
         const auto& of_task = tasks.at(task);
         const auto found = of_task.find(format);
         if (found == of_task.end()) break;
-        columns.push_back(column_of(task, of_task.at(baseline), found->second, board.normalized,
-                                    resamples, seed_for(seed, task)));
-        if (columns.back().questions > 0) continue;
-        columns.pop_back();
-        break;
+        const auto column = column_of(task, of_task.at(baseline), found->second, board.normalized,
+                                      resamples, seed_for(seed, task));
+        if (!column) break;
+        columns.push_back(*column);
       }
       if (columns.size() == board.columns.size())
         board.rows.push_back(row_of(format, columns, format == baseline));

@@ -16,8 +16,8 @@ struct BoardRow {
   int64_t questions = 0;
   std::vector<Estimate> columns;  // 0 to 1
   Estimate average;               // plain mean of the columns
-  Estimate difference;            // to the baseline's average; 0 without an interval for itself
-  Recovery recovery;              // average / the baseline's average
+  Estimate difference;  // to the baseline's average; of the baseline 0 without an interval
+  Recovery recovery;    // average / the baseline's average
 };
 
 struct Board {
@@ -32,8 +32,9 @@ struct Board {
 double normalized_score(double share, double chance);
 
 // Leaderboard V1, Leaderboard V2, the other tasks; those without a task are left out. Only
-// questions that baseline and format both have count, in the format's row; intervals are
-// percentiles over questions resampled inside each subtask.
+// questions that baseline and format both have count, in the format's row. Intervals are put
+// together from those of the subtasks (paired.h); normalizing stretches them by 1 / (1 − chance),
+// and where it cuts at guessing they are wider than they need be.
 std::vector<Board> make_boards(const StudyRows& rows, const std::vector<std::string>& formats,
                                const std::string& baseline, int64_t resamples, uint64_t seed);
 

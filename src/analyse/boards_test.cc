@@ -75,8 +75,9 @@ TEST(Boards, HaveTheStudysForm) {
   EXPECT_THAT(boards[2].left_out, ElementsAre("w4a16-int", "w8a8-fp"));
 }
 
-// The intervals are numpy's over the same questions (tests/goldens/analyse/make_goldens.py), to the
-// noise of two bootstraps.
+// The values are numpy's (tests/goldens/analyse/make_goldens.py). Its interval is a bootstrap of
+// the whole, ours is put together from the subtasks': in a sample of this size they agree to a
+// twentieth.
 TEST(Boards, IntervalsAreNumpys) {
   const Json golden =
       read_json(NARROW_SOURCE_DIR "/tests/goldens/analyse/statistics.json")["normalized"];
@@ -86,10 +87,10 @@ TEST(Boards, IntervalsAreNumpys) {
         test::cell("eval", side == std::string("a") ? "bf16" : "int4", "leaderboard_bbh");
     for (const Json& subtask : golden["subtasks"]) {
       int64_t doc = 0;
-      for (const Json& score : subtask[side])
+      for (const char score : subtask[side].get<std::string>())
         test::append(rows, {{"doc_id", doc++},
                             {"subtask", subtask["name"]},
-                            {"metrics", {{"acc_norm", score}}},
+                            {"metrics", {{"acc_norm", score - '0'}}},
                             {"loglikelihoods",
                              std::vector<double>(subtask["choices"].get<size_t>(), -1.0)}});
     }
@@ -101,8 +102,8 @@ TEST(Boards, IntervalsAreNumpys) {
   const auto expect_near = [](const Estimate& estimate, const Json& expected) {
     EXPECT_NEAR(estimate.value, expected["value"].get<double>(), 1e-12);
     const double low = expected["interval"][0], high = expected["interval"][1];
-    EXPECT_NEAR(estimate.interval->low, low, 0.03 * (high - low));
-    EXPECT_NEAR(estimate.interval->high, high, 0.03 * (high - low));
+    EXPECT_NEAR(estimate.interval->low, low, 0.05 * (high - low));
+    EXPECT_NEAR(estimate.interval->high, high, 0.05 * (high - low));
   };
   expect_near(row.average, golden["score"]);
   expect_near(row.difference, golden["difference"]);

@@ -12,6 +12,7 @@ namespace {
 
 constexpr int64_t kFewFlips = 30;      // below: the bootstrap of 0/1 pairs is too short
 constexpr double kChanceDistance = 3;  // standard errors
+constexpr const char* kTango = "Tango score";
 
 // Sums over the units that are drawn together: a question, or a cluster of them.
 struct Units {
@@ -60,6 +61,17 @@ Interval interval_of(const PairedScores& scores, const Resamples& resamples,
       jackknife[i] = statistic((total_a - units.a[i]) / left, (total_b - units.b[i]) / left);
   }
   return bca(estimate, values, jackknife);
+}
+
+// Where a function that rises from below 0 at `low` to above 0 at `high` is 0; `high` where it
+// never is above.
+template <class Function>
+double crossing(double low, double high, const Function& function) {
+  for (int step = 0; step < 80; ++step) {
+    const double middle = (low + high) / 2;
+    (function(middle) > 0 ? high : low) = middle;
+  }
+  return high;
 }
 
 }  // namespace
@@ -166,7 +178,7 @@ Difference paired_difference(const PairedScores& scores, const Resamples& resamp
                               : clustered_standard_error(differences, scores.clusters);
   if (scores.size() < 2) return result;
   if (scores.clusters.empty() && scores.binary() && lost + gained < kFewFlips) {
-    result.method = "Tango score";
+    result.method = kTango;
     result.estimate.interval = tango(lost, gained, scores.size());
   } else {
     result.method = scores.clusters.empty() ? "BCa bootstrap" : "BCa bootstrap over clusters";
@@ -213,13 +225,21 @@ Interval loss_contrast(std::span<const Difference> tasks, std::span<const Estima
 }
 
 double loss_bound(std::span<const Difference> tasks, std::span<const Estimate> baselines) {
-  double low = 0, high = 1;
-  if (loss_contrast(tasks, baselines, high).low <= 0) return 1;
-  for (int step = 0; step < 60; ++step) {
-    const double middle = (low + high) / 2;
-    (loss_contrast(tasks, baselines, middle).low > 0 ? high : low) = middle;
-  }
-  return high;
+  if (loss_contrast(tasks, baselines, 1).low <= 0) return 1;
+  return crossing(0, 1, [&](double loss) { return loss_contrast(tasks, baselines, loss).low; });
+}
+
+Estimate recovery_ratio(std::span<const Difference> tasks, std::span<const Estimate> baselines) {
+  double a = 0, difference = 0;
+  for (const Estimate& baseline : baselines) a += baseline.value;
+  for (const Difference& task : tasks) difference += task.estimate.value;
+  if (a <= 0) return {0, std::nullopt};
+  constexpr double kMost = 100;  // times the baseline; beyond it there is no bound
+  const auto end = [&](double Interval::*which) {
+    return 1 - crossing(-kMost, kMost,
+                        [&](double loss) { return loss_contrast(tasks, baselines, loss).*which; });
+  };
+  return {(a + difference) / a, Interval{std::max(0.0, end(&Interval::low)), end(&Interval::high)}};
 }
 
 Estimate baseline_mean(const PairedScores& scores) {
@@ -250,13 +270,21 @@ Recovery paired_recovery(const PairedScores& scores, const Resamples& resamples,
     result.refusal = "the baseline is within three standard errors of chance";
     return result;
   }
-  // A resample at chance has no ratio; it stands for the far end.
+  const Difference difference = paired_difference(scores, resamples);
+  const bool few = difference.method == kTango;
   const auto ratio = [&](double from) {
+    if (few) {
+      Estimate above = baseline_mean(scores);
+      above.value -= from;
+      above.interval = {above.interval->low - from, above.interval->high - from};
+      return recovery_ratio({&difference, 1}, {&above, 1});
+    }
+    // A resample at chance has no ratio; it stands for the far end.
     Estimate estimate{(b - from) / (a - from),
                       interval_of(scores, resamples, [from](double mean_a, double mean_b) {
                         return mean_a > from ? (mean_b - from) / (mean_a - from) : 0.0;
                       })};
-    // Without any flip resamples have nothing to vary: that is no certainty.
+    // Without any change resamples have nothing to vary: that is no certainty.
     if (estimate.interval->low == estimate.interval->high) estimate.interval.reset();
     return estimate;
   };

@@ -67,7 +67,14 @@ double loss_bound(std::span<const Difference> tasks, std::span<const Estimate> b
 // otherwise.
 Estimate baseline_mean(const PairedScores& scores);
 
-// mean b / mean a, interval inside the resamples. No value when mean a is within three standard
+// mean b / mean a, averaged over the tasks above and below the line. The interval holds the ratios
+// r whose contrast mean b − r mean a has an interval around 0 (as Fieller's does): a loss below a
+// margin is shown exactly when its lower end is above 1 − margin. No interval when mean a is 0.
+// REQUIRES: as loss_contrast.
+Estimate recovery_ratio(std::span<const Difference> tasks, std::span<const Estimate> baselines);
+
+// mean b / mean a, interval inside the resamples, or recovery_ratio's where the difference has
+// Tango's interval. No value when mean a is within three standard
 // errors of `chance`, where the ratio says nothing.
 struct Recovery {
   std::optional<Estimate> ratio;

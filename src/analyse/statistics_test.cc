@@ -49,7 +49,9 @@ TEST(Statistics, LossContrastIsPutTogetherFromScipysParts) {
   std::vector<Difference> differences;
   std::vector<Estimate> baselines;
   for (const Json& task : entry["tasks"]) {
-    const PairedScores scores{task["a"], task["b"], {}};
+    PairedScores scores;
+    for (const char digit : task["a"].get<std::string>()) scores.a.push_back(digit - '0');
+    for (const char digit : task["b"].get<std::string>()) scores.b.push_back(digit - '0');
     differences.push_back(paired_difference(scores, resample_pairs(scores, 100, 1)));
     EXPECT_EQ(differences.back().method, "Tango score");
     baselines.push_back(baseline_mean(scores));

@@ -184,8 +184,9 @@ class Page {
   }
 
   static bool wordy(const std::string& column) {
-    static constexpr const char* kWords[] = {"format",      "verdict",   "text",     "recipe",
-                                             "calibration", "processor", "hardware", "backend"};
+    static constexpr const char* kWords[] = {"format",   "verdict",     "text",
+                                             "recipe",   "calibration", "processor",
+                                             "hardware", "backend",     "lossless"};
     return std::find(std::begin(kWords), std::end(kWords), column) != std::end(kWords);
   }
 

@@ -144,8 +144,12 @@
         answer(format, sample, sample.rest, sample.extracted, sample.score)));
     detail.replaceChildren(...parts);
     list.querySelectorAll("a").forEach((item) => {
-      if (item.hash === "#" + sample.id) item.setAttribute("aria-current", "true");
-      else item.removeAttribute("aria-current");
+      if (item.hash === "#" + sample.id) {
+        item.setAttribute("aria-current", "true");
+        const above = item.offsetTop - list.offsetTop;
+        if (above < list.scrollTop || above + item.offsetHeight > list.scrollTop + list.clientHeight)
+          list.scrollTop = above - list.clientHeight / 3;
+      } else item.removeAttribute("aria-current");
     });
   }
 

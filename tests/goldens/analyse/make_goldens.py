@@ -55,12 +55,16 @@ def clustered_error(values, clusters):
     return float(np.sqrt(values.std(ddof=1) ** 2 / n + products[same].sum() / n**2))
 
 
+def digits(scores):
+    return "".join(str(int(score)) for score in scores)
+
+
 def normalized(a, b, chance):
     """Score of a leaderboard task in several subtasks; a, b: one array a subtask."""
     def score(lists, axis=-1):
         return np.mean([np.maximum(0, (s.mean(axis=axis) - g) / (1 - g)) for s, g in zip(lists, chance)], axis=0)
     rng = np.random.default_rng(3)
-    draws = [rng.integers(0, len(x), (100_000, len(x))) for x in a]
+    draws = [rng.integers(0, len(x), (40_000, len(x))) for x in a]
     drawn_a = score([x[d] for x, d in zip(a, draws)])
     drawn_b = score([x[d] for x, d in zip(b, draws)])
     ends = lambda values: list(map(float, np.quantile(values, [0.025, 0.975])))
@@ -134,19 +138,19 @@ def main():
     golden["sign_flips"] = {"differences": list(map(float, signed)), "p": float(exact.pvalue)}
 
     subtasks = []
-    for name, n, count, accuracy in (("x", 90, 2, 0.7), ("y", 140, 5, 0.55), ("z", 60, 0, 0.4)):
+    for name, n, count, accuracy in (("x", 300, 2, 0.7), ("y", 400, 5, 0.55), ("z", 350, 0, 0.4)):
         a = (rng.random(n) < accuracy).astype(float)
-        b = np.where(rng.random(n) < 0.2, (rng.random(n) < accuracy).astype(float), a)
+        b = np.where(rng.random(n) < 0.35, (rng.random(n) < accuracy).astype(float), a)
         subtasks.append((name, count, a, b))
     golden["normalized"] = {
-        "subtasks": [{"name": name, "choices": count, "a": list(map(float, a)), "b": list(map(float, b))}
+        "subtasks": [{"name": name, "choices": count, "a": digits(a), "b": digits(b)}
                      for name, count, a, b in subtasks],
         **normalized([s[2] for s in subtasks], [s[3] for s in subtasks],
                      [1 / s[1] if s[1] > 1 else 0.0 for s in subtasks])}
 
     tasks_a = [(rng.random(n) < 0.6).astype(float) for n in (60, 150, 90)]
     tasks_b = [np.where(rng.random(len(a)) < 0.08, 1 - a, a) for a in tasks_a]
-    golden["loss_contrast"] = {"tasks": [{"a": list(map(float, a)), "b": list(map(float, b))}
+    golden["loss_contrast"] = {"tasks": [{"a": digits(a), "b": digits(b)}
                                          for a, b in zip(tasks_a, tasks_b)],
                                "at": [[loss, contrast(tasks_a, tasks_b, loss)] for loss in (0.0, 0.01, 0.1, 0.5)],
                                "bound": float(optimize.brentq(lambda m: contrast(tasks_a, tasks_b, m)[0], 0, 1))}

@@ -140,6 +140,16 @@ TEST_F(StudyTest, TheBaselineRepeatsItself) {
   }
 }
 
+TEST(Plan, FixesTheMarginOfLossless) {
+  const auto parsed = [](const std::string& line) {
+    return study::parse_plan(parse_yaml("name: test\nformats: [bf16]\n" + line, "plan"), "plan");
+  };
+  EXPECT_EQ(parsed("").to_json()["lossless_margin_percent"], 1.0);
+  EXPECT_EQ(parsed("lossless_margin_percent: 0.5").lossless_margin_percent, 0.5);
+  for (const char* wrong : {"0", "-1", "101", ".nan", "x"})
+    EXPECT_THROW(parsed(std::string("lossless_margin_percent: ") + wrong), Error) << wrong;
+}
+
 // Answers with the request's id; remembers the order in which requests came.
 class Echo : public endpoint::Endpoint {
  public:

@@ -178,6 +178,7 @@ Samples collect_samples(const std::vector<EvalCell>& evals, const std::string& b
             text_or_line(row.data, "response");
         if (!place->second.base) continue;
         sample.contexts = texts(row.data, "prompt");
+        if (sample.contexts.size() > 1) sample.continuations = texts(row.data, "continuations");
         sample.choices = texts(row.data, "choices");
         sample.target = text_or_line(row.data, "target");
       }

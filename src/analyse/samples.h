@@ -29,6 +29,7 @@ struct Sample {
   std::vector<std::string>
       contexts;  // the exact prompt; several where the choice is in the context
   std::string target;
+  std::vector<std::string> continuations;  // scored behind the contexts, where these are several
   // Of a choice: texts, log-likelihoods of both, the chosen one as the metric sees it.
   std::vector<std::string> choices;
   std::vector<double> loglikelihoods_base, loglikelihoods;

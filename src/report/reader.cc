@@ -131,6 +131,9 @@ class Reader {
               {"metric", name(item.metric)},
               {"score_base", item.score_base},
               {"score", item.score}};
+    json["continuations"] = Json::array();
+    for (size_t i = 0; i < std::min(item.continuations.size(), kContexts); ++i)
+      json["continuations"].push_back(counted(shorten(item.continuations[i], 1000, 1000)));
     if (!item.loglikelihoods.empty()) {
       Json choices = Json::array();
       for (size_t i = 0; i < std::min(item.loglikelihoods.size(), kChoices); ++i)

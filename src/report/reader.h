@@ -14,7 +14,7 @@ struct ReaderLimits {
 };
 
 // {"prompts": [[context, …], …], "groups": [{task, format, pairs, lost, gained, changed, shown}],
-//  "samples": [{id, group, subtask, doc, flip, divergence, prompt, target, metric, score_base,
+//  "samples": [{id, group, subtask, doc, flip, divergence, prompt, continuations, target, metric, score_base,
 //  score,
 //    choices: [{text, base, format}], chosen_base, chosen        of a choice, or
 //    alike, rest_base, rest, extracted_base, extracted}]}        of a generated answer

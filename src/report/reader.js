@@ -132,12 +132,15 @@
     const prompt = make("details", "", make("summary", "", "The prompt, as the model read it"));
     prompt.open = true;
     contexts.forEach((context, i) => prompt.append(make("pre", "prompt-text",
-      contexts.length > 1 ? make("b", "", "choice " + i + ": ") : "", context)));
-    if (!sample.choices && sample.target)
+      contexts.length > 1 ? make("b", "", "choice " + i + ": ") : "", context,
+      sample.continuations[i] ? make("u", "", sample.continuations[i]) : "")));
+    if (sample.target && !(sample.choices && /^\d+$/.test(sample.target)))
       prompt.append(make("p", "who", "expected: ", make("code", "", sample.target)));
     parts.push(prompt);
     if (sample.choices)
-      parts.push(make("p", "who", "Log-likelihood of each choice, in nats:"), choices(sample, format));
+      parts.push(make("p", "who", "Log-likelihood of each choice, in nats" +
+        (sample.metric === "acc_norm" ? "; acc_norm takes the highest per character:" : ":")),
+        choices(sample, format));
     else
       parts.push(make("div", "pair",
         answer(baseline, sample, sample.rest_base, sample.extracted_base, sample.score_base),

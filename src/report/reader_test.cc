@@ -156,6 +156,26 @@ TEST(Reader, TextsAreMadeVisible) {
   EXPECT_EQ(pair["rest"], "a\uFFFD");
 }
 
+// Where the choice is in the context, what is scored stands behind it.
+TEST(Reader, ContextsKeepTheirContinuations) {
+  std::vector<analyse::CellRows> cells;
+  for (const char* format : {"bf16", "x"}) {
+    auto rows = analyse::test::cell("eval", format, "winogrande");
+    analyse::test::append(
+        rows, {{"doc_id", 0},
+               {"metrics", {{"acc", 1}}},
+               {"prompt",
+                {"Joe went to the bank because the bank", "Joe went to the bank because the shop"}},
+               {"continuations", {" was open.", " was open."}},
+               {"loglikelihoods", {-1.0, -2.0}}});
+    cells.push_back(std::move(rows));
+  }
+  const Json data =
+      reader_data(analyse::analyse(analyse::parse_study(nullptr, nullptr, cells), {}));
+  EXPECT_EQ(data["prompts"][0][1], "Joe went to the bank because the shop");
+  EXPECT_EQ(data["samples"][0]["continuations"][1], " was open.");
+}
+
 // Rows of a store may come from anywhere: odd shapes are shown as text or not at all.
 TEST(Reader, OddRowsAreNoError) {
   std::vector<analyse::CellRows> cells;

@@ -94,10 +94,13 @@
     const table = make("table", "", make("thead", "", make("tr", "", ...["choice", baseline, format,
       "change", ""].map((text) => make("th", "", text)))));
     const value = (x) => x === null ? "–" : x.toFixed(3);
+    // Rows of a task whose choice is in the context do not number the right one: a scored side does.
+    const right = /^\d+$/.test(sample.target) ? Number(sample.target)
+      : sample.score === 1 ? sample.chosen : sample.score_base === 1 ? sample.chosen_base : -1;
     const body = make("tbody", "");
     sample.choices.forEach((choice, i) => {
       const notes = [];
-      if (String(i) === sample.target) notes.push("the right answer");
+      if (i === right) notes.push("the right answer");
       if (i === sample.chosen_base) notes.push(baseline + " chose it");
       if (i === sample.chosen) notes.push(format + " chose it");
       const cells = [make("td", "word text", choice.text), make("td", "", value(choice.base)),

@@ -42,6 +42,22 @@ int main(int argc, char** argv) {
                 simulate_graded(studies, 200, 1, 2000, 14), 0.045, 0.055);
   good &= check("BCa interval misses 0, 100 clusters of 4 graded questions",
                 simulate_graded(studies, 400, 4, 2000, 15), 0.045, 0.057);
+  const ClaimRates one = simulate_claims(studies, 1, 400, 0.1, 0.05, 0.05, 2000, 18);
+  good &=
+      check("lossless shown at a true loss of the margin, 400 questions", one.lossless, 0, 0.03);
+  good &= check("interval of the recovery misses it, 400 questions", one.recovery, 0, 0.055);
+  const ClaimRates few_flips = simulate_claims(studies, 1, 150, 0.1, 0.05, 0.05, 100, 19);
+  good &= check("lossless shown at a true loss of the margin, 150 questions", few_flips.lossless, 0,
+                0.03);
+  good &= check("interval of the recovery misses it, 150 questions", few_flips.recovery, 0, 0.055);
+  const ClaimRates tasks = simulate_claims(studies, 5, 150, 0.1, 0.03, 0.03, 100, 20);
+  good &= check("lossless shown at a true loss of the margin, average of 5 x 150", tasks.lossless,
+                0, 0.03);
+  good &= check("interval of that recovery misses it", tasks.recovery, 0, 0.055);
+  good &= check("Holm lets one of 20 tests reject, 300 questions, 10 % flips",
+                simulate_family(studies, 20, 300, 0.1, 21), 0, 0.055);
+  good &= check("sign flips reject, 60 graded questions",
+                simulate_sign_flips(studies, 60, 2000, 22), 0.045, 0.055);
   good &= check("interval of the average of 5 tasks misses 0, 60 questions, 5 % flips",
                 simulate_average(studies, 5, 60, 0.05, 100, 16), 0, 0.055);
   good &= check("interval of the average of 5 tasks misses 0, 400 questions, 20 % flips",

@@ -6,14 +6,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
 
+#include "analyse/analysis.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "store/store.h"
+#include "study/shuffled_endpoint.h"
 
 namespace narrow {
 namespace {
@@ -148,6 +151,97 @@ TEST_F(StudyTest, AnotherPlanIsRefusedInTheSameFolder) {
   ASSERT_EQ(run_in_child(root_ / "study", ""), 0);
   plan_.tasks.pop_back();
   EXPECT_THROW(study::run(plan_, settings_, root_ / "study"), Error);
+}
+
+// The A/A run: another order, other batches, the same bytes. A byte that differs would be counted.
+TEST_F(StudyTest, TheBaselineRepeatsItself) {
+  const fs::path directory = root_ / "study";
+  ASSERT_EQ(run_in_child(directory, ""), 0);
+  const analyse::StudyRows rows = analyse::load_study(store::Store(directory / "study.db"));
+  const analyse::Analysis analysis = analyse::analyse(rows);
+  EXPECT_EQ(analysis.noise.failure, "");
+  EXPECT_EQ(analysis.noise.rows, 4 + 4 + 3);
+  EXPECT_EQ(analysis.noise.differing, 0);
+  // The rows carry what a reader needs: prompts and what both formats made of the choices.
+  ASSERT_EQ(analysis.samples.list.size(), 8u);
+  for (const analyse::Sample& sample : analysis.samples.list) {
+    EXPECT_FALSE(sample.contexts.empty() || sample.contexts[0].empty());
+    EXPECT_EQ(sample.choices.size(), sample.loglikelihoods.size());
+    EXPECT_EQ(sample.loglikelihoods.size(), sample.loglikelihoods_base.size());
+  }
+}
+
+TEST(Plan, FixesTheMarginOfLossless) {
+  const auto parsed = [](const std::string& line) {
+    return study::parse_plan(parse_yaml("name: test\nformats: [bf16]\n" + line, "plan"), "plan");
+  };
+  EXPECT_EQ(parsed("").to_json()["lossless_margin_percent"], 1.0);
+  EXPECT_EQ(parsed("lossless_margin_percent: 0.5").lossless_margin_percent, 0.5);
+  for (const char* wrong : {"0", "-1", "101", ".nan", "x"})
+    EXPECT_THROW(parsed(std::string("lossless_margin_percent: ") + wrong), Error) << wrong;
+}
+
+// Answers with the request's id; remembers the order in which requests came.
+class Echo : public endpoint::Endpoint {
+ public:
+  const endpoint::Info& info() const override { return info_; }
+  const text::Tokenizer& tokenizer() const override { throw std::logic_error("not asked for"); }
+  const text::ChatTemplate* chat_template() const override { return nullptr; }
+  std::future<endpoint::GenerateResult> generate(endpoint::GenerateRequest request,
+                                                 endpoint::TokenSink) override {
+    order.push_back(request.id);
+    std::promise<endpoint::GenerateResult> promise;
+    if (request.id == "fails") {
+      promise.set_exception(std::make_exception_ptr(std::runtime_error("no")));
+    } else {
+      endpoint::GenerateResult result;
+      result.id = request.id;
+      promise.set_value(std::move(result));
+    }
+    return promise.get_future();
+  }
+  std::future<endpoint::ScoreResult> score(endpoint::ScoreRequest request) override {
+    order.push_back(request.id);
+    std::promise<endpoint::ScoreResult> promise;
+    endpoint::ScoreResult result;
+    result.id = request.id;
+    promise.set_value(std::move(result));
+    return promise.get_future();
+  }
+
+  std::vector<std::string> order;
+
+ private:
+  endpoint::Info info_;
+};
+
+TEST(ShuffledEndpoint, AsksInAnotherOrderAndAnswersEachItsOwn) {
+  Echo echo;
+  std::vector<std::string> sent;
+  {
+    study::ShuffledEndpoint shuffled(echo, 1);
+    std::vector<std::future<endpoint::ScoreResult>> scores;
+    std::vector<std::future<endpoint::GenerateResult>> generations;
+    for (int i = 0; i < 64; ++i) {
+      sent.push_back((i % 2 == 0 ? "s" : "g") + std::to_string(i));
+      if (i % 2 == 0)
+        scores.push_back(shuffled.score({sent.back(), {}, {1}}));
+      else
+        generations.push_back(shuffled.generate({sent.back(), {1}, {}}));
+    }
+    for (size_t i = 0; i < scores.size(); ++i) EXPECT_EQ(scores[i].get().id, sent[2 * i]);
+    for (size_t i = 0; i < generations.size(); ++i)
+      EXPECT_EQ(generations[i].get().id, sent[2 * i + 1]);
+    EXPECT_THROW(shuffled.generate({"fails", {1}, {}}).get(), std::runtime_error);
+    sent.push_back("fails");
+    // Left without waiting: the destructor does.
+    shuffled.score({"last", {}, {1}});
+    sent.push_back("last");
+  }
+  EXPECT_NE(echo.order, sent);
+  std::sort(echo.order.begin(), echo.order.end());
+  std::sort(sent.begin(), sent.end());
+  EXPECT_EQ(echo.order, sent);
 }
 
 TEST_F(StudyTest, AFullDiskIsAnErrorAndLosesNothing) {

@@ -12,7 +12,8 @@ namespace narrow::analyse {
 namespace {
 
 constexpr double kMissingLimit = 0.005;  // share of questions; above, no claim is made
-constexpr int64_t kUndecidable = 5;      // flips: 5 against 0 gives p = 0.0625
+constexpr const char* kMissing = "more than 0.5 % of the questions are in only one of the two";
+constexpr int64_t kUndecidable = 5;  // flips: 5 against 0 gives p = 0.0625
 
 // A question is known by its cell's name, its subtask and its document number.
 using Question = std::pair<std::string, int64_t>;
@@ -22,26 +23,6 @@ struct Answers {
   std::vector<std::string> sources;
   bool finished = true;
 };
-
-// The metric a task is judged by: what the leaderboards report for it.
-std::string headline_metric(const EvalItem& item) {
-  for (const char* name : {"acc_norm", "acc", "mc2", "exact_match,strict-match", "exact_match"})
-    if (item.metrics.contains(name)) return name;
-  return item.metrics.begin()->first;
-}
-
-double score_of(const EvalItem& item, const std::string& metric) {
-  const auto found = item.metrics.find(metric);
-  return found == item.metrics.end() ? 0 : found->second;
-}
-
-// What was answered, as the metric sees it: "exact_match,strict-match" looks at that filter.
-std::string answer_of(const EvalItem& item, const std::string& metric) {
-  const size_t comma = metric.find(',');
-  const auto found = item.answers.find(comma == std::string::npos ? "" : metric.substr(comma + 1));
-  if (found != item.answers.end()) return found->second;
-  return item.answers.empty() ? "" : item.answers.begin()->second;
-}
 
 // Guessing level: 1 over the number of choices, averaged; a generated answer is never guessed.
 double chance_of(const Answers& answers) {
@@ -138,8 +119,28 @@ void test(Comparison& comparison, const PairedScores& scores, const Options& opt
   comparison.p = differences.empty() ? 1 : sign_flip_test(differences, options.resamples, seed);
 }
 
-Comparison compare(const std::string& format, const Paired& paired, double chance, double margin,
-                   const Options& options, uint64_t seed) {
+// Whether the parts (tasks of an average, or one) show a loss below the plan's margin.
+LosslessClaim lossless_claim(std::span<const Difference> tasks, std::span<const Estimate> baselines,
+                             bool whole, const Recovery& recovery, const Bounds& bounds) {
+  LosslessClaim claim;
+  claim.bound = loss_bound(tasks, baselines);
+  if (!bounds.silenced.empty())
+    claim.missing = bounds.silenced;
+  else if (!bounds.lossless_margin)
+    claim.missing = "the plan fixes no margin";
+  else if (!whole)
+    claim.missing = kMissing;
+  else if (!recovery.ratio)
+    claim.missing = recovery.refusal;
+  else if (claim.bound >= *bounds.lossless_margin)
+    claim.missing = fmt::format("a loss of up to {:.2g} % is left possible", 100 * claim.bound);
+  else
+    claim.shown = true;
+  return claim;
+}
+
+Comparison compare(const std::string& format, const Paired& paired, double chance,
+                   const Bounds& bounds, const Options& options, uint64_t seed) {
   const PairedScores& scores = paired.scores;
   Comparison result;
   result.format = format;
@@ -166,11 +167,15 @@ Comparison compare(const std::string& format, const Paired& paired, double chanc
                           : std::min(1.0, 2.80 * result.difference.standard_error);
   const bool whole = static_cast<double>(paired.missing) <=
                      kMissingLimit * static_cast<double>(result.pairs + paired.missing);
-  if (result.difference.estimate.interval && whole)
-    result.claim = claim(*result.difference.estimate.interval, margin);
+  if (result.difference.estimate.interval && whole && bounds.silenced.empty())
+    result.claim = claim(*result.difference.estimate.interval, bounds.margin);
   // The interval and the test must not contradict each other.
   if (result.claim == Claim::worse && !result.decidable) result.claim = Claim::cannot_tell;
   result.recovery = paired_recovery(scores, paired.resamples, chance);
+  const Estimate baseline = baseline_mean(scores);
+  result.lossless =
+      lossless_claim({&result.difference, 1}, {&baseline, 1},
+                     whole && result.difference.estimate.interval, result.recovery, bounds);
   return result;
 }
 
@@ -181,20 +186,41 @@ struct Part {
   double chance;
 };
 
-// Seeds differ by task, so resamples of different tasks are independent and may be averaged as
-// they stand.
-Average average(const std::string& format, const std::vector<Part>& parts, double margin) {
+// Of the averages. baselines: mean a of each task.
+Recovery average_recovery(const Average& average, std::span<const Difference> differences,
+                          std::vector<Estimate> baselines, double chance, double variance_a) {
+  Recovery recovery;
+  if (average.accuracy_a - chance <= 3 * std::sqrt(variance_a) || average.accuracy_a <= 0) {
+    recovery.refusal = "the baseline's average is within three standard errors of chance";
+    return recovery;
+  }
+  recovery.ratio = recovery_ratio(differences, baselines);
+  if (chance <= 0) return recovery;
+  for (Estimate& baseline : baselines) {
+    baseline.value -= chance;
+    if (baseline.interval)
+      baseline.interval = {baseline.interval->low - chance, baseline.interval->high - chance};
+  }
+  recovery.above_chance = recovery_ratio(differences, baselines);
+  return recovery;
+}
+
+Average average(const std::string& format, const std::vector<Part>& parts, const Bounds& bounds,
+                double max_loss) {
   Average result;
   result.format = format;
   result.tasks = static_cast<int64_t>(parts.size());
   const auto tasks = static_cast<double>(parts.size());
-  const size_t resamples = parts.front().paired->resamples.mean_a.size();
-  std::vector<double> a(resamples), b(resamples), ratios(resamples), corrected(resamples);
   std::vector<Difference> differences;
+  std::vector<Estimate> baselines;
   double chance = 0, variance_a = 0, variance_d = 0, missing = 0, total = 0;
   for (const Part& part : parts) {
     const PairedScores& scores = part.paired->scores;
     differences.push_back(part.difference);
+    baselines.push_back(baseline_mean(scores));
+    result.pairs += scores.size();
+    for (size_t i = 0; i < scores.a.size(); ++i)
+      result.flips += (scores.a[i] >= 0.5) != (scores.b[i] >= 0.5);
     missing += static_cast<double>(part.paired->missing);
     total += static_cast<double>(part.paired->missing + scores.size());
     result.accuracy_a += mean(scores.a) / tasks;
@@ -208,41 +234,47 @@ Average average(const std::string& format, const std::vector<Part>& parts, doubl
     if (error_d == 0) error_d = minimum_detectable(0, scores.size()) / 2.80;
     variance_a += error_a * error_a / (tasks * tasks);
     variance_d += error_d * error_d / (tasks * tasks);
-    for (size_t i = 0; i < resamples; ++i) {
-      a[i] += part.paired->resamples.mean_a[i] / tasks;
-      b[i] += part.paired->resamples.mean_b[i] / tasks;
-    }
   }
   result.detectable = std::min(1.0, 2.80 * std::sqrt(variance_d));
   result.difference = average_difference(differences);
   result.complete = missing <= kMissingLimit * total;
-  if (result.complete) result.claim = claim(*result.difference.interval, margin / 2);
-
-  if (result.accuracy_a - chance <= 3 * std::sqrt(variance_a) || result.accuracy_a <= 0) {
-    result.recovery.refusal = "the baseline's average is within three standard errors of chance";
-    return result;
+  if (result.complete && bounds.silenced.empty()) {
+    result.claim = claim(*result.difference.interval, bounds.margin / 2);
+    const Interval contrast = loss_contrast(differences, baselines, max_loss);
+    if (result.accuracy_a > 0)
+      result.loss = contrast.low > 0    ? LossVerdict::within
+                    : contrast.high < 0 ? LossVerdict::exceeds
+                                        : LossVerdict::cannot_tell;
   }
-  for (size_t i = 0; i < resamples; ++i) {
-    ratios[i] = a[i] > 0 ? b[i] / a[i] : 0;
-    corrected[i] = a[i] > chance ? (b[i] - chance) / (a[i] - chance) : 0;
-  }
-  const auto ratio = [](double estimate, std::vector<double>& resampled) {
-    const Interval interval = percentile_interval(resampled);
-    // Without any flip there is nothing to vary: that is no certainty.
-    if (interval.low == interval.high) return Estimate{estimate, std::nullopt};
-    return Estimate{estimate, interval};
-  };
-  result.recovery.ratio = ratio(result.accuracy_b / result.accuracy_a, ratios);
-  if (chance > 0)
-    result.recovery.above_chance =
-        ratio((result.accuracy_b - chance) / (result.accuracy_a - chance), corrected);
+  result.recovery = average_recovery(result, differences, baselines, chance, variance_a);
+  result.lossless =
+      lossless_claim(differences, baselines, result.complete, result.recovery, bounds);
   return result;
 }
 
 }  // namespace
 
+std::string headline_metric(const EvalItem& item) {
+  for (const char* name : {"acc_norm", "acc", "mc2", "exact_match,strict-match", "exact_match",
+                           "prompt_level_strict_acc", "pass@1"})
+    if (item.metrics.contains(name)) return name;
+  return item.metrics.begin()->first;
+}
+
+double score_of(const EvalItem& item, const std::string& metric) {
+  const auto found = item.metrics.find(metric);
+  return found == item.metrics.end() ? 0 : found->second;
+}
+
+std::string answer_of(const EvalItem& item, const std::string& metric) {
+  const size_t comma = metric.find(',');
+  const auto found = item.answers.find(comma == std::string::npos ? "" : metric.substr(comma + 1));
+  if (found != item.answers.end()) return found->second;
+  return item.answers.empty() ? "" : item.answers.begin()->second;
+}
+
 AccuracyResults analyse_accuracy(const StudyRows& rows, const std::vector<std::string>& formats,
-                                 double margin, const Options& options) {
+                                 const Bounds& bounds, const Options& options) {
   std::vector<std::string> order;  // of tasks, as they appear
   std::map<std::string, std::map<std::string, Answers>> by_task;
   for (const EvalCell& cell : rows.evals) {
@@ -288,7 +320,7 @@ AccuracyResults analyse_accuracy(const StudyRows& rows, const std::vector<std::s
       const uint64_t seed = seed_for(options.seed, task);
       paired.resamples = resample_pairs(paired.scores, options.resamples, seed);
       result.clustered |= !paired.scores.clusters.empty();
-      Comparison comparison = compare(format, paired, result.chance, margin, options, seed);
+      Comparison comparison = compare(format, paired, result.chance, bounds, options, seed);
       comparison.sources = base->second.sources;
       comparison.sources.insert(comparison.sources.end(), found->second.sources.begin(),
                                 found->second.sources.end());
@@ -319,7 +351,7 @@ AccuracyResults analyse_accuracy(const StudyRows& rows, const std::vector<std::s
     std::vector<Part> parts;
     for (size_t i = 0; i < found->second.size(); ++i)
       parts.push_back({&found->second[i], differences[format][i], chances[format][i]});
-    results.averages.push_back(average(format, parts, margin));
+    results.averages.push_back(average(format, parts, bounds, options.max_loss));
   }
   return results;
 }

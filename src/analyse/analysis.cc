@@ -108,6 +108,37 @@ std::vector<ParetoPoint> pareto_of(const Analysis& analysis) {
   return points;
 }
 
+// The baseline's two runs against each other.
+NoiseFloor noise_of(const StudyRows& rows, const std::string& baseline) {
+  NoiseFloor noise;
+  const auto repeated = [&](const std::string& name) {
+    const auto found =
+        std::find_if(rows.repeats.begin(), rows.repeats.end(), [&](const auto& cell) {
+          return cell.source.format == baseline && cell.source.name == name;
+        });
+    if (found == rows.repeats.end()) return false;
+    noise.cells.push_back(*found);
+    noise.rows += found->rows;
+    noise.differing += found->differing;
+    noise.scores += found->scores;
+    return found->source.finished && found->missing == 0;
+  };
+  for (const EvalCell& cell : rows.evals)
+    if (cell.source.format == baseline && !repeated(cell.source.name))
+      noise.without.push_back(cell.source.name);
+  if (std::find(rows.answered.begin(), rows.answered.end(), baseline) != rows.answered.end() &&
+      !repeated("text"))
+    noise.without.push_back("text");
+  if (noise.differing > 0)
+    noise.failure = fmt::format("the A/A run failed, {} of {} rows of {} differ from themselves",
+                                noise.differing, noise.rows, baseline);
+  else if (noise.rows == 0)
+    noise.failure = "no A/A run was made";
+  else if (!noise.without.empty())
+    noise.failure = "the A/A run is incomplete";
+  return noise;
+}
+
 // What a reader must know before believing a figure.
 void add_warnings(const StudyRows& rows, Analysis& analysis) {
   std::vector<std::string>& warnings = analysis.warnings;
@@ -179,9 +210,17 @@ Analysis analyse(const StudyRows& rows, const Options& options) {
   if (analysis.hardware.empty() && !rows.environments.empty())
     analysis.hardware = rows.environments.front().hardware;
 
-  AccuracyResults accuracy = analyse_accuracy(rows, formats, analysis.margin_points / 100, options);
+  const auto lossless =
+      json_get<double>(rows.plan, "lossless_margin_percent", "fact \"plan\"", 0.0);
+  if (lossless > 0) analysis.lossless_margin = lossless / 100;
+  analysis.noise = noise_of(rows, options.baseline);
+  const std::string& silenced = analysis.noise.failure;
+
+  AccuracyResults accuracy = analyse_accuracy(
+      rows, formats, {analysis.margin_points / 100, analysis.lossless_margin, silenced}, options);
   analysis.tasks = std::move(accuracy.tasks);
   analysis.averages = std::move(accuracy.averages);
+  analysis.boards = make_boards(rows, formats, options.baseline, options.resamples, options.seed);
   analysis.divergences = analyse_divergence(rows, formats, options);
   analysis.texts = analyse_texts(rows, formats, options);
   CostResults cost = analyse_cost(rows, formats, options);
@@ -193,13 +232,23 @@ Analysis analyse(const StudyRows& rows, const Options& options) {
     summary.format = format;
     if (format == options.baseline) summary.loss = LossVerdict::within;
     for (const Average& average : analysis.averages)
-      if (average.format == format) summary.loss = judge_loss(average, options.max_loss);
+      if (average.format == format) summary.loss = average.loss;
     for (const QuantizeCell& quantized : rows.quantized)
       if (quantized.source.format == format) summary.quantized = quantized;
     analysis.formats.push_back(std::move(summary));
   }
   analysis.pareto = pareto_of(analysis);
+  if (!analysis.averages.empty() && !silenced.empty())
+    analysis.warnings.push_back(
+        "Nothing is claimed about accuracy: " + silenced +
+        ". Differences are shown as measured and may be noise of the measurement.");
+  if (options.margin_points &&
+      *options.margin_points != json_get<double>(rows.plan, "margin_points", "fact \"plan\"", 1.0))
+    analysis.warnings.push_back(fmt::format(
+        "The margin of {:g} points was chosen after the run: its verdicts are exploratory.",
+        *options.margin_points));
   add_warnings(rows, analysis);
+  analysis.samples = rows.samples;
   analysis.warnings.insert(analysis.warnings.end(), accuracy.warnings.begin(),
                            accuracy.warnings.end());
   analysis.warnings.insert(analysis.warnings.end(), cost.warnings.begin(), cost.warnings.end());

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "analyse/boards.h"
 #include "analyse/paired.h"
 #include "analyse/rows.h"
 #include "analyse/statistics.h"
@@ -29,7 +30,8 @@ struct Slo {
 
 struct Options {
   std::string baseline = "bf16";
-  std::optional<double> margin_points;   // none: the plan's, or 1 (point of accuracy per task)
+  std::optional<double> margin_points;  // none: the plan's, or 1 (point of accuracy per task)
+  // "lossless" has no option: its margin is the plan's, fixed before the first row.
   double max_loss = 0.01;                // tolerable loss of average accuracy, relative
   std::optional<double> price_per_hour;  // USD; none: of the environment rows
   std::string hardware;                  // empty: of the environment rows
@@ -37,6 +39,25 @@ struct Options {
   Slo slo;
   int64_t resamples = 10000;
   uint64_t seed = 20241104;  // fixed, printed in the report
+};
+
+// The baseline against itself, evaluated a second time in another order and in other batches. What
+// differs there is noise of the measurement; while it is there, or was not looked for, nothing is
+// claimed of any format.
+struct NoiseFloor {
+  std::vector<RepeatCell> cells;
+  std::vector<std::string> without;  // what the baseline answered only once, or not to the end
+  int64_t rows = 0, differing = 0, scores = 0;
+  std::string failure;  // why nothing may be claimed, as a clause; empty: the run passed
+};
+
+// "Lossless" is a claim of non-inferiority and nothing else: the format loses less than the margin,
+// a share of the baseline's accuracy that the plan fixed, one-sided at 2.5 %.
+struct LosslessClaim {
+  bool shown = false;
+  double bound =
+      1;  // largest loss that the rows leave possible, a share; shown when below the margin
+  std::string missing;  // why it is not shown, as a sentence; empty when it is
 };
 
 // One format on one task.
@@ -48,6 +69,9 @@ struct Score {
   std::map<std::string, double> other_metrics;
   std::vector<std::string> sources;
 };
+
+// Whether the accuracy loss stays within Options::max_loss, by the average's interval.
+enum class LossVerdict { within, exceeds, cannot_tell };
 
 // One format against the baseline on one task.
 struct Comparison {
@@ -63,6 +87,7 @@ struct Comparison {
   double p = 1, p_holm = 1;
   double detectable = 0;
   Claim claim = Claim::cannot_tell;
+  LosslessClaim lossless;
   Recovery recovery;
   std::vector<std::string> sources;
 };
@@ -83,8 +108,11 @@ struct Average {
   double detectable = 0;  // as a share of one, 80 % power
   bool complete = true;   // false: too many questions are in only one of the two to claim anything
   Estimate difference;
-  Recovery recovery;  // ratio of the averages, questions resampled inside each task
+  Recovery recovery;  // ratio of the averages
   Claim claim = Claim::cannot_tell;
+  LosslessClaim lossless;
+  LossVerdict loss = LossVerdict::cannot_tell;
+  int64_t pairs = 0, flips = 0;
 };
 
 struct Divergence {
@@ -147,9 +175,6 @@ struct ParetoPoint {
   bool on_front = false;
 };
 
-// Whether the accuracy loss stays within Options::max_loss, by the average's interval.
-enum class LossVerdict { within, exceeds, cannot_tell };
-
 struct Recommendation {
   std::string traffic;                // "synchronous", "asynchronous", "mixed"
   std::optional<std::string> format;  // none: the rows support none
@@ -167,13 +192,16 @@ struct FormatSummary {
 struct Analysis {
   std::string study, model, baseline, hardware;
   double margin_points = 1, max_loss = 0.01;
+  std::optional<double> lossless_margin;  // a share; none: the plan fixes none
   std::optional<double> price_per_hour;
   int64_t resamples = 0;
   uint64_t seed = 0;
   Json plan, model_fact;
+  NoiseFloor noise;
   std::vector<FormatSummary> formats;  // baseline first
   std::vector<TaskResult> tasks;
   std::vector<Average> averages;
+  std::vector<Board> boards;
   std::vector<Divergence> divergences;
   std::vector<TextSimilarity> texts;
   std::vector<ScenarioResult> scenarios;
@@ -181,6 +209,7 @@ struct Analysis {
   std::vector<ParetoPoint> pareto;
   std::vector<Recommendation> recommendations;  // synchronous, asynchronous, mixed
   std::vector<EnvironmentCell> environments;
+  Samples samples;  // to read; not in to_json
   std::vector<std::string> warnings;
 };
 

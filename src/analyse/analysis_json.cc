@@ -27,6 +27,30 @@ Json to_json(const Recovery& recovery) {
   return json;
 }
 
+Json to_json(const LosslessClaim& claim) {
+  Json json{{"shown", claim.shown}, {"loss_bound", claim.bound}};
+  if (!claim.shown) json["missing"] = claim.missing;
+  return json;
+}
+
+Json to_json(const NoiseFloor& noise) {
+  Json cells = Json::array();
+  for (const RepeatCell& cell : noise.cells)
+    cells.push_back({{"name", cell.source.name},
+                     {"rows", cell.rows},
+                     {"differing", cell.differing},
+                     {"scores_differing", cell.scores},
+                     {"missing", cell.missing},
+                     {"source", cell.source.id}});
+  return {{"passed", noise.failure.empty()},
+          {"failure", noise.failure},
+          {"rows", noise.rows},
+          {"differing", noise.differing},
+          {"scores_differing", noise.scores},
+          {"not_repeated", noise.without},
+          {"cells", std::move(cells)}};
+}
+
 Json to_json(const Comparison& comparison) {
   return {{"format", comparison.format},
           {"pairs", comparison.pairs},
@@ -48,6 +72,7 @@ Json to_json(const Comparison& comparison) {
           {"p_holm", comparison.p_holm},
           {"minimum_detectable", comparison.detectable},
           {"claim", to_string(comparison.claim)},
+          {"lossless", to_json(comparison.lossless)},
           {"recovery", to_json(comparison.recovery)},
           {"sources", comparison.sources}};
 }
@@ -137,6 +162,7 @@ Json to_json(const Analysis& analysis) {
             {"hardware", analysis.hardware},
             {"price_per_hour", or_null(analysis.price_per_hour)},
             {"margin_points", analysis.margin_points},
+            {"lossless_margin", or_null(analysis.lossless_margin)},
             {"max_loss", analysis.max_loss},
             {"resamples", analysis.resamples},
             {"seed", analysis.seed}};
@@ -148,6 +174,7 @@ Json to_json(const Analysis& analysis) {
                 {"reasons", item.reasons}};
   });
   json["warnings"] = analysis.warnings;
+  json["noise_floor"] = to_json(analysis.noise);
   json["formats"] = each(analysis.formats, [](const FormatSummary& item) { return to_json(item); });
   json["tasks"] = each(analysis.tasks, [](const TaskResult& item) { return to_json(item); });
   json["averages"] = each(analysis.averages, [](const Average& item) {
@@ -158,7 +185,27 @@ Json to_json(const Analysis& analysis) {
                 {"difference", to_json(item.difference)},
                 {"minimum_detectable", item.detectable},
                 {"claim", to_string(item.claim)},
+                {"lossless", to_json(item.lossless)},
+                {"pairs", item.pairs},
+                {"flips", item.flips},
                 {"recovery", to_json(item.recovery)}};
+  });
+  json["boards"] = each(analysis.boards, [](const Board& board) {
+    return Json{{"id", board.id},
+                {"title", board.title},
+                {"normalized", board.normalized},
+                {"columns", board.columns},
+                {"left_out", board.left_out},
+                {"rows", each(board.rows, [](const BoardRow& row) {
+                   return Json{
+                       {"format", row.format},
+                       {"questions", row.questions},
+                       {"columns",
+                        each(row.columns, [](const Estimate& column) { return to_json(column); })},
+                       {"average", to_json(row.average)},
+                       {"difference", to_json(row.difference)},
+                       {"recovery", to_json(row.recovery)}};
+                 })}};
   });
   json["divergences"] = each(analysis.divergences, [](const Divergence& item) {
     return Json{{"format", item.format},

@@ -12,6 +12,7 @@ namespace {
 
 constexpr int64_t kFewFlips = 30;      // below: the bootstrap of 0/1 pairs is too short
 constexpr double kChanceDistance = 3;  // standard errors
+constexpr const char* kTango = "Tango score";
 
 // Sums over the units that are drawn together: a question, or a cluster of them.
 struct Units {
@@ -60,6 +61,17 @@ Interval interval_of(const PairedScores& scores, const Resamples& resamples,
       jackknife[i] = statistic((total_a - units.a[i]) / left, (total_b - units.b[i]) / left);
   }
   return bca(estimate, values, jackknife);
+}
+
+// Where a function that rises from below 0 at `low` to above 0 at `high` is 0; `high` where it
+// never is above.
+template <class Function>
+double crossing(double low, double high, const Function& function) {
+  for (int step = 0; step < 80; ++step) {
+    const double middle = (low + high) / 2;
+    (function(middle) > 0 ? high : low) = middle;
+  }
+  return high;
 }
 
 }  // namespace
@@ -166,7 +178,7 @@ Difference paired_difference(const PairedScores& scores, const Resamples& resamp
                               : clustered_standard_error(differences, scores.clusters);
   if (scores.size() < 2) return result;
   if (scores.clusters.empty() && scores.binary() && lost + gained < kFewFlips) {
-    result.method = "Tango score";
+    result.method = kTango;
     result.estimate.interval = tango(lost, gained, scores.size());
   } else {
     result.method = scores.clusters.empty() ? "BCa bootstrap" : "BCa bootstrap over clusters";
@@ -190,6 +202,60 @@ Estimate average_difference(std::span<const Difference> tasks) {
           Interval{(sum - std::sqrt(below)) / count, (sum + std::sqrt(above)) / count}};
 }
 
+Interval loss_contrast(std::span<const Difference> tasks, std::span<const Estimate> baselines,
+                       double loss) {
+  const Estimate difference = average_difference(tasks);
+  double mean_a = 0, below = 0, above = 0;
+  for (const Estimate& baseline : baselines) {
+    const Interval interval = baseline.interval.value_or(Interval{0, 1});
+    mean_a += baseline.value;
+    below += (baseline.value - interval.low) * (baseline.value - interval.low);
+    above += (interval.high - baseline.value) * (interval.high - baseline.value);
+  }
+  const auto count = static_cast<double>(baselines.size());
+  mean_a /= count;
+  // The two parts are correlated (what a lost answer takes from the difference it had given to a),
+  // which only makes the truth narrower; loss is small, and so is what this gives away.
+  const auto distance = [&](double of_difference, double squares) {
+    return std::hypot(of_difference, loss * std::sqrt(squares) / count);
+  };
+  const double value = difference.value + loss * mean_a;
+  return {value - distance(difference.value - difference.interval->low, below),
+          value + distance(difference.interval->high - difference.value, above)};
+}
+
+double loss_bound(std::span<const Difference> tasks, std::span<const Estimate> baselines) {
+  if (loss_contrast(tasks, baselines, 1).low <= 0) return 1;
+  return crossing(0, 1, [&](double loss) { return loss_contrast(tasks, baselines, loss).low; });
+}
+
+Estimate recovery_ratio(std::span<const Difference> tasks, std::span<const Estimate> baselines) {
+  double a = 0, difference = 0;
+  for (const Estimate& baseline : baselines) a += baseline.value;
+  for (const Difference& task : tasks) difference += task.estimate.value;
+  if (a <= 0) return {0, std::nullopt};
+  constexpr double kMost = 100;  // times the baseline; beyond it there is no bound
+  const auto end = [&](double Interval::*which) {
+    return 1 - crossing(-kMost, kMost,
+                        [&](double loss) { return loss_contrast(tasks, baselines, loss).*which; });
+  };
+  return {(a + difference) / a, Interval{std::max(0.0, end(&Interval::low)), end(&Interval::high)}};
+}
+
+Estimate baseline_mean(const PairedScores& scores) {
+  Estimate result{mean(scores.a), std::nullopt};
+  if (scores.clusters.empty() && scores.binary()) {
+    result.interval =
+        wilson(std::round(result.value * static_cast<double>(scores.size())), scores.size());
+  } else if (scores.size() > 1) {
+    const double half =
+        kZ95 * (scores.clusters.empty() ? standard_error(scores.a)
+                                        : clustered_standard_error(scores.a, scores.clusters));
+    result.interval = {result.value - half, result.value + half};
+  }
+  return result;
+}
+
 Recovery paired_recovery(const PairedScores& scores, const Resamples& resamples, double chance) {
   Recovery result;
   if (scores.size() < 2) {
@@ -204,13 +270,21 @@ Recovery paired_recovery(const PairedScores& scores, const Resamples& resamples,
     result.refusal = "the baseline is within three standard errors of chance";
     return result;
   }
-  // A resample at chance has no ratio; it stands for the far end.
+  const Difference difference = paired_difference(scores, resamples);
+  const bool few = difference.method == kTango;
   const auto ratio = [&](double from) {
+    if (few) {
+      Estimate above = baseline_mean(scores);
+      above.value -= from;
+      above.interval = {above.interval->low - from, above.interval->high - from};
+      return recovery_ratio({&difference, 1}, {&above, 1});
+    }
+    // A resample at chance has no ratio; it stands for the far end.
     Estimate estimate{(b - from) / (a - from),
                       interval_of(scores, resamples, [from](double mean_a, double mean_b) {
                         return mean_a > from ? (mean_b - from) / (mean_a - from) : 0.0;
                       })};
-    // Without any flip resamples have nothing to vary: that is no certainty.
+    // Without any change resamples have nothing to vary: that is no certainty.
     if (estimate.interval->low == estimate.interval->high) estimate.interval.reset();
     return estimate;
   };

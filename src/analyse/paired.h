@@ -52,7 +52,29 @@ Difference paired_difference(const PairedScores& scores, const Resamples& resamp
 // as small samples make it.  REQUIRES: not empty.
 Estimate average_difference(std::span<const Difference> tasks);
 
-// mean b / mean a, interval inside the resamples. No value when mean a is within three standard
+// Interval of mean b − (1 − loss) mean a, averaged over tasks: above 0, the format loses less than
+// the share `loss` of the baseline's average; below 0, more. It is the difference plus loss × mean
+// a, put together from both intervals as average_difference does. baselines: mean a of each task.
+// REQUIRES: not empty, as many baselines as tasks.
+Interval loss_contrast(std::span<const Difference> tasks, std::span<const Estimate> baselines,
+                       double loss);
+
+// The largest share of the baseline's average that the same intervals leave possible to have lost:
+// the smallest loss whose contrast lies above 0, at most 1. Never negative.
+double loss_bound(std::span<const Difference> tasks, std::span<const Estimate> baselines);
+
+// Mean a with its interval: Wilson's for independent 0/1 scores, 1.96 (clustered) standard errors
+// otherwise.
+Estimate baseline_mean(const PairedScores& scores);
+
+// mean b / mean a, averaged over the tasks above and below the line. The interval holds the ratios
+// r whose contrast mean b − r mean a has an interval around 0 (as Fieller's does): a loss below a
+// margin is shown exactly when its lower end is above 1 − margin. No interval when mean a is 0.
+// REQUIRES: as loss_contrast.
+Estimate recovery_ratio(std::span<const Difference> tasks, std::span<const Estimate> baselines);
+
+// mean b / mean a, interval inside the resamples, or recovery_ratio's where the difference has
+// Tango's interval. No value when mean a is within three standard
 // errors of `chance`, where the ratio says nothing.
 struct Recovery {
   std::optional<Estimate> ratio;

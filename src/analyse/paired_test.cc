@@ -29,7 +29,9 @@ TEST(Paired, IntervalMethodFollowsTheNumberOfFlips) {
   const Difference nothing = paired_difference(none, resample_pairs(none, 1000, 1));
   EXPECT_EQ(nothing.estimate.value, 0);
   EXPECT_LT(nothing.estimate.interval->low, -0.05);
-  EXPECT_FALSE(paired_recovery(none, resample_pairs(none, 1000, 1), 0).ratio->interval);
+  const Recovery recovery = paired_recovery(none, resample_pairs(none, 1000, 1), 0);
+  EXPECT_LT(recovery.ratio->interval->low, 0.9);
+  EXPECT_GT(recovery.ratio->interval->high, 1.1);
 }
 
 TEST(Paired, RecoveryIsRefusedNearChance) {
@@ -93,6 +95,14 @@ TEST(Paired, ErrorRatesAreWhatTheyClaim) {
   EXPECT_GT(edge.mcnemar, 0.05);
   // Of averages the interval may be too wide, never too short.
   EXPECT_LE(simulate_average(1500, 5, 60, 0.05, 100, 5), 0.055 + slack(0.05, 1500));
+  // Lossless at a true loss of exactly the margin: one-sided 2.5 %, for one task and for averages.
+  const ClaimRates one = simulate_claims(4000, 1, 150, 0.1, 0.05, 0.05, 100, 6);
+  EXPECT_LE(one.lossless, 0.025 + 0.0025 + slack(0.025, 4000));
+  EXPECT_LE(one.recovery, 0.055 + slack(0.05, 4000));
+  const ClaimRates average = simulate_claims(1000, 5, 100, 0.1, 0.05, 0.05, 100, 7);
+  EXPECT_LE(average.lossless, 0.025 + 0.0025 + slack(0.025, 1000));
+  EXPECT_LE(average.recovery, 0.055 + slack(0.05, 1000));
+  EXPECT_LE(simulate_family(1000, 20, 150, 0.1, 8), 0.05 + slack(0.05, 1000));
   EXPECT_NEAR(simulate_graded(1500, 120, 1, 600, 4), 0.05, 0.005 + slack(0.05, 1500));
 }
 

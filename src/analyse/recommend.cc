@@ -98,6 +98,9 @@ std::string loss_words(const Analysis& analysis, const Candidate& candidate) {
   const std::string seen = fmt::format(
       "{:+.1f} points on the average of {} tasks (95 % interval {:+.1f} to {:+.1f})",
       100 * average->difference.value, average->tasks, 100 * interval.low, 100 * interval.high);
+  if (!analysis.noise.failure.empty())
+    return fmt::format("Accuracy of {}: {}, of which nothing is claimed: {}.", candidate.format,
+                       seen, analysis.noise.failure);
   switch (candidate.loss) {
     case LossVerdict::within:
       return fmt::format("Accuracy of {}: {}; the loss is shown to be below {}.", candidate.format,
@@ -112,6 +115,21 @@ std::string loss_words(const Analysis& analysis, const Candidate& candidate) {
           candidate.format, seen, percent(analysis.max_loss), 100 * average->detectable);
   }
   return {};
+}
+
+// The only sentence that may call a format lossless.
+std::string lossless_words(const Analysis& analysis, const Average& average) {
+  const LosslessClaim& claim = average.lossless;
+  const std::string margin = analysis.lossless_margin
+                                 ? fmt::format("margin {} of average accuracy, fixed in the plan",
+                                               percent(*analysis.lossless_margin))
+                                 : "no margin in the plan";
+  if (!claim.shown)
+    return fmt::format("{}, lossless ({}): not shown, {}.", average.format, margin, claim.missing);
+  return fmt::format(
+      "{}, lossless ({}): shown, the loss is below {} (one-sided, 97.5 %); {} of {} answers "
+      "flipped.",
+      average.format, margin, percent(claim.bound), average.flips, average.pairs);
 }
 
 bool overlap(const Candidate& a, const Candidate& b) {
@@ -250,6 +268,8 @@ Recommendation recommend_for(const Analysis& analysis, const Options& options,
           percent(analysis.max_loss));
     result.reasons.push_back(fmt::format("Cost of {}: {}.", chosen->format, chosen->evidence));
     result.reasons.push_back(loss_words(analysis, *chosen));
+    if (const Average* average = average_of(analysis, chosen->format))
+      result.reasons.push_back(lossless_words(analysis, *average));
     if (chosen->mean_kl)
       result.reasons.push_back(
           fmt::format("Its next-token distribution is {:.3g} nats (mean KL) from that of {}.",
@@ -262,9 +282,9 @@ Recommendation recommend_for(const Analysis& analysis, const Options& options,
   if (!result.supported && !is_baseline) {
     const Candidate* proven = choose(candidates, /*proven_only=*/true, nullptr);
     if (proven != nullptr)
-      result.reasons.push_back(
-          fmt::format("What these rows fully support is {}. More questions per task would decide.",
-                      proven->format));
+      result.reasons.push_back(fmt::format(
+          "What these rows fully support is {}.{}", proven->format,
+          analysis.noise.failure.empty() ? " More questions per task would decide." : ""));
   }
   // Why not the others, cheapest first.
   std::vector<const Candidate*> others;
@@ -286,14 +306,6 @@ Recommendation recommend_for(const Analysis& analysis, const Options& options,
 }
 
 }  // namespace
-
-LossVerdict judge_loss(const Average& average, double max_loss) {
-  if (!average.complete || average.accuracy_a <= 0) return LossVerdict::cannot_tell;
-  const double low = average.difference.interval->low / average.accuracy_a;
-  const double high = average.difference.interval->high / average.accuracy_a;
-  if (low >= -max_loss) return LossVerdict::within;
-  return high < -max_loss ? LossVerdict::exceeds : LossVerdict::cannot_tell;
-}
 
 std::vector<Recommendation> recommend(const Analysis& analysis, const Options& options) {
   return {recommend_for(analysis, options, "synchronous", {Mode::sync}),

@@ -12,9 +12,6 @@
 
 namespace narrow::analyse {
 
-// By the interval of the average difference relative to the baseline's average.
-LossVerdict judge_loss(const Average& average, double max_loss);
-
 // Reads formats, averages, divergences, scenarios and costs of the analysis.
 std::vector<Recommendation> recommend(const Analysis& analysis, const Options& options);
 

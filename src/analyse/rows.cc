@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <tuple>
 
 namespace narrow::analyse {
@@ -79,14 +80,17 @@ std::map<std::string, std::string> parse_answers(const Json& data, const std::st
 EvalItem parse_item(const store::Row& row, const std::string& where) {
   const Json& data = row.data;
   EvalItem item;
+  item.index = row.index;
   item.doc_id = json_get<int64_t>(data, "doc_id", where);
   item.subtask = text(data, "subtask", where);
   item.prompt_hash = text(data, "prompt_hash", where);
   item.truncated = text(data, "finish", where) == "length";
   item.cluster = text(data, "cluster", where);
   const auto likelihoods = data.find("loglikelihoods");
-  if (likelihoods != data.end() && likelihoods->is_array())
-    item.choices = static_cast<int64_t>(likelihoods->size());
+  if (likelihoods != data.end() && likelihoods->is_array()) {
+    item.loglikelihoods = numbers(data, "loglikelihoods", where);
+    item.choices = static_cast<int64_t>(item.loglikelihoods.size());
+  }
   const auto metrics = json_get<Json>(data, "metrics", where);
   if (!metrics.is_object() || metrics.empty())
     throw Error::refused("\"metrics\" is not an object with a metric", where);
@@ -209,76 +213,131 @@ std::vector<std::string> planned_tasks(const Json& plan) {
   return names;
 }
 
-}  // namespace
+using RowsOf = std::function<std::vector<store::Row>(size_t cell)>;
 
-std::string to_string(Mode mode) { return mode == Mode::sync ? "synchronous" : "asynchronous"; }
+// The rows of a cell and of its second run, one against one.
+RepeatCell compare_repeat(const Source& source, const std::vector<store::Row>& first,
+                          const std::vector<store::Row>& again) {
+  RepeatCell result{source};
+  std::map<int64_t, const Json*> before;
+  for (const store::Row& row : first) before[row.index] = &row.data;
+  for (const store::Row& row : again) {
+    const auto found = before.find(row.index);
+    if (found == before.end()) {
+      ++result.missing;
+      continue;
+    }
+    ++result.rows;
+    const Json& a = *found->second;
+    result.differing += to_line(a) != to_line(row.data);
+    const auto metrics = [](const Json& data) {
+      const auto entry = data.find("metrics");
+      return entry == data.end() ? Json() : *entry;
+    };
+    result.scores += metrics(a) != metrics(row.data);
+    before.erase(found);
+  }
+  result.missing += static_cast<int64_t>(before.size());
+  return result;
+}
 
-StudyRows parse_study(const Json& plan, const Json& model, const std::vector<CellRows>& cells) {
+void add_load(const Source& source, const std::vector<store::Row>& rows, const auto& where,
+              StudyRows& study) {
+  const size_t slash = source.name.rfind('/');
+  const std::string mode = slash == std::string::npos ? "" : source.name.substr(slash + 1);
+  if (mode != "sync" && mode != "async")
+    throw Error::refused("a load cell's name does not end in /sync or /async",
+                         "cell load " + source.format + " " + source.name);
+  LoadCell load{
+      source, source.name.substr(0, slash), mode == "sync" ? Mode::sync : Mode::async, {}};
+  for (const store::Row& row : rows) load.requests.push_back(parse_request(row.data, where(row)));
+  study.loads.push_back(std::move(load));
+}
+
+// cells: without rows. rows_of answers those of cells[i].
+StudyRows parse(const Json& plan, const Json& model, const std::vector<CellRows>& cells,
+                const RowsOf& rows_of) {
   StudyRows study;
   study.plan = plan;
   study.model = model;
   const auto planned = planned_tasks(plan);
-  std::map<std::tuple<std::string, std::string, std::string>, const CellRows*> chosen;
-  for (const CellRows& rows : cells) {
-    auto& place = chosen[{rows.cell.kind, rows.cell.format, rows.cell.name}];
-    if (place == nullptr || rows.finished || !place->finished) place = &rows;
+  using Name = std::tuple<std::string, std::string, std::string>;
+  std::map<Name, size_t> chosen;
+  const auto name_of = [](const store::Cell& cell) {
+    return Name(cell.kind, cell.format, cell.name);
+  };
+  for (size_t i = 0; i < cells.size(); ++i) {
+    const auto [place, fresh] = chosen.try_emplace(name_of(cells[i].cell), i);
+    if (!fresh && (cells[i].finished || !cells[place->second].finished)) place->second = i;
   }
-  for (const CellRows& cell_rows : cells) {
-    if (chosen[{cell_rows.cell.kind, cell_rows.cell.format, cell_rows.cell.name}] != &cell_rows) {
+  std::vector<size_t> eval_cells;  // of study.evals
+  for (size_t i = 0; i < cells.size(); ++i) {
+    const store::Cell& cell = cells[i].cell;
+    if (chosen.at(name_of(cell)) != i) {
       ++study.superseded;
       continue;
     }
-    const store::Cell& cell = cell_rows.cell;
-    const Source source{cell.format, cell.name, cell.id().substr(0, 12), cell_rows.finished};
+    const Source source{cell.format, cell.name, cell.id().substr(0, 12), cells[i].finished};
     const auto where = [&](const store::Row& row) {
       return "cell " + cell.kind + " " + cell.format + " " + cell.name + ", row " +
              std::to_string(row.index);
     };
+    const std::vector<store::Row> rows = rows_of(i);
     if (cell.kind == "eval") {
       EvalCell eval{source, task_of(cell.name, planned), {}};
-      for (const store::Row& row : cell_rows.rows)
-        eval.items.push_back(parse_item(row, where(row)));
+      for (const store::Row& row : rows) eval.items.push_back(parse_item(row, where(row)));
       study.evals.push_back(std::move(eval));
+      eval_cells.push_back(i);
+    } else if (cell.kind == "repeat") {
+      const bool answers = cell.name == "text";
+      const auto first = chosen.find(Name(answers ? "answers" : "eval", cell.format, cell.name));
+      study.repeats.push_back(compare_repeat(
+          source, first == chosen.end() ? std::vector<store::Row>() : rows_of(first->second),
+          rows));
+    } else if (cell.kind == "answers") {
+      study.answered.push_back(cell.format);
     } else if (cell.kind == "similarity" && cell.name.starts_with("kl/")) {
       DivergenceCell divergence{source, cell.name.substr(3), {}};
-      for (const store::Row& row : cell_rows.rows)
+      for (const store::Row& row : rows)
         divergence.windows.push_back(parse_window(row.data, where(row)));
       study.divergences.push_back(std::move(divergence));
     } else if (cell.kind == "similarity" && cell.name == "text") {
       TextCell texts{source, {}};
-      for (const store::Row& row : cell_rows.rows)
-        texts.pairs.push_back(parse_pair(row.data, where(row)));
+      for (const store::Row& row : rows) texts.pairs.push_back(parse_pair(row.data, where(row)));
       study.texts.push_back(std::move(texts));
     } else if (cell.kind == "load") {
-      const size_t slash = cell.name.rfind('/');
-      const std::string mode = slash == std::string::npos ? "" : cell.name.substr(slash + 1);
-      if (mode != "sync" && mode != "async")
-        throw Error::refused("a load cell's name does not end in /sync or /async",
-                             "cell load " + cell.format + " " + cell.name);
-      LoadCell load{
-          source, cell.name.substr(0, slash), mode == "sync" ? Mode::sync : Mode::async, {}};
-      for (const store::Row& row : cell_rows.rows)
-        load.requests.push_back(parse_request(row.data, where(row)));
-      study.loads.push_back(std::move(load));
+      add_load(source, rows, where, study);
     } else if (cell.kind == "quantize") {
-      for (const store::Row& row : cell_rows.rows)
+      for (const store::Row& row : rows)
         study.quantized.push_back(parse_quantize(source, row.data, where(row)));
     } else if (cell.kind == "environment") {
-      for (const store::Row& row : cell_rows.rows)
+      for (const store::Row& row : rows)
         study.environments.push_back(parse_environment(source, row.data, where(row)));
     }
   }
+  study.samples = collect_samples(study.evals, baseline_of(plan),
+                                  [&](size_t eval) { return rows_of(eval_cells[eval]); });
   return study;
+}
+
+}  // namespace
+
+std::string to_string(Mode mode) { return mode == Mode::sync ? "synchronous" : "asynchronous"; }
+
+std::string baseline_of(const Json& plan) {
+  const auto formats = json_get<std::vector<std::string>>(plan, "formats", "fact \"plan\"", {});
+  return formats.empty() ? "bf16" : formats.front();
+}
+
+StudyRows parse_study(const Json& plan, const Json& model, const std::vector<CellRows>& cells) {
+  return parse(plan, model, cells, [&](size_t cell) { return cells[cell].rows; });
 }
 
 StudyRows load_study(const store::Store& store) {
   std::vector<CellRows> cells;
-  for (store::Cell& cell : store.cells()) {
-    CellRows rows{cell, store.finished(cell), store.rows(cell)};
-    cells.push_back(std::move(rows));
-  }
-  return parse_study(store.fact("plan").value_or(Json()), store.fact("model").value_or(Json()),
-                     cells);
+  for (const store::Cell& cell : store.cells()) cells.push_back({cell, store.finished(cell), {}});
+  return parse(store.fact("plan").value_or(Json()), store.fact("model").value_or(Json()), cells,
+               [&](size_t cell) { return store.rows(cells[cell].cell); });
 }
 
 }  // namespace narrow::analyse

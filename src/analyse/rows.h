@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "analyse/samples.h"
 #include "base/json.h"
 #include "store/store.h"
 
@@ -27,13 +28,15 @@ struct Source {
 };
 
 struct EvalItem {
+  int64_t index = 0;  // of its row
   int64_t doc_id = 0;
   std::string subtask;  // doc_id counts within it; empty: the task has none
   std::string prompt_hash;
   // By filter for generated answers, else under "": what was answered, as a line of JSON.
   std::map<std::string, std::string> answers;
   std::map<std::string, double> metrics;
-  int64_t choices = 0;  // continuations scored; 0: the answer was generated
+  int64_t choices = 0;                 // continuations scored; 0: the answer was generated
+  std::vector<double> loglikelihoods;  // of the choices
   bool truncated = false;
   std::string cluster;  // empty: none
 };
@@ -105,6 +108,16 @@ struct EnvironmentCell {
   double price_per_hour = 0;  // 0: unknown
 };
 
+// A cell of the baseline that was run a second time under another schedule (an A/A run), row
+// against row. Rows are alike when their bytes are.
+struct RepeatCell {
+  Source source;          // name: the task, or "text" for the greedy answers
+  int64_t rows = 0;       // compared
+  int64_t differing = 0;  // not alike
+  int64_t scores = 0;     // of those, rows whose score differs
+  int64_t missing = 0;    // rows that only one of the two runs has
+};
+
 struct StudyRows {
   Json plan, model;  // facts of the store; null when absent
   std::vector<EvalCell> evals;
@@ -113,14 +126,20 @@ struct StudyRows {
   std::vector<LoadCell> loads;
   std::vector<QuantizeCell> quantized;
   std::vector<EnvironmentCell> environments;
+  std::vector<RepeatCell> repeats;
+  std::vector<std::string> answered;  // formats whose greedy answers are in the store
+  Samples samples;
   int64_t superseded = 0;  // cells left out because the same was run again with other settings
 };
+
+// The format all are compared with: the plan's first.
+std::string baseline_of(const Json& plan);
 
 // Of cells with the same kind, format and name (run again with another version, say) the last
 // finished one counts, or the last. Throws Error::refused for a row that does not follow its
 // format.
 StudyRows parse_study(const Json& plan, const Json& model, const std::vector<CellRows>& cells);
-// Reads the facts "plan" and "model" and every cell.
+// Reads the facts "plan" and "model" and every cell, one at a time.
 StudyRows load_study(const store::Store& store);
 
 }  // namespace narrow::analyse

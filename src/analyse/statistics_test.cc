@@ -44,6 +44,26 @@ TEST(Statistics, McnemarIsStatsmodels) {
     EXPECT_NEAR(mcnemar_exact(entry[0], entry[1]), entry[2].get<double>(), 1e-10);
 }
 
+TEST(Statistics, LossContrastIsPutTogetherFromScipysParts) {
+  const Json& entry = golden()["loss_contrast"];
+  std::vector<Difference> differences;
+  std::vector<Estimate> baselines;
+  for (const Json& task : entry["tasks"]) {
+    PairedScores scores;
+    for (const char digit : task["a"].get<std::string>()) scores.a.push_back(digit - '0');
+    for (const char digit : task["b"].get<std::string>()) scores.b.push_back(digit - '0');
+    differences.push_back(paired_difference(scores, resample_pairs(scores, 100, 1)));
+    EXPECT_EQ(differences.back().method, "Tango score");
+    baselines.push_back(baseline_mean(scores));
+  }
+  for (const Json& at : entry["at"]) {
+    const Interval interval = loss_contrast(differences, baselines, at[0]);
+    EXPECT_NEAR(interval.low, at[1][0].get<double>(), 1e-6);
+    EXPECT_NEAR(interval.high, at[1][1].get<double>(), 1e-6);
+  }
+  EXPECT_NEAR(loss_bound(differences, baselines), entry["bound"].get<double>(), 1e-6);
+}
+
 TEST(Statistics, TangoMaximizesTheRestrictedLikelihood) {
   for (const Json& entry : golden()["tango"]) {
     const Interval interval = tango(entry[0], entry[1], entry[2]);

@@ -14,6 +14,7 @@ namespace narrow::analyse::test {
 struct Shape {
   int64_t questions = 60;
   int64_t requests = 3;
+  double lossless_percent = 1;
   std::string prompt = "Why is the sky blue?";  // of every text pair
   std::string suffix;                           // behind every name that a user might control
 };
@@ -54,7 +55,8 @@ inline Json plan(const Shape& shape) {
             {{"name", "mmlu"}, {"limit", 2}},
             {{"name", "gsm8k"}, {"limit", shape.questions}}}},
           {"load", {{"scale", 0.125}}},
-          {"margin_points", 1.0}};
+          {"margin_points", 1.0},
+          {"lossless_margin_percent", shape.lossless_percent}};
 }
 
 inline std::vector<CellRows> eval_cells(const FormatTraits& format, const Shape& shape) {
@@ -73,26 +75,53 @@ inline std::vector<CellRows> eval_cells(const FormatTraits& format, const Shape&
     CellRows rows = cell("eval", format.name + shape.suffix, task.name);
     Rng base(seed_for(1, task.name));  // the same answers of the baseline for every format
     Rng own(seed_for(2, std::string(task.name) + format.name));
+    Rng likelihoods(seed_for(6, std::string(task.name) + format.name));
     for (int64_t i = 0; i < shape.questions; ++i) {
       bool right = base.uniform() < task.accuracy;
       const bool flipped = own.uniform() < format.flip;
       if (flipped) right = !right && own.uniform() < 0.7;
-      Json row{{"doc_id", i},
-               {"doc_hash", std::to_string(i)},
-               {"prompt_hash", std::to_string(i)},
-               {"target", 0},
-               {"answer", right     ? 0
-                          : flipped ? 2
-                                    : 1},
-               {"metrics", {{task.metric, right ? 1.0 : 0.0}}},
-               {"cluster", nullptr}};
-      if (task.choices > 0)
-        row["loglikelihoods"] = std::vector<double>(static_cast<size_t>(task.choices), -1.0);
-      else
+      const int64_t answer = right ? 0 : flipped ? 2 : 1;
+      Json row{
+          {"doc_id", i},
+          {"doc_hash", std::to_string(i)},
+          {"prompt_hash", std::to_string(i)},
+          // A huge text once is enough.
+          {"prompt",
+           (shape.prompt.size() < 1000 || (i == 0 && task.choices == 0) ? shape.prompt : "Why?") +
+               "\nQuestion " + std::to_string(i) + " of " + task.name + "\nAnswer:"},
+          {"target", task.choices > 0 ? Json(0) : Json("42")},
+          {"metrics", {{task.metric, right ? 1.0 : 0.0}}},
+          {"cluster", nullptr}};
+      if (task.choices > 0) {
+        row["answer"] = answer;
+        std::vector<double> loglikelihoods(static_cast<size_t>(task.choices));
+        for (int64_t choice = 0; choice < task.choices; ++choice) {
+          row["choices"].push_back("choice " + std::to_string(choice) + shape.suffix);
+          loglikelihoods[static_cast<size_t>(choice)] =
+              choice == answer ? -1.0 : -2.5 - static_cast<double>(choice) - likelihoods.uniform();
+        }
+        row["loglikelihoods"] = loglikelihoods;
+      } else {
+        const std::string value = right ? "42" : flipped ? "44" : "43";
+        row["answer"] = {{"strict-match", value}};
+        row["response"] = "Seven apples and six rows make " +
+                          std::string(flipped ? "about " : "exactly ") + value + ".\n#### " +
+                          value + shape.suffix;
         row["finish"] = i % 20 == 0 ? "length" : "stop";
+      }
       append(rows, std::move(row));
     }
     cells.push_back(std::move(rows));
+  }
+  return cells;
+}
+
+// The baseline's second run, alike to the last byte.
+inline std::vector<CellRows> repeat_cells(const FormatTraits& format, const Shape& shape) {
+  auto cells = eval_cells(format, shape);
+  for (CellRows& rows : cells) {
+    rows.cell.kind = "repeat";
+    rows.cell.key["repeat"] = 1;
   }
   return cells;
 }
@@ -220,6 +249,7 @@ inline std::vector<CellRows> cells(const Shape& shape = {}) {
   for (const FormatTraits& format : traits()) {
     add({quantize_cell(format, shape)});
     add(eval_cells(format, shape));
+    if (format.noise == 0) add(repeat_cells(format, shape));
     if (format.noise > 0) add(similarity_cells(format, shape));
     add(load_cells(format, shape));
   }

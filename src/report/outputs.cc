@@ -68,8 +68,10 @@ std::string summary(const Analysis& analysis) {
         item.format ? visible(*item.format) + (item.supported ? ": " : " (provisional): ") : "",
         visible(item.headline));
   const Table table = overview_table(analysis);
-  // The columns that fit a terminal: format, size, accuracy difference, KL, cost reductions.
-  static constexpr size_t kColumns[] = {0, 1, 3, 4, 6, 8, 9};
+  // The columns that fit a terminal: format, size, accuracy, difference, lossless, KL, cost
+  // reductions. What a claim of losslessness lacks is in the reasons of a report.
+  static constexpr size_t kLossless = 6;
+  static constexpr size_t kColumns[] = {0, 1, 3, 4, kLossless, 7, 9, 10};
   const auto display_width = [](const std::string& text) {
     size_t width = 0;
     for (const char c : text) width += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
@@ -80,7 +82,8 @@ std::string summary(const Analysis& analysis) {
   for (const size_t column : kColumns) lines[0].push_back(table.columns[column]);
   for (const auto& row : table.rows) {
     lines.emplace_back();
-    for (const size_t column : kColumns) lines.back().push_back(visible(words(row[column])));
+    for (const size_t column : kColumns)
+      lines.back().push_back(visible(column == kLossless ? row[column].text : words(row[column])));
   }
   for (const auto& line : lines) {
     for (size_t i = 0; i < line.size(); ++i) {
@@ -91,6 +94,10 @@ std::string summary(const Analysis& analysis) {
     }
     result += "\n";
   }
+  if (analysis.noise.rows > 0)
+    result +=
+        fmt::format("\nA/A run: {} of {} rows of {} differ from themselves.\n",
+                    analysis.noise.differing, analysis.noise.rows, visible(analysis.baseline));
   if (!analysis.warnings.empty()) result += "\n";
   for (const std::string& warning : analysis.warnings) result += "! " + visible(warning) + "\n";
   return result;
@@ -116,6 +123,8 @@ std::string markdown(const Analysis& analysis) {
     result += "- " + escape_markdown(warning) + "\n";
   result += "\n## Formats\n\n" + markdown_table(overview_table(analysis));
   result += "## Accuracy\n\n";
+  for (const Table& table : board_tables(analysis)) result += markdown_table(table);
+  if (const auto table = noise_table(analysis)) result += markdown_table(*table);
   for (const Table& table : task_tables(analysis)) result += markdown_table(table);
   result += "## Cost and speed\n\n";
   for (const Table& table : load_tables(analysis)) result += markdown_table(table);
@@ -156,7 +165,24 @@ std::string csv(const Analysis& analysis) {
     lines.add("average", item.format, "all tasks", "difference", item.difference, "");
     if (item.recovery.ratio)
       lines.add("average", item.format, "all tasks", "recovery", *item.recovery.ratio, "");
+    lines.add("average", item.format, "all tasks", "loss_bound", item.lossless.bound, std::nullopt,
+              "");
+    lines.add("average", item.format, "all tasks", "lossless_shown", item.lossless.shown ? 1 : 0,
+              std::nullopt, "");
   }
+  for (const auto& board : analysis.boards)
+    for (const auto& row : board.rows) {
+      for (size_t i = 0; i < row.columns.size(); ++i)
+        lines.add(board.id, row.format, board.columns[i], "score", row.columns[i], "");
+      lines.add(board.id, row.format, "average", "score", row.average, "");
+      if (row.format == analysis.baseline) continue;
+      lines.add(board.id, row.format, "average", "difference", row.difference, "");
+      if (row.recovery.ratio)
+        lines.add(board.id, row.format, "average", "recovery", *row.recovery.ratio, "");
+    }
+  for (const auto& cell : analysis.noise.cells)
+    lines.add("repeat", analysis.baseline, cell.source.name, "differing_rows",
+              static_cast<double>(cell.differing), std::nullopt, cell.source.id);
   for (const auto& item : analysis.divergences) {
     const auto add = [&](const char* metric, const analyse::Estimate& estimate) {
       lines.add("divergence", item.format, item.text, metric, estimate, item.source);

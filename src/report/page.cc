@@ -8,6 +8,7 @@
 #include "report/escape.h"
 #include "report/numbers.h"
 #include "report/plots.h"
+#include "report/reader.h"
 #include "report/report.h"
 #include "report/tables.h"
 
@@ -16,7 +17,6 @@ namespace {
 
 using analyse::Analysis;
 
-constexpr int64_t kTextLimit = 1500;   // bytes of an answer shown
 constexpr int64_t kPlanLimit = 20000;  // bytes of the plan shown
 
 // What a Content-Security-Policy calls the hash of an inline script.
@@ -54,7 +54,7 @@ class Page {
     cost();
     similarity();
     quantization();
-    samples();
+    reader();
     provenance();
     definitions();
     tail();
@@ -80,9 +80,9 @@ class Page {
                                   : "Which precision to serve " + analysis_.model + " in";
     put("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
-        "style-src 'unsafe-inline'; script-src '{}' '{}'; img-src data:; base-uri 'none'; "
+        "style-src 'unsafe-inline'; script-src '{}' '{}' '{}'; img-src data:; base-uri 'none'; "
         "form-action 'none'\">\n",
-        csp_hash(chart_min_js()), csp_hash(page_js()));
+        csp_hash(chart_min_js()), csp_hash(page_js()), csp_hash(reader_js()));
     put("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
         "<meta name=\"referrer\" content=\"no-referrer\">\n<link rel=\"icon\" href=\"data:,\">\n"
         "<title>{} – narrow</title>\n<style>\n{}</style>\n</head>\n<body>\n",
@@ -98,6 +98,7 @@ class Page {
     put("<nav aria-label=\"Sections\"><a href=\"#formats\">Formats</a>"
         "<a href=\"#accuracy\">Accuracy</a><a href=\"#cost\">Cost and speed</a>"
         "<a href=\"#similarity\">Closeness</a><a href=\"#quantization\">Quantization</a>"
+        "<a href=\"#read\">Read the answers</a>"
         "<a href=\"#provenance\">Provenance</a><a href=\"#terms\">Terms</a></nav>\n"
         "</header>\n<main>\n");
   }
@@ -183,8 +184,9 @@ class Page {
   }
 
   static bool wordy(const std::string& column) {
-    static constexpr const char* kWords[] = {"format",      "verdict",   "text",     "recipe",
-                                             "calibration", "processor", "hardware", "backend"};
+    static constexpr const char* kWords[] = {"format",   "verdict",     "text",
+                                             "recipe",   "calibration", "processor",
+                                             "hardware", "backend",     "lossless"};
     return std::find(std::begin(kWords), std::end(kWords), column) != std::end(kWords);
   }
 
@@ -213,7 +215,26 @@ class Page {
         "before the run. “Cannot tell” is an answer: the sample is too small for another.</p>\n",
         escape(analysis_.baseline), analysis_.margin_points,
         analysis_.margin_points == 1 ? "point" : "points");
+    noise();
+    for (const Table& item : board_tables(analysis_)) table(item, /*heading=*/true);
     for (const Table& item : tables) table(item, /*heading=*/true);
+  }
+
+  // The A/A run, before any difference between formats.
+  void noise() {
+    const auto& noise = analysis_.noise;
+    put("<p id=\"noise\" class=\"{}\"><strong>{}</strong> {}</p>\n",
+        noise.failure.empty() ? "noise passed" : "noise",
+        fmt::format("A/A run: {} of {} rows differ.", noise.differing, whole(noise.rows)),
+        noise.failure.empty()
+            ? "The baseline, asked a second time in another order and in other batches, answered "
+              "every question with the same bytes: what differs below is the formats’ doing."
+            : "Nothing is claimed about any format: " + escape(noise.failure) + ".");
+    if (const auto item = noise_table(analysis_)) {
+      put("<details><summary>{}</summary>\n", escape(item->title));
+      table(*item);
+      out_ += "</details>\n";
+    }
   }
 
   void cost() {
@@ -255,43 +276,41 @@ class Page {
     plots(layer_plots(analysis_));
   }
 
-  // The answer with the part that differs marked: from the last word both share.
-  void answer_text(const std::string& format, const std::string& text, const std::string& other) {
-    size_t same = 0;
-    while (same < text.size() && same < other.size() && text[same] == other[same]) ++same;
-    // Not inside a word, nor inside a character.
-    while (same > 0 && same < text.size() && text[same - 1] != ' ' && text[same - 1] != '\n')
-      --same;
-    put("<div><div class=\"who\"><span class=\"swatch\" style=\"{}\"></span>{}</div>"
-        "<p class=\"answer-text\">{}",
-        colour_style(format), escape(format), escape_cut(text.substr(0, same), kTextLimit));
-    if (same < text.size()) put("<mark>{}</mark>", escape_cut(text.substr(same), kTextLimit));
-    out_ += "</p></div>\n";
-  }
-
-  void samples() {
-    bool some = false;
-    for (const auto& item : analysis_.texts) some |= !item.samples.empty();
-    if (!some) return;
-    out_ +=
-        "<h3>Where the answers part</h3>\n<p class=\"note\">Greedy answers to the same prompt; "
-        "of each format those that leave the baseline earliest. Marked: from the first "
-        "difference on.</p>\n";
-    for (const auto& item : analysis_.texts) {
-      if (item.samples.empty()) continue;
-      put("<details><summary>{}: {} pairs</summary><div class=\"samples\">\n", escape(item.format),
-          item.samples.size());
-      for (const auto& pair : item.samples) {
-        put("<div class=\"sample\"><div class=\"who\">prompt {}, first difference at token {}</div>"
-            "<div class=\"prompt\">{}</div><div class=\"pair\">\n",
-            escape_cut(pair.prompt_id, 80), pair.first_divergence.value_or(0),
-            escape_cut(pair.prompt, kTextLimit));
-        answer_text(analysis_.baseline, pair.base_text, pair.text);
-        answer_text(item.format, pair.text, pair.base_text);
-        out_ += "</div></div>\n";
-      }
-      out_ += "</div></details>\n";
+  void reader() {
+    const Json pairs = reader_data(analysis_);
+    int64_t all = 0, flips = 0, shown = 0, shown_flips = 0;
+    for (const Json& group : pairs["groups"]) {
+      all += group["pairs"].get<int64_t>();
+      flips += group["lost"].get<int64_t>() + group["gained"].get<int64_t>();
+      shown += group["shown"].get<int64_t>();
     }
+    for (const Json& sample : pairs["samples"]) shown_flips += sample["flip"].get<int>() < 2;
+    section("read", "Read the answers");
+    if (shown == 0) {
+      out_ += "<p>The rows hold no pairs of answers.</p>\n";
+      return;
+    }
+    put("<p>What {} and a format answered to the same prompt. This page holds {} of {} pairs and "
+        "{} "
+        "of {} flips (right to wrong, wrong to right): of each format on each task the flips "
+        "first, "
+        "then the answers that moved most. The store has all.</p>\n",
+        escape(analysis_.baseline), whole(shown), whole(all), whole(shown_flips), whole(flips));
+    put("<noscript><p class=\"note\">Reading them needs JavaScript.</p></noscript>\n"
+        "<section id=\"reader\" class=\"reader\" data-baseline=\"{}\" hidden>\n"
+        "<div class=\"controls\">"
+        "<label>format <select data-control=\"format\"></select></label>"
+        "<label>task <select data-control=\"task\"></select></label>"
+        "<label>flip <select data-control=\"flip\"><option value=\"\">any</option></select></label>"
+        "<label>divergence <select data-control=\"divergence\"><option value=\"0\">any</option>"
+        "<option value=\"0.1\">0.1 and more</option><option value=\"0.5\">0.5 and more</option>"
+        "<option value=\"0.9\">0.9 and more</option></select></label>"
+        "<label>search <input type=\"search\" data-control=\"search\"></label></div>\n"
+        "<p class=\"count note\" role=\"status\"></p>\n"
+        "<div class=\"panes\"><nav class=\"list\" aria-label=\"Pairs\"></nav>"
+        "<article class=\"detail\"></article></div>\n</section>\n",
+        escape(analysis_.baseline));
+    put("<script type=\"application/json\" id=\"pairs\">{}</script>\n", script_json(pairs));
   }
 
   void provenance() {
@@ -333,6 +352,17 @@ class Page {
         "<dt>loss below margin</dt><dd>The lower end of the interval lies above minus the margin. "
         "A "
         "test that finds nothing is never called “same”.</dd>\n"
+        "<dt>lossless</dt><dd>Only said of a format that is shown to lose less than the margin "
+        "which "
+        "the plan fixed before the run, as a share of the baseline’s accuracy (one-sided at 2.5 "
+        "%); "
+        "“not shown” otherwise. It is no claim that single answers stay: see lost and "
+        "gained.</dd>\n"
+        "<dt>A/A run</dt><dd>The baseline against itself, asked a second time in another order and "
+        "in other batches. If a single row differs, nothing is claimed.</dd>\n"
+        "<dt>divergence of a pair</dt><dd>0 to 1. Of choices: the largest change of a choice’s "
+        "probability among the choices. Of a generated answer: the share of it after the first "
+        "difference.</dd>\n"
         "<dt>cost reduction</dt><dd>Mean over the scenarios of cost per query on the baseline over "
         "cost per query on the format. Synchronous cost is median latency times price; "
         "asynchronous, price over throughput.</dd>\n"
@@ -355,6 +385,8 @@ class Page {
     out_ += chart_min_js();
     out_ += "</script>\n<script>";
     out_ += page_js();
+    out_ += "</script>\n<script>";
+    out_ += reader_js();
     out_ += "</script>\n</body>\n</html>\n";
   }
 

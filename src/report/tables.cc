@@ -71,7 +71,8 @@ Cell cost_cell(const analyse::CostResult* cost, bool is_baseline) {
 }
 
 // What the test and the interval allow one to say, in the table's last column.
-std::string verdict(const Comparison& comparison) {
+std::string verdict(const Comparison& comparison, bool claims) {
+  if (!claims) return "nothing claimed";
   const bool rejected = comparison.decidable && comparison.p_holm < 0.05;
   switch (comparison.claim) {
     case Claim::equivalent:
@@ -87,9 +88,31 @@ std::string verdict(const Comparison& comparison) {
   return {};
 }
 
+// "lossless within 1 %" or "lossless not shown": the word stands only with its margin.
+std::string lossless_words(const analyse::LosslessClaim& claim, std::optional<double> margin) {
+  if (!claim.shown) return "lossless: not shown";
+  return fmt::format("lossless within {:g} %", 100 * *margin);
+}
+
 std::string test_words(const Comparison& comparison) {
   if (!comparison.decidable) return "cannot decide";
   return p_value(comparison.p_holm);
+}
+
+std::string lossless_note(const Analysis& analysis) {
+  if (!analysis.lossless_margin) return "The plan fixes no margin, so nothing is called lossless.";
+  return fmt::format(
+      "Lossless: shown to lose less than {:g} % of the baseline's average accuracy, the margin "
+      "that "
+      "the plan fixed; one-sided at 2.5 %.",
+      100 * *analysis.lossless_margin);
+}
+
+Cell lossless_cell(const analyse::LosslessClaim& claim) {
+  Cell cell = text(claim.shown ? "shown" : "not shown");
+  cell.detail = claim.shown ? fmt::format("loss below {:.2g} %", 100 * claim.bound) : claim.missing;
+  cell.strong = claim.shown;
+  return cell;
 }
 
 }  // namespace
@@ -99,9 +122,10 @@ Table overview_table(const Analysis& analysis) {
       "overview",
       "All formats at a glance",
       "Cost reduction: how many times cheaper a query is than on the baseline, mean over the "
-      "scenarios. Small: 95 % intervals. Bold only where the rows show it.",
+      "scenarios. Small: 95 % intervals. Bold only where the rows show it. " +
+          lossless_note(analysis),
       {"format", "size", "bits per weight", "average accuracy", "difference in points", "recovery",
-       "mean KL, nats", "same top token", "cost reduction, synchronous",
+       "lossless", "mean KL, nats", "same top token", "cost reduction, synchronous",
        "cost reduction, asynchronous"},
       {}};
   double extent = analysis.margin_points / 200;
@@ -126,6 +150,7 @@ Table overview_table(const Analysis& analysis) {
           text(analysis.averages.empty() ? "–" : percent(analysis.averages.front().accuracy_a, 1)));
       row.push_back(text("baseline"));
       row.push_back(text(analysis.averages.empty() ? "–" : "100 %"));
+      row.push_back(text(""));
     } else if (average != nullptr) {
       const int digits = decimals(100 * error_of(average->difference.interval), 1);
       row.push_back(text(percent(average->accuracy_b, 1)));
@@ -137,8 +162,9 @@ Table overview_table(const Analysis& analysis) {
       difference.strong = average->claim != Claim::cannot_tell;
       row.push_back(difference);
       row.push_back(recovery_cell(average->recovery));
+      row.push_back(lossless_cell(average->lossless));
     } else {
-      row.insert(row.end(), 3, text("–"));
+      row.insert(row.end(), 4, text("–"));
     }
     if (divergence != nullptr) {
       row.push_back(text(significant(divergence->mean_kl.value, 2), divergence->source));
@@ -149,6 +175,54 @@ Table overview_table(const Analysis& analysis) {
     row.push_back(cost_cell(cost_of(analysis, summary.format, Mode::sync), is_baseline));
     row.push_back(cost_cell(cost_of(analysis, summary.format, Mode::async), is_baseline));
     table.rows.push_back(std::move(row));
+  }
+  return table;
+}
+
+std::vector<Table> board_tables(const Analysis& analysis) {
+  std::vector<Table> tables;
+  for (const analyse::Board& board : analysis.boards) {
+    Table table{board.id, board.title, "", {"format", "recovery", "average"}, {}};
+    table.note = board.normalized
+                     ? "Scores from 0 at guessing to 100, each subtask by its own guessing level."
+                     : "Scores in percent.";
+    table.note +=
+        " Average: plain mean of the tasks. Recovery: average over the baseline's. Small: 95 % "
+        "intervals; the margin of error of a difference is in the tables below.";
+    for (const std::string& format : board.left_out)
+      table.note += fmt::format(" {} lacks a task and is left out.", format);
+    table.columns.insert(table.columns.end(), board.columns.begin(), board.columns.end());
+    const auto score = [](const analyse::Estimate& value) {
+      const int digits = decimals(100 * error_of(value.interval), 1);
+      return estimate(fixed(100 * value.value, digits), range(value.interval, 100, digits));
+    };
+    for (const analyse::BoardRow& row : board.rows) {
+      std::vector<Cell> cells{
+          format_cell(row.format),
+          row.format == analysis.baseline ? text("100 %") : recovery_cell(row.recovery),
+          score(row.average)};
+      for (const analyse::Estimate& column : row.columns) cells.push_back(score(column));
+      table.rows.push_back(std::move(cells));
+    }
+    tables.push_back(std::move(table));
+  }
+  return tables;
+}
+
+std::optional<Table> noise_table(const Analysis& analysis) {
+  if (analysis.noise.cells.empty()) return std::nullopt;
+  Table table{"noise",
+              "The baseline against itself",
+              "Asked a second time, in another order and in other batches. Rows that differ are "
+              "noise of the measurement: 0 is expected, and anything else silences every claim.",
+              {"task", "rows", "rows that differ", "scores that differ", "rows missing"},
+              {}};
+  for (const auto& cell : analysis.noise.cells) {
+    Cell differing = text(whole(cell.differing), cell.source.id);
+    differing.strong = cell.differing > 0;
+    table.rows.push_back({text(cell.source.name), text(whole(cell.rows), cell.source.id), differing,
+                          text(whole(cell.scores), cell.source.id),
+                          text(whole(cell.missing), cell.source.id)});
   }
   return table;
 }
@@ -197,7 +271,8 @@ std::vector<Table> task_tables(const Analysis& analysis) {
       row.push_back(text(test_words(*comparison), comparison->test));
       row.push_back(text(fixed(100 * comparison->detectable, 1) + " points"));
       row.push_back(recovery_cell(comparison->recovery));
-      Cell said = text(verdict(*comparison));
+      Cell said = text(verdict(*comparison, analysis.noise.failure.empty()));
+      said.detail = lossless_words(comparison->lossless, analysis.lossless_margin);
       said.strong = comparison->claim != Claim::cannot_tell;
       row.push_back(said);
       table.rows.push_back(std::move(row));

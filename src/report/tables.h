@@ -32,6 +32,10 @@ struct Table {
 };
 
 Table overview_table(const analyse::Analysis& analysis);
+// In the form of the study's tables of the leaderboards.
+std::vector<Table> board_tables(const analyse::Analysis& analysis);
+// The baseline against itself.
+std::optional<Table> noise_table(const analyse::Analysis& analysis);
 std::vector<Table> task_tables(const analyse::Analysis& analysis);
 std::optional<Table> divergence_table(const analyse::Analysis& analysis);
 std::optional<Table> text_table(const analyse::Analysis& analysis);

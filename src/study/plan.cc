@@ -45,7 +45,7 @@ std::vector<std::string> names(const Json& object, const char* key, const std::s
 Plan parse_plan(const Json& document, const std::string& where) {
   refuse_unknown(document,
                  {"name", "model", "formats", "calibration", "tasks", "chat_template", "similarity",
-                  "load", "margin_points"},
+                  "load", "margin_points", "lossless_margin_percent"},
                  where);
   Plan plan;
   plan.name = json_get<std::string>(document, "name", where);
@@ -57,6 +57,9 @@ Plan parse_plan(const Json& document, const std::string& where) {
   plan.margin_points = json_get<double>(document, "margin_points", where, 1.0);
   if (!(plan.margin_points > 0 && plan.margin_points <= 100))
     throw Error::refused("\"margin_points\" must be above 0, at most 100", where);
+  plan.lossless_margin_percent = json_get<double>(document, "lossless_margin_percent", where, 1.0);
+  if (!(plan.lossless_margin_percent > 0 && plan.lossless_margin_percent <= 100))
+    throw Error::refused("\"lossless_margin_percent\" must be above 0, at most 100", where);
 
   const Json calibration = document.value("calibration", Json::object());
   refuse_unknown(calibration, {"samples", "length"}, where + ", calibration");
@@ -131,7 +134,8 @@ Json Plan::to_json() const {
             {"scale", load_scale},
             {"sync", {{"requests", sync_requests}}},
             {"async", {{"requests", async_requests}}}}},
-          {"margin_points", margin_points}};
+          {"margin_points", margin_points},
+          {"lossless_margin_percent", lossless_margin_percent}};
 }
 
 }  // namespace narrow::study

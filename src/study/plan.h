@@ -37,6 +37,7 @@ struct Plan {
   int64_t sync_requests = 0;           // 0: no synchronous cells
   int64_t async_requests = 0;          // all at once; 0: no asynchronous cells
   double margin_points = 1;            // tolerable loss per task, in points of accuracy
+  double lossless_margin_percent = 1;  // of the baseline's accuracy: what "lossless" may lose
 
   Json to_json() const;
 };

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 
 #include "base/data_files.h"
@@ -24,6 +25,7 @@
 #include "similarity/answers.h"
 #include "similarity/divergence.h"
 #include "store/store.h"
+#include "study/shuffled_endpoint.h"
 
 namespace narrow::study {
 namespace {
@@ -32,6 +34,10 @@ namespace fs = std::filesystem;
 using store::Cell;
 
 constexpr const char* kBaseline = "bf16";
+
+// Of the baseline's second run: unlike the engine's own, and no divisors of them.
+constexpr int64_t kRepeatBatch = 24;
+constexpr int64_t kRepeatStepTokens = 300;
 
 std::string processor_name() {
   std::ifstream info("/proc/cpuinfo");
@@ -88,6 +94,7 @@ class Study {
         answers(format, engine);
         loads(format, engine);
       }
+      if (format == kBaseline) repeat_baseline();
       if (format != kBaseline) divergence(format);
     }
     store_.flush();
@@ -195,12 +202,16 @@ class Study {
   }
 
   void evaluate_task(const std::string& format, size_t t, endpoint::Endpoint& endpoint) {
-    const Cell cell = task_cell(format, t);
+    evaluate_cell(task_cell(format, t), format, t, endpoint);
+  }
+
+  void evaluate_cell(const Cell& cell, const std::string& label, size_t t,
+                     endpoint::Endpoint& endpoint) {
     if (store_.finished(cell)) return;
     store_.add_cell(cell);
     const auto options = run_options(t);
     const auto done = indices(store_.rows(cell));
-    Progress progress(fmt::format("{} {}", format, tasks_[t].name),
+    Progress progress(fmt::format("{} {}", label, tasks_[t].name),
                       evaluate::document_count(tasks_[t], options), "documents");
     progress.skip(static_cast<int64_t>(done.size()));
     evaluate::run(tasks_[t], endpoint, options, done, [&](int64_t index, Json row) {
@@ -231,20 +242,7 @@ class Study {
   void answers(const std::string& format, endpoint::Endpoint& endpoint) {
     if (plan_.text_prompts == 0) return;
     const auto prompts = similarity::read_prompts(prompts_file_.string(), plan_.text_prompts);
-    const Cell cell = answers_cell(format);
-    if (!store_.finished(cell)) {
-      store_.add_cell(cell);
-      const auto done = indices(store_.rows(cell));
-      Progress progress(format + " answers", plan_.text_prompts, "prompts");
-      progress.skip(static_cast<int64_t>(done.size()));
-      similarity::generate_answers(
-          endpoint, prompts, plan_.text_max_tokens, done,
-          [&](int64_t index, const similarity::Answer& answer) {
-            store_.append(cell, {index, {{"ids", answer.ids}, {"text", answer.text}}});
-            progress.advance();
-          });
-      store_.finish_cell(cell);
-    }
+    answer_cell(answers_cell(format), format, prompts, endpoint);
     if (format == kBaseline) return;
     const Cell compared = text_cell(format);
     if (store_.finished(compared)) return;
@@ -255,6 +253,58 @@ class Study {
                     {static_cast<int64_t>(i),
                      similarity::compare_answers(prompts[i], base[i], variant[i], encoder_.get())});
     store_.finish_cell(compared);
+  }
+
+  void answer_cell(const Cell& cell, const std::string& label,
+                   const std::vector<similarity::TextPrompt>& prompts,
+                   endpoint::Endpoint& endpoint) {
+    if (store_.finished(cell)) return;
+    store_.add_cell(cell);
+    const auto done = indices(store_.rows(cell));
+    Progress progress(label + " answers", plan_.text_prompts, "prompts");
+    progress.skip(static_cast<int64_t>(done.size()));
+    similarity::generate_answers(
+        endpoint, prompts, plan_.text_max_tokens, done,
+        [&](int64_t index, const similarity::Answer& answer) {
+          store_.append(cell, {index, {{"ids", answer.ids}, {"text", answer.text}}});
+          progress.advance();
+        });
+    store_.finish_cell(cell);
+  }
+
+  // The cell that a cell of the baseline is held against: the same, asked again in another order
+  // and in other batches.
+  Cell repeat_cell(Cell cell) const {
+    cell.kind = "repeat";
+    cell.key["repeat"] = {{"seed", settings_.seed + 1},
+                          {"max_batch", kRepeatBatch},
+                          {"max_step_tokens", kRepeatStepTokens}};
+    return cell;
+  }
+
+  // The A/A run: whatever differs from the first run is noise of the measurement, and the report
+  // claims nothing as long as there is some.
+  void repeat_baseline() {
+    std::vector<Cell> tasks;
+    bool left = false;
+    for (size_t t = 0; t < tasks_.size(); ++t) {
+      tasks.push_back(repeat_cell(task_cell(kBaseline, t)));
+      left |= !store_.finished(tasks.back());
+    }
+    std::optional<Cell> text;
+    if (plan_.text_prompts > 0) text = repeat_cell(answers_cell(kBaseline));
+    left |= text && !store_.finished(*text);
+    if (!left) return;
+    engine::Options options = engine_options();
+    options.max_batch = kRepeatBatch;
+    options.max_step_tokens = kRepeatStepTokens;
+    engine::Engine engine(checkpoint_of(kBaseline), options);
+    ShuffledEndpoint shuffled(engine, settings_.seed + 1);
+    const std::string label = std::string(kBaseline) + " again,";
+    for (size_t t = 0; t < tasks_.size(); ++t) evaluate_cell(tasks[t], label, t, shuffled);
+    if (text)
+      answer_cell(*text, label,
+                  similarity::read_prompts(prompts_file_.string(), plan_.text_prompts), shuffled);
   }
 
   Cell text_cell(const std::string& format) const {

@@ -55,6 +55,39 @@ def clustered_error(values, clusters):
     return float(np.sqrt(values.std(ddof=1) ** 2 / n + products[same].sum() / n**2))
 
 
+def digits(scores):
+    return "".join(str(int(score)) for score in scores)
+
+
+def normalized(a, b, chance):
+    """Score of a leaderboard task in several subtasks; a, b: one array a subtask."""
+    def score(lists, axis=-1):
+        return np.mean([np.maximum(0, (s.mean(axis=axis) - g) / (1 - g)) for s, g in zip(lists, chance)], axis=0)
+    rng = np.random.default_rng(3)
+    draws = [rng.integers(0, len(x), (40_000, len(x))) for x in a]
+    drawn_a = score([x[d] for x, d in zip(a, draws)])
+    drawn_b = score([x[d] for x, d in zip(b, draws)])
+    ends = lambda values: list(map(float, np.quantile(values, [0.025, 0.975])))
+    return {"score": {"value": float(score(b)), "interval": ends(drawn_b)},
+            "difference": {"value": float(score(b) - score(a)), "interval": ends(drawn_b - drawn_a)},
+            "recovery": {"value": float(score(b) / score(a)), "interval": ends(drawn_b / drawn_a)}}
+
+
+def contrast(a, b, loss):
+    """Interval of mean b - (1 - loss) mean a, averaged over tasks of 0/1 scores: Zou and Donner's
+    recovery of variances from Tango's interval of the difference and Wilson's of mean a."""
+    value, below, above = 0.0, 0.0, 0.0
+    for x, y in zip(a, b):
+        n, d, m = len(x), (y - x).mean(), x.mean()
+        low, high = tango(int(((x == 1) & (y == 0)).sum()), int(((x == 0) & (y == 1)).sum()), n)
+        wilson_low, wilson_high = proportion_confint(x.sum(), n, method="wilson")
+        value += d + loss * m
+        below += (d - low) ** 2 + (loss * (m - wilson_low)) ** 2
+        above += (high - d) ** 2 + (loss * (wilson_high - m)) ** 2
+    k = len(a)
+    return [float((value - np.sqrt(below)) / k), float((value + np.sqrt(above)) / k)]
+
+
 def bca(a, b, statistic):
     found = stats.bootstrap((a, b), statistic, paired=True, vectorized=True, method="BCa",
                             n_resamples=200_000, batch=2000, rng=np.random.default_rng(1))
@@ -103,6 +136,24 @@ def main():
     exact = stats.permutation_test((signed, np.zeros(12)), lambda x, y, axis=-1: (x - y).mean(axis=axis),
                                    permutation_type="samples", vectorized=True, n_resamples=np.inf)
     golden["sign_flips"] = {"differences": list(map(float, signed)), "p": float(exact.pvalue)}
+
+    subtasks = []
+    for name, n, count, accuracy in (("x", 300, 2, 0.7), ("y", 400, 5, 0.55), ("z", 350, 0, 0.4)):
+        a = (rng.random(n) < accuracy).astype(float)
+        b = np.where(rng.random(n) < 0.35, (rng.random(n) < accuracy).astype(float), a)
+        subtasks.append((name, count, a, b))
+    golden["normalized"] = {
+        "subtasks": [{"name": name, "choices": count, "a": digits(a), "b": digits(b)}
+                     for name, count, a, b in subtasks],
+        **normalized([s[2] for s in subtasks], [s[3] for s in subtasks],
+                     [1 / s[1] if s[1] > 1 else 0.0 for s in subtasks])}
+
+    tasks_a = [(rng.random(n) < 0.6).astype(float) for n in (60, 150, 90)]
+    tasks_b = [np.where(rng.random(len(a)) < 0.08, 1 - a, a) for a in tasks_a]
+    golden["loss_contrast"] = {"tasks": [{"a": digits(a), "b": digits(b)}
+                                         for a, b in zip(tasks_a, tasks_b)],
+                               "at": [[loss, contrast(tasks_a, tasks_b, loss)] for loss in (0.0, 0.01, 0.1, 0.5)],
+                               "bound": float(optimize.brentq(lambda m: contrast(tasks_a, tasks_b, m)[0], 0, 1))}
 
     path = pathlib.Path(__file__).with_name("statistics.json")
     path.write_text(json.dumps(golden, indent=1) + "\n")

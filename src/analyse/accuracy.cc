@@ -255,8 +255,9 @@ Average average(const std::string& format, const std::vector<Part>& parts, const
 }  // namespace
 
 std::string headline_metric(const EvalItem& item) {
-  for (const char* name : {"acc_norm", "acc", "mc2", "exact_match,strict-match", "exact_match",
-                           "prompt_level_strict_acc", "pass@1"})
+  for (const char* name :
+       {"acc_norm", "acc", "mc2", "exact_match,strict-match", "exact_match,strict_match",
+        "exact_match", "prompt_level_strict_acc", "pass@1"})
     if (item.metrics.contains(name)) return name;
   return item.metrics.begin()->first;
 }

@@ -19,6 +19,7 @@
 #include "evaluate/harness_task.h"
 #include "evaluate/judge.h"
 #include "evaluate/results.h"
+#include "evaluate/ruler_task.h"
 #include "evaluate/suite.h"
 #include "store/store.h"
 
@@ -54,7 +55,31 @@ evaluate::Task load(const Arguments& arguments, const std::string& name) {
       return evaluate::load_task(first->second.string(), arguments.data);
     }
   }
+  if (evaluate::ruler_length(name) > 0)
+    throw Error::refused("RULER's samples are made for a tokenizer: without a model there are none",
+                         "task " + name);
   return evaluate::load_task(name, arguments.data);
+}
+
+// RULER's samples, as many as asked for, such that prompt and answer have the length of the name.
+evaluate::Task make_ruler(const Arguments& arguments, const std::string& name,
+                          const endpoint::Endpoint& engine) {
+  const int64_t context = engine.info().context_tokens, length = evaluate::ruler_length(name);
+  if (context > 0 && length > context)
+    throw Error::refused(
+        fmt::format("samples of {} tokens, the model's context is {}", length, context),
+        "task " + name);
+  const text::Tokenizer& tokenizer = engine.tokenizer();
+  evaluate::RulerOptions options;
+  options.data = evaluate::data_root(arguments.data) / "ruler";
+  if (arguments.limit >= 0) options.samples = arguments.limit;
+  options.template_tokens = static_cast<int64_t>(
+      arguments.chat
+          ? endpoint::encode_chat(engine, Json::array({{{"role", "user"}, {"content", ""}}})).size()
+          : tokenizer.encode("", {.add_special = true}).size());
+  return evaluate::make_ruler_task(name, options, [&](const std::string& text) {
+    return static_cast<int64_t>(tokenizer.encode(text, {}).size());
+  });
 }
 
 evaluate::RunOptions options_of(const Arguments& arguments,
@@ -77,6 +102,7 @@ void list(const Arguments& arguments, const Globals& globals) {
     std::sort(names.begin(), names.end());
     names.erase(std::unique(names.begin(), names.end()), names.end());
   }
+  for (const std::string& name : evaluate::ruler_lengths()) names.push_back(name);
   const auto suites = data_file_names("suites");
   if (globals.json) {
     std::cout << Json{{"tasks", names}, {"suites", suites}}.dump(1) << "\n";
@@ -239,19 +265,22 @@ void run(const Arguments& arguments, const Globals& globals) {
   if (arguments.list) return list(arguments, globals);
   if (!arguments.show.empty()) return show(arguments, globals);
   if (!arguments.rescore.empty()) return rescore(arguments, globals);
-  const auto requests = evaluate::expand_suites(split(arguments.tasks));
+  const auto requests = evaluate::expand_ruler(evaluate::expand_suites(split(arguments.tasks)));
   if ((arguments.model.empty() && !arguments.endpoint.used()) || requests.empty())
     throw Error::refused("give a MODEL and --tasks, or --list");
-  std::vector<evaluate::Task> tasks;
+  std::vector<std::optional<evaluate::Task>> tasks(requests.size());
   client::Client::Needs needs{.token_ids = true};
-  for (const evaluate::TaskRequest& request : requests) {
-    tasks.push_back(load(arguments, request.name));
-    evaluate::check_shots(tasks.back(), options_of(arguments, request).prompt);
-    needs.scores = needs.scores || tasks.back().kind != evaluate::Task::Kind::generate;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (evaluate::ruler_length(requests[i].name) > 0) continue;  // once the model is open
+    tasks[i] = load(arguments, requests[i].name);
+    evaluate::check_shots(*tasks[i], options_of(arguments, requests[i]).prompt);
+    needs.scores = needs.scores || tasks[i]->kind != evaluate::Task::Kind::generate;
   }
   const auto start = std::chrono::steady_clock::now();
   const auto opened = open_model_or_endpoint(arguments.model, arguments.endpoint, globals, needs);
   endpoint::Endpoint& engine = *opened;
+  for (size_t i = 0; i < requests.size(); ++i)
+    if (!tasks[i]) tasks[i] = make_ruler(arguments, requests[i].name, engine);
   const fs::path output = arguments.output.empty() ? "out/eval" : arguments.output;
   fs::create_directories(output);
   std::vector<evaluate::Evaluated> evaluated;
@@ -259,8 +288,8 @@ void run(const Arguments& arguments, const Globals& globals) {
     store::Store store(output / "eval.db");
     for (size_t i = 0; i < tasks.size(); ++i) {
       const auto options = options_of(arguments, requests[i]);
-      evaluated.push_back(
-          {&tasks[i], options, requests[i].suite, evaluate_task(tasks[i], engine, options, store)});
+      evaluated.push_back({&*tasks[i], options, requests[i].suite,
+                           evaluate_task(*tasks[i], engine, options, store)});
     }
   }
   const Json config{
@@ -292,6 +321,7 @@ void add_eval(CLI::App& app, Globals& globals) {
       "  narrow eval MODEL --tasks arc_challenge,mmlu --limit 100 -o out/eval\n"
       "  narrow eval MODEL --tasks mmlu_anatomy,mmlu_stem --num-fewshot 5\n"
       "  narrow eval MODEL --tasks leaderboard-v1 -o out/eval\n"
+      "  narrow eval MODEL --tasks ruler_4k,ruler_8k_vt --limit 50 --data FOLDER\n"
       "  narrow eval --endpoint http://HOST:8000 --model NAME --tokenizer DIR --tasks gsm8k\n"
       "  narrow eval --rescore out/eval\n"
       "Run it again to continue; finished documents are kept in eval.db of the output folder.");

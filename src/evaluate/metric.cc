@@ -4,6 +4,7 @@
 #include "evaluate/code_metric.h"
 #include "evaluate/ifeval.h"
 #include "evaluate/math_answer.h"
+#include "evaluate/ruler.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -31,6 +32,17 @@ std::vector<Judged> math_equivalence(const Json& document, const std::string& re
           {math_verdict_minerva(response, solution) ? 1.0 : 0.0}};
 }
 
+// RULER: what of the expected texts the answer holds, as its own scripts count and as the
+// harness's.
+std::vector<Judged> ruler(const Json& document, const std::string& response) {
+  const std::string where = "a RULER sample";
+  const bool part = json_get<std::string>(document, "score", where) == "part";
+  const RulerVerdict verdict =
+      score_ruler(part ? RulerScore::part : RulerScore::all, response,
+                  json_get<std::vector<std::string>>(document, "outputs", where));
+  return {{verdict.ruler}, {verdict.lm_eval}};
+}
+
 }  // namespace
 
 const std::vector<MetricKind>& metric_kinds() {
@@ -40,6 +52,7 @@ const std::vector<MetricKind>& metric_kinds() {
         "inst_level_loose_acc"},
        ifeval},
       {"math_equivalence", {"exact_match", "exact_match_original"}, math_equivalence},
+      {"ruler", {"ruler", "ruler_lm_eval"}, ruler},
       {"humaneval", {"pass@1"}, nullptr, judge_humaneval, code_environment},
       {"mbpp", {"pass@1"}, nullptr, judge_mbpp, code_environment},
       {"evalplus", {"base_pass@1", "plus_pass@1"}, nullptr, judge_evalplus_reply, code_environment},

@@ -7,7 +7,9 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "evaluate/prompt.h"
 #include "evaluate/ruler_make.h"
+#include "evaluate/ruler_task.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -57,6 +59,38 @@ TEST(Ruler, SamplesEqualTheOriginals) {
   EXPECT_EQ(tasks.size(), 13u);
   EXPECT_EQ(ruler_tasks().size(), 13u);
   fs::remove_all(data());
+}
+
+TEST(Ruler, BecomesTasksOfAnEvaluation) {
+  std::vector<TaskRequest> requests(3);
+  requests[0].name = "gsm8k";
+  requests[1].name = "ruler_8k_vt";
+  requests[2].name = "ruler_8k";
+  const auto expanded = expand_ruler(requests);
+  ASSERT_EQ(expanded.size(), 14u);
+  EXPECT_EQ(expanded[0].name, "gsm8k");
+  EXPECT_EQ(expanded[1].name, "ruler_8k_vt");
+  EXPECT_EQ(expanded[2].name, "ruler_8k_niah_single_1");
+  EXPECT_EQ(ruler_length("ruler"), 0);
+  EXPECT_EQ(ruler_length("ruler_16k_vt"), 16384);
+  requests[1].name = "ruler_8k_nothing";
+  EXPECT_THROW(expand_ruler(requests), Error);
+
+  RulerOptions options;
+  options.samples = 2;
+  const Task task = make_ruler_task("ruler_4k_vt", options, quarter_bytes);
+  const auto samples = make_ruler("vt", options, quarter_bytes);
+  ASSERT_EQ(task.subtasks.front().test.size(), 2u);
+  PromptOptions plain;
+  Prompter prompter(task, task.subtasks.front(), plain, nullptr);
+  const Prompt prompt = prompter.next();
+  EXPECT_EQ(prompt.contexts.front(), samples[0].input + samples[0].answer_prefix);
+  std::string whole;
+  for (const std::string& expected : samples[0].outputs) whole += expected + " ";
+  const auto judged = task.kinds.front()->judge(task.subtasks.front().test[0], whole);
+  ASSERT_EQ(judged.size(), task.metrics.size());
+  EXPECT_EQ(judged[0].value, 1);
+  EXPECT_LT(task.kinds.front()->judge(task.subtasks.front().test[0], "nothing")[0].value, 1);
 }
 
 TEST(Ruler, RefusesWhatCannotBeMade) {

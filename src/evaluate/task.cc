@@ -308,12 +308,13 @@ bool lists_part(const std::string& task, const std::string& part) {
   return false;
 }
 
-fs::path default_data() {
+}  // namespace
+
+fs::path data_root(const fs::path& given) {
+  if (!given.empty()) return given;
   if (const char* folder = std::getenv("NARROW_DATA_DIR")) return folder;
   return fs::path(NARROW_SOURCE_DIR) / "data" / "eval";
 }
-
-}  // namespace
 
 std::string Filter::answer(const std::string& response) const {
   if (pattern) return extract(*pattern, index, response);
@@ -323,7 +324,7 @@ std::string Filter::answer(const std::string& response) const {
 std::vector<std::string> task_names() { return data_file_names("tasks"); }
 
 Task load_task(const std::string& name_or_path, const fs::path& data) {
-  const fs::path folder = data.empty() ? default_data() : data;
+  const fs::path folder = data_root(data);
   const auto names = task_names();
   if (std::find(names.begin(), names.end(), name_or_path) == names.end()) {
     // A part: of the task with the longest name that begins its own, or that lists it by name.

@@ -80,13 +80,16 @@ struct Task {
   std::vector<Subtask> subtasks;
 };
 
+// The folder of the data sets: `given`, or where it is empty $NARROW_DATA_DIR, or data/eval in the
+// source tree.
+std::filesystem::path data_root(const std::filesystem::path& given);
+
 // Names of the tasks there are.
 std::vector<std::string> task_names();
 
-// By name from tasks/ or a path; rows from `data` (folder of data sets; empty: $NARROW_DATA_DIR or
-// data/eval in the source tree). A subtask or group of a task is a name too ("mmlu_anatomy",
-// "mmlu_stem") and reads its own files only. Throws Error::refused naming the field, or the files
-// looked for.
+// By name from tasks/ or a path; rows from data_root(data). A subtask or group of a task is a name
+// too ("mmlu_anatomy", "mmlu_stem") and reads its own files only. Throws Error::refused naming the
+// field, or the files looked for.
 Task load_task(const std::string& name_or_path, const std::filesystem::path& data = {});
 
 }  // namespace narrow::evaluate

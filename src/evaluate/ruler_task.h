@@ -1,0 +1,30 @@
+// RULER's tasks as tasks of an evaluation. Unlike others they are made for a tokenizer and a
+// length, once the model is open: "ruler_4k_vt" is variable tracking in 4096 tokens, "ruler_4k" all
+// thirteen.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "evaluate/ruler.h"
+#include "evaluate/suite.h"
+#include "evaluate/task.h"
+
+namespace narrow::evaluate {
+
+// "ruler_4k", "ruler_8k", … "ruler_128k".
+std::vector<std::string> ruler_lengths();
+
+// Tokens of the samples of a task made here, one of ruler_lengths() or one with a task behind it;
+// 0: the name is no such task's.
+int64_t ruler_length(const std::string& name);
+
+// The requests with each length replaced by its thirteen tasks, in RULER's order.
+std::vector<TaskRequest> expand_ruler(std::vector<TaskRequest> requests);
+
+// Two metrics, `ruler` and `ruler_lm_eval` (RulerVerdict). `options.length` is taken from the name.
+// Throws Error::refused as make_ruler() does.
+// REQUIRES: ruler_length(name) > 0, with a task.
+Task make_ruler_task(const std::string& name, RulerOptions options, const TokenCounter& count);
+
+}  // namespace narrow::evaluate

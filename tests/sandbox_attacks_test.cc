@@ -12,28 +12,12 @@
 #include "base/thread_pool.h"
 #include "sandbox/attacks.h"
 #include "sandbox/jail.h"
+#include "sandbox/test_jails.h"
 
 namespace narrow::sandbox {
 namespace {
 
 using attacks::Attack;
-
-// Those that this machine gives to this user. At least one: otherwise programs cannot be run here.
-const std::vector<Jail>& jails() {
-  static const std::vector<Jail> list = [] {
-    std::vector<Jail> found;
-    for (const Mode mode : {Mode::namespaces, Mode::own_user, Mode::landlock}) {
-      try {
-        found.push_back(Jail::probe(mode));
-        std::printf("%s\n", found.back().description().c_str());
-      } catch (const Error& error) {
-        std::printf("%s\n", error.what());
-      }
-    }
-    return found;
-  }();
-  return list;
-}
 
 constexpr Limits kLimits{.wall_ms = 1000, .cpu_s = 1, .memory_bytes = 512 << 20};
 

@@ -114,6 +114,31 @@ TEST_P(EngineTest, ScoresAgreeWithGeneration) {
     EXPECT_EQ(scored.tokens[i].logprob, generated.logprobs[i].logprob);
 }
 
+// More rows ask for logits than a step gives: the rest wait for the next one.
+TEST_P(EngineTest, ManyScoresAreTheSameAsEachAlone) {
+  Options wide = options(GetParam());
+  wide.max_step_tokens = 2048;
+  wide.prefix_cache = false;
+  Engine engine(kModel, wide);
+  const auto score_of = [](int32_t number) {
+    endpoint::ScoreRequest score;
+    score.context = {number + 3};
+    for (int32_t i = 0; i < 490; ++i) score.continuation.push_back((i * 7 + number * 31) % 500);
+    return score;
+  };
+  std::vector<endpoint::ScoreResult> alone;
+  for (int32_t i = 0; i < 3; ++i) alone.push_back(engine.score(score_of(i)).get());
+  std::vector<std::future<endpoint::ScoreResult>> together;
+  for (int32_t i = 0; i < 3; ++i) together.push_back(engine.score(score_of(i)));
+  for (size_t i = 0; i < 3; ++i) {
+    const auto got = together[i].get();
+    ASSERT_EQ(got.error, "");
+    ASSERT_EQ(got.tokens.size(), 490u);
+    for (size_t t = 0; t < got.tokens.size(); ++t)
+      ASSERT_EQ(got.tokens[t].logprob, alone[i].tokens[t].logprob) << "token " << t;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, EngineTest, testing::Values("cpu", "reference"));
 
 TEST(Engine, StopStringsEndBeforeThemselves) {

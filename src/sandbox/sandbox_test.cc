@@ -15,26 +15,10 @@
 
 #include "sandbox/attacks.h"
 #include "sandbox/jail.h"
+#include "sandbox/test_jails.h"
 
 namespace narrow::sandbox {
 namespace {
-
-// Those that this machine gives to this user. At least one: otherwise programs cannot be run here.
-const std::vector<Jail>& jails() {
-  static const std::vector<Jail> list = [] {
-    std::vector<Jail> found;
-    for (const Mode mode : {Mode::namespaces, Mode::own_user, Mode::landlock}) {
-      try {
-        found.push_back(Jail::probe(mode));
-        std::printf("%s\n", found.back().description().c_str());
-      } catch (const Error& error) {
-        std::printf("%s\n", error.what());
-      }
-    }
-    return found;
-  }();
-  return list;
-}
 
 TEST(Jail, ProbeNamesModePythonAndReasons) {
   const Jail jail = Jail::probe();

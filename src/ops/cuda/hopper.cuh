@@ -57,12 +57,6 @@ __device__ inline void wait(uint64_t* barrier, uint32_t parity) {
 
 // --- Clusters -----------------------------------------------------------------------------------
 
-__device__ inline int cluster_rank() {
-  int rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-
 // Of all threads of the cluster's blocks.
 __device__ inline void cluster_sync() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
@@ -80,25 +74,6 @@ __device__ inline uint32_t address_in(const void* local, int rank) {
 
 __device__ inline void store_in_cluster(uint32_t address, float value) {
   asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
-}
-
-// Arrives at a barrier of any block of the cluster; what this thread knows of is visible to those
-// who wait_in_cluster() for it.
-__device__ inline void arrive_in_cluster(uint32_t barrier) {
-  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier)
-               : "memory");
-}
-
-__device__ inline void wait_in_cluster(uint64_t* barrier, uint32_t parity) {
-  asm volatile(
-      "{\n"
-      ".reg .pred done;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
-      "@!done bra again;\n"
-      "}" ::"r"(shared_address(barrier)),
-      "r"(parity)
-      : "memory");
 }
 
 // --- Copy engine --------------------------------------------------------------------------------

@@ -116,4 +116,45 @@ struct Joined {
   }
 };
 
+// What the warps of a block, each with the scores of the page of its number, tell each other of a
+// piece.
+struct Exchange {
+  float largest[kPages][kMmaRows];
+  float sum[kPages][2][kWarpSize];
+  uint4 weights[kPages][kWarpSize];  // as pack_weights() has them
+};
+struct PieceSums {
+  float largest[2], sum[2];  // of rows g, g + 8
+};
+
+// Leaves the weights of all pages in `exchange`. Called by all threads; what they wrote to shared
+// memory before is visible behind it.
+__device__ inline PieceSums weigh_piece(PageScores& score, Exchange& exchange) {
+  const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
+  const int g = lane / 4, t = lane % 4;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const float most = quad_max(largest_of(score, r));
+    if (t == 0) exchange.largest[warp][g + 8 * r] = most;
+  }
+  __syncthreads();
+  PieceSums piece;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    piece.largest[r] = exchange.largest[0][g + 8 * r];
+    for (int page = 1; page < kPages; ++page)
+      piece.largest[r] = fmaxf(piece.largest[r], exchange.largest[page][g + 8 * r]);
+    exchange.sum[warp][r][lane] = to_weights(score, r, piece.largest[r]);
+  }
+  exchange.weights[warp][lane] = pack_weights(score);
+  __syncthreads();
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    piece.sum[r] = exchange.sum[0][r][lane];
+    for (int page = 1; page < kPages; ++page) piece.sum[r] += exchange.sum[page][r][lane];
+    piece.sum[r] = quad_sum(piece.sum[r]);
+  }
+  return piece;
+}
+
 }  // namespace narrow::ops::cuda

@@ -3,6 +3,7 @@
 // block of a row to finish joins the pieces. Warp w scores page w, then weighs the values of all
 // pages in its quarter of the dimensions.
 #include "ops/cuda/attention.cuh"
+#include "ops/cuda/kv_cache.cuh"
 #include "ops/cuda/launch.cuh"
 
 namespace narrow::ops::cuda {
@@ -12,21 +13,29 @@ using bf16_t = __nv_bfloat16;
 
 constexpr int kWarps = kPages;
 
+__device__ inline void load_key(const bf16_t* from, Numbers<bf16_t, 4>& to) {
+  const uint2 four = load_streaming_8(from);
+  to.pair[0] = four.x, to.pair[1] = four.y;
+}
+// Half a sector of memory: the next step's codes are the other half.
+__device__ inline void load_key(const e4m3_t* from, Numbers<e4m3_t, 4>& to) {
+  const uint32_t four = __ldg(reinterpret_cast<const uint32_t*>(from));
+  to.pair[0] = static_cast<uint16_t>(four), to.pair[1] = static_cast<uint16_t>(four >> 16);
+}
+
 // One piece's result: weighted values [kMmaRows][kHeadDim], then largest scores and sums
 // [kMmaRows].
 __host__ __device__ constexpr int64_t partial_floats(int head_dim) {
   return static_cast<int64_t>(kMmaRows) * head_dim + 2 * kMmaRows;
 }
 
-template <int kHeadDim>
+template <int kHeadDim, class Kv>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     decode_attention_kernel(DeviceBatch batch, AttentionLayer layer, const bf16_t* qkv, bf16_t* out,
                             float* workspace, uint32_t* counters) {
   constexpr int kDims = kHeadDim / 32;  // of a lane, beside each other
   constexpr int kWarpDims = 8 * kDims;
-  __shared__ float page_largest[kPages][kMmaRows];
-  __shared__ float page_sum[kPages][2][kWarpSize];
-  __shared__ uint4 page_weights[kPages][kWarpSize];
+  __shared__ Exchange exchange;
   __shared__ bool last;
   const int kv_head = blockIdx.x, piece = blockIdx.y, single = blockIdx.z;
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
@@ -49,35 +58,32 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const int32_t* table = batch.block_table + batch.single_table[single] + first / kPage;
   const int64_t page_elements = static_cast<int64_t>(kPage) * kHeadDim;
   const auto keys_of = [&](int page) {
-    return layer.kv +
+    return static_cast<const Kv*>(layer.kv) +
            (static_cast<int64_t>(table[page]) * 2 * layer.kv_heads + kv_head) * page_elements;
   };
 
   // All loads first: keys of this warp's page, values of every page. What lies beyond the end may
   // be another sequence's, or no number at all: it is not read.
-  struct alignas(2 * kDims) Values {
-    bf16_t dim[kDims];
-  };
-  uint2 keys[2][kHeadDim / 16];
-  Values values[kPages][4];  // tokens 2t, 2t + 1, 2t + 8, 2t + 9
+  Numbers<Kv, 4> keys[2][kHeadDim / 16];
+  Numbers<Kv, kDims> values[kPages][4];  // tokens 2t, 2t + 1, 2t + 8, 2t + 9
 #pragma unroll
   for (int half = 0; half < 2; ++half)
 #pragma unroll
-    for (int s = 0; s < kHeadDim / 16; ++s)
-      keys[half][s] =
-          first + warp * kPage + 8 * half + g < end
-              ? load_streaming_8(keys_of(warp) + (8 * half + g) * kHeadDim + 16 * s + 4 * t)
-              : uint2{};
+    for (int s = 0; s < kHeadDim / 16; ++s) {
+      keys[half][s] = {};
+      if (first + warp * kPage + 8 * half + g < end)
+        load_key(keys_of(warp) + (8 * half + g) * kHeadDim + 16 * s + 4 * t, keys[half][s]);
+    }
 #pragma unroll
   for (int page = 0; page < kPages; ++page)
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int token = 2 * t + (i & 1) + 8 * (i >> 1);
-      values[page][i] = Values{};
+      values[page][i] = {};
       if (first + page * kPage + token < end)
-        values[page][i] =
-            *reinterpret_cast<const Values*>(keys_of(page) + layer.kv_heads * page_elements +
-                                             token * kHeadDim + warp * kWarpDims + kDims * g);
+        values[page][i] = *reinterpret_cast<const Numbers<Kv, kDims>*>(
+            keys_of(page) + layer.kv_heads * page_elements + token * kHeadDim + warp * kWarpDims +
+            kDims * g);
     }
   Queries<kHeadDim> q;
   const bf16_t* q_rows = qkv + (static_cast<int64_t>(row) * (layer.heads + 2 * layer.kv_heads) +
@@ -88,7 +94,11 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 
   PageScores score;
   page_scores<kHeadDim>(
-      q, [&](int half, int s) { return keys[half][s]; }, score);
+      q,
+      [&](int half, int s) {
+        return make_uint2(keys[half][s].widened(0), keys[half][s].widened(1));
+      },
+      score);
   const float scale = layer.scale * kLog2E;
 #pragma unroll
   for (int half = 0; half < 2; ++half)
@@ -96,41 +106,22 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     for (int c = 0; c < 4; ++c)
       score[half][c] =
           scaled(score[half][c], scale, first + warp * kPage + 8 * half + 2 * t + (c & 1) < end);
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const float most = quad_max(largest_of(score, r));
-    if (t == 0) page_largest[warp][g + 8 * r] = most;
-  }
-  __syncthreads();
-  float largest[2], sum[2];
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    largest[r] = page_largest[0][g + 8 * r];
-    for (int page = 1; page < kPages; ++page)
-      largest[r] = fmaxf(largest[r], page_largest[page][g + 8 * r]);
-    page_sum[warp][r][lane] = to_weights(score, r, largest[r]);
-  }
-  page_weights[warp][lane] = pack_weights(score);
-  __syncthreads();
+  const PieceSums sums = weigh_piece(score, exchange);
 
   float weighted[kDims][4] = {};  // column g of product j is dim kDims g + j
 #pragma unroll
   for (int page = 0; page < kPages; ++page) {
-    const uint4 w = page_weights[page][lane];
+    const uint4 w = exchange.weights[page][lane];
 #pragma unroll
-    for (int j = 0; j < kDims; ++j) {
-      const auto pair = [&](int i) {
-        const __nv_bfloat162 both(values[page][i].dim[j], values[page][i + 1].dim[j]);
-        return *reinterpret_cast<const uint32_t*>(&both);
-      };
-      mma_bf16(weighted[j], w.x, w.y, w.z, w.w, pair(0), pair(2));
+    for (int d = 0; d < kDims / 2; ++d) {
+      uint32_t dims[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) dims[i] = values[page][i].widened(d);
+#pragma unroll
+      for (int j = 0; j < 2; ++j)
+        mma_bf16(weighted[2 * d + j], w.x, w.y, w.z, w.w, across(dims[0], dims[1], j),
+                 across(dims[2], dims[3], j));
     }
-  }
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    sum[r] = page_sum[0][r][lane];
-    for (int page = 1; page < kPages; ++page) sum[r] += page_sum[page][r][lane];
-    sum[r] = quad_sum(sum[r]);
   }
   const int64_t part = (static_cast<int64_t>(single) * layer.kv_heads + kv_head) * gridDim.y;
   float* partial = workspace + (part + piece) * partial_floats(kHeadDim);
@@ -146,14 +137,14 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
         if (pieces == 1) {
           // A negative zero becomes positive, as joining would make it.
           out_row[head * kHeadDim + dim] =
-              __float2bfloat16_rn(__fdiv_rn(weighted[j][2 * r + c] + 0.0f, sum[r]));
+              __float2bfloat16_rn(__fdiv_rn(weighted[j][2 * r + c] + 0.0f, sums.sum[r]));
         } else {
           partial[head * kHeadDim + dim] = weighted[j][2 * r + c];
         }
       }
     if (pieces > 1 && warp == 0 && t == 0) {
-      partial[kMmaRows * kHeadDim + head] = largest[r];
-      partial[kMmaRows * kHeadDim + kMmaRows + head] = sum[r];
+      partial[kMmaRows * kHeadDim + head] = sums.largest[r];
+      partial[kMmaRows * kHeadDim + kMmaRows + head] = sums.sum[r];
     }
   }
   if (pieces == 1) return;
@@ -183,10 +174,10 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   }
 }
 
-template <int kHeadDim>
+template <int kHeadDim, class Kv>
 void launch_decode(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
                    bf16_t* out, float* workspace, uint32_t* counters, cudaStream_t stream) {
-  launch(decode_attention_kernel<kHeadDim>,
+  launch(decode_attention_kernel<kHeadDim, Kv>,
          dim3(static_cast<unsigned>(layer.kv_heads), static_cast<unsigned>(batch.chunks),
               static_cast<unsigned>(batch.singles)),
          kWarps * kWarpSize, 0, stream, batch, layer, qkv, out, workspace, counters);
@@ -203,11 +194,10 @@ int64_t decode_workspace_bytes(const AttentionLayer& layer, int64_t singles, int
 void decode_attention(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
                       bf16_t* out, float* workspace, uint32_t* counters, cudaStream_t stream) {
   if (batch.singles == 0) return;
-  if (layer.head_dim == 128) {
-    launch_decode<128>(batch, layer, qkv, out, workspace, counters, stream);
-  } else {
-    launch_decode<64>(batch, layer, qkv, out, workspace, counters, stream);
-  }
+  const auto run = layer.head_dim == 128
+                       ? (layer.e4m3 ? launch_decode<128, e4m3_t> : launch_decode<128, bf16_t>)
+                       : (layer.e4m3 ? launch_decode<64, e4m3_t> : launch_decode<64, bf16_t>);
+  run(batch, layer, qkv, out, workspace, counters, stream);
 }
 
 }  // namespace narrow::ops::cuda

@@ -1,9 +1,10 @@
 // Attention of runs of rows over the paged cache: a block takes kPrefillRows tokens of one sequence
 // and the heads that share a key/value head, 64 of these rows a warpgroup, and walks the pieces of
-// the keys. Producer warps, one for each page of a piece, keep a ring of pieces filled by the copy
-// engine; scores and weighted values are products of wgmma.
+// the keys. Producer warps, one for each page of a piece, keep a ring of pieces filled: by the copy
+// engine, or, of a cache in e4m3, by hand. Scores and weighted values are products of wgmma.
 #include "ops/cuda/attention.cuh"
 #include "ops/cuda/hopper.cuh"
+#include "ops/cuda/kv_cache.cuh"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/tensor_map.h"
 
@@ -35,11 +36,47 @@ __device__ inline uint4* unit_of(uint8_t* tile, int row, int unit) {
   return reinterpret_cast<uint4*>(tile + row * kAtomBytes + (unit ^ (row % 8)) * 16);
 }
 
+// The keys and values of a page in e4m3, as one warp holds them: units of sixteen codes.
 template <int kHeadDim>
+struct Page {
+  static constexpr int kUnits = kPage * kHeadDim / 16 / kWarpSize;  // of a lane
+  uint4 keys[kUnits], values[kUnits];
+
+  __device__ void load(const e4m3_t* page_keys, int64_t to_values, int lane) {
+#pragma unroll
+    for (int i = 0; i < kUnits; ++i) {
+      const e4m3_t* unit = page_keys + (i * kWarpSize + lane) * 16;
+      keys[i] = load_streaming(unit);
+      values[i] = load_streaming(unit + to_values);
+    }
+  }
+  __device__ static void store(const uint4& codes, uint8_t (*tiles)[kDecodeChunk * kAtomBytes],
+                               int token, int unit) {
+    const uint32_t words[4] = {codes.x, codes.y, codes.z, codes.w};
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const uint32_t a = words[2 * half], b = words[2 * half + 1];
+      *unit_of(tiles[unit / 4], token, 2 * (unit % 4) + half) =
+          make_uint4(widen_pair(a), widen_pair(a >> 16), widen_pair(b), widen_pair(b >> 16));
+    }
+  }
+  __device__ void store(Piece<kHeadDim>& piece, int page, int lane) const {
+#pragma unroll
+    for (int i = 0; i < kUnits; ++i) {
+      const int at = i * kWarpSize + lane;
+      const int token = page * kPage + at / (kHeadDim / 16), unit = at % (kHeadDim / 16);
+      store(keys[i], piece.keys, token, unit);
+      store(values[i], piece.values, token, unit);
+    }
+  }
+};
+
+template <int kHeadDim, class Kv>
 __global__ void __launch_bounds__(kThreads, 1)
     prefill_attention_kernel(const __grid_constant__ CUtensorMap cache_map, DeviceBatch batch,
                              AttentionLayer layer, const bf16_t* qkv, bf16_t* out) {
   constexpr int kAtoms = kHeadDim / 64;
+  constexpr bool kCodes = sizeof(Kv) == 1;
   constexpr uint32_t kPageBytes = 2 * kPage * kHeadDim * sizeof(bf16_t);  // keys and values
   extern __shared__ uint8_t raw[];
   __shared__ uint64_t full[kStages], empty[kStages];
@@ -63,28 +100,48 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int warp = threadIdx.x % kWarpgroup / kWarpSize, lane = threadIdx.x % kWarpSize;
 
   if (threadIdx.x < kWarpgroup) {
-    give_up_registers<40>();
-    if (lane != 0) return;
+    give_up_registers<kCodes ? 72 : 40>();
     const int32_t* table = batch.block_table + batch.tile_table[tile];
     const int last_page = (end - 1) / kPage;
-    for (int piece = 0; piece < pieces; ++piece) {
-      // Pages beyond the last are masked, but must be numbers.
+    // Pages beyond the last are masked, but must be numbers.
+    const auto row_of = [&](int piece) {
       const int64_t page = table[min(piece * kPages + warp, last_page)];
-      const int stage = piece % kStages;
-      wait(&empty[stage], piece / kStages % 2 ^ 1);
-      arrive_expecting(&full[stage], kPageBytes);
-      const auto row = static_cast<int>((page * 2 * layer.kv_heads + kv_head) * kPage);
-      for (int atom = 0; atom < kAtoms; ++atom) {
-        copy_tile(memory.ring[stage].keys[atom] + warp * kPage * kAtomBytes, &cache_map, 0, row,
-                  atom, &full[stage]);
-        copy_tile(memory.ring[stage].values[atom] + warp * kPage * kAtomBytes, &cache_map, 0,
-                  row + layer.kv_heads * kPage, atom, &full[stage]);
+      return (page * 2 * layer.kv_heads + kv_head) * kPage;
+    };
+    if constexpr (kCodes) {
+      Page<kHeadDim> page;
+      const auto load = [&](int piece) {
+        page.load(static_cast<const Kv*>(layer.kv) + row_of(piece) * kHeadDim,
+                  static_cast<int64_t>(layer.kv_heads) * kPage * kHeadDim, lane);
+      };
+      load(0);
+      for (int piece = 0; piece < pieces; ++piece) {
+        const int stage = piece % kStages;
+        wait(&empty[stage], piece / kStages % 2 ^ 1);
+        page.store(memory.ring[stage], warp, lane);
+        publish_to_async();
+        __syncwarp();
+        if (lane == 0) arrive(&full[stage]);
+        if (piece + 1 < pieces) load(piece + 1);
+      }
+    } else if (lane == 0) {
+      for (int piece = 0; piece < pieces; ++piece) {
+        const auto row = static_cast<int>(row_of(piece));
+        const int stage = piece % kStages;
+        wait(&empty[stage], piece / kStages % 2 ^ 1);
+        arrive_expecting(&full[stage], kPageBytes);
+        for (int atom = 0; atom < kAtoms; ++atom) {
+          copy_tile(memory.ring[stage].keys[atom] + warp * kPage * kAtomBytes, &cache_map, 0, row,
+                    atom, &full[stage]);
+          copy_tile(memory.ring[stage].values[atom] + warp * kPage * kAtomBytes, &cache_map, 0,
+                    row + layer.kv_heads * kPage, atom, &full[stage]);
+        }
       }
     }
     return;
   }
 
-  take_registers<232>();
+  take_registers<kCodes ? 216 : 232>();
   const int group = threadIdx.x / kWarpgroup - 1, thread = threadIdx.x % kWarpgroup;
   const int g = lane / 4, t = lane % 4;
   const int group_row0 = (part * kConsumers + group) * kGroupRows;
@@ -214,22 +271,23 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-template <int kHeadDim>
+template <int kHeadDim, class Kv>
 void launch_prefill(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
                     bf16_t* out, cudaStream_t stream) {
   constexpr size_t kBytes = sizeof(Memory<kHeadDim>) + 1024;
   static const bool allowed = [] {
-    allow_shared_memory(prefill_attention_kernel<kHeadDim>, kBytes);
+    allow_shared_memory(prefill_attention_kernel<kHeadDim, Kv>, kBytes);
     return true;
   }();
   (void)allowed;
   const int queries = layer.heads / layer.kv_heads;
   const int parts = div_up(kPrefillRows * queries, kConsumers * kGroupRows);
-  // The cache as rows of one token and head.
-  const CUtensorMap map =
-      atoms_map(layer.kv, TensorMapType::bf16, kHeadDim, layer.blocks * 2 * layer.kv_heads * kPage,
-                kHeadDim * static_cast<int64_t>(sizeof(bf16_t)), kPage, 1);
-  launch(prefill_attention_kernel<kHeadDim>,
+  CUtensorMap map{};
+  if (!layer.e4m3)  // the cache as rows of one token and head
+    map = atoms_map(layer.kv, TensorMapType::bf16, kHeadDim,
+                    layer.blocks * 2 * layer.kv_heads * kPage,
+                    kHeadDim * static_cast<int64_t>(sizeof(bf16_t)), kPage, 1);
+  launch(prefill_attention_kernel<kHeadDim, Kv>,
          dim3(static_cast<unsigned>(layer.kv_heads * parts), static_cast<unsigned>(batch.tiles)),
          kThreads, kBytes, stream, map, batch, layer, qkv, out);
 }
@@ -239,8 +297,10 @@ void launch_prefill(const DeviceBatch& batch, const AttentionLayer& layer, const
 void prefill_attention(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
                        bf16_t* out, cudaStream_t stream) {
   if (batch.tiles == 0) return;
-  if (layer.head_dim == 128) return launch_prefill<128>(batch, layer, qkv, out, stream);
-  launch_prefill<64>(batch, layer, qkv, out, stream);
+  const auto run = layer.head_dim == 128
+                       ? (layer.e4m3 ? launch_prefill<128, e4m3_t> : launch_prefill<128, bf16_t>)
+                       : (layer.e4m3 ? launch_prefill<64, e4m3_t> : launch_prefill<64, bf16_t>);
+  run(batch, layer, qkv, out, stream);
 }
 
 }  // namespace narrow::ops::cuda

@@ -1,7 +1,7 @@
 // Attention for any head size up to 256 and any ratio of heads: one warp per row and head, in the
 // order of the tokens. For models too small or too odd for the tiled kernels.
 #include "ops/cuda/device.cuh"
-#include "ops/cuda/kernels.h"
+#include "ops/cuda/kv_cache.cuh"
 #include "ops/cuda/launch.cuh"
 
 namespace narrow::ops::cuda {
@@ -9,6 +9,7 @@ namespace {
 
 constexpr int kMostPerLane = 8;  // 256 dims over 32 lanes
 
+template <class Kv>
 __global__ void simple_attention_kernel(DeviceBatch batch, AttentionLayer layer,
                                         const __nv_bfloat16* qkv, __nv_bfloat16* out) {
   wait_for_previous_kernel();
@@ -20,14 +21,13 @@ __global__ void simple_attention_kernel(DeviceBatch batch, AttentionLayer layer,
       qkv + (static_cast<int64_t>(row) * (layer.heads + 2 * layer.kv_heads) + head) * dim;
   float accumulated[kMostPerLane] = {}, largest = -INFINITY, sum = 0;
   for (int token = 0; token < visible; ++token) {
-    const __nv_bfloat16* k =
-        layer.kv + ((static_cast<int64_t>(table[token / 16]) * 2 * layer.kv_heads + kv_head) * 16 +
-                    token % 16) *
-                       dim;
-    const __nv_bfloat16* v = k + static_cast<int64_t>(layer.kv_heads) * 16 * dim;
+    const Kv* k = static_cast<const Kv*>(layer.kv) +
+                  ((static_cast<int64_t>(table[token / 16]) * 2 * layer.kv_heads + kv_head) * 16 +
+                   token % 16) *
+                      dim;
+    const Kv* v = k + static_cast<int64_t>(layer.kv_heads) * 16 * dim;
     float dot = 0;
-    for (int d = lane; d < dim; d += kWarpSize)
-      dot += __bfloat162float(q[d]) * __bfloat162float(k[d]);
+    for (int d = lane; d < dim; d += kWarpSize) dot += to_float(q[d]) * to_float(k[d]);
     const float score = warp_sum(dot) * layer.scale;
     const float now = fmaxf(largest, score);
     const float shrink = __expf(largest - now), weight = __expf(score - now);
@@ -36,8 +36,7 @@ __global__ void simple_attention_kernel(DeviceBatch batch, AttentionLayer layer,
 #pragma unroll
     for (int i = 0; i < kMostPerLane; ++i)
       if (lane + i * kWarpSize < dim)
-        accumulated[i] =
-            accumulated[i] * shrink + weight * __bfloat162float(v[lane + i * kWarpSize]);
+        accumulated[i] = accumulated[i] * shrink + weight * to_float(v[lane + i * kWarpSize]);
   }
   __nv_bfloat16* to = out + (static_cast<int64_t>(row) * layer.heads + head) * dim;
 #pragma unroll
@@ -51,7 +50,7 @@ __global__ void simple_attention_kernel(DeviceBatch batch, AttentionLayer layer,
 void simple_attention(const DeviceBatch& batch, const AttentionLayer& layer,
                       const __nv_bfloat16* qkv, __nv_bfloat16* out, cudaStream_t stream) {
   if (batch.singles == 0) return;
-  launch(simple_attention_kernel,
+  launch(layer.e4m3 ? simple_attention_kernel<e4m3_t> : simple_attention_kernel<__nv_bfloat16>,
          dim3(static_cast<unsigned>(batch.singles), static_cast<unsigned>(layer.heads)), kWarpSize,
          0, stream, batch, layer, qkv, out);
 }

@@ -1,7 +1,9 @@
 // Attention of single rows over the paged cache when they are many enough to keep every processor
 // busy: a block takes one row's heads of one key/value head and walks the pieces of the keys with
-// the next one under way.
+// the next one under way. Warp w scores page w of a piece, then weighs the values of all its pages
+// in a quarter of the dimensions.
 #include "ops/cuda/attention.cuh"
+#include "ops/cuda/kv_cache.cuh"
 #include "ops/cuda/launch.cuh"
 
 namespace narrow::ops::cuda {
@@ -9,24 +11,7 @@ namespace {
 
 using bf16_t = __nv_bfloat16;
 
-constexpr int kWarps = 4;
-
-// Keys and values of a piece as rows of 16-byte units. A unit's place is exchanged within its row
-// so that the reads below touch each bank once: keys by quads over four rows, values by eight rows.
-template <int kHeadDim>
-struct Piece {
-  static constexpr int kUnits = kHeadDim / 8;
-  uint4 keys[kDecodeChunk][kUnits], values[kDecodeChunk][kUnits];
-  __device__ static int key_unit(int token, int unit) { return unit ^ (token & 3) << 1; }
-  __device__ static int value_unit(int token, int unit) { return unit ^ (token & 7); }
-};
-
-__device__ inline void copy_unit(void* to, const void* from, bool there) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
-                   static_cast<uint32_t>(__cvta_generic_to_shared(to))),
-               "l"(from), "r"(there ? 16 : 0)
-               : "memory");
-}
+constexpr int kWarps = kPages;
 
 // Sixteen tokens by sixteen dims of values as two B operands: x, y for the first eight dims, z, w
 // for the others.
@@ -39,14 +24,100 @@ __device__ inline uint4 load_transposed(const void* unit) {
   return result;
 }
 
+// Keys and values of a piece as rows of 16-byte units. A unit's place is exchanged within its row
+// so that the reads below touch each bank once.
+template <int kHeadDim, class Kv>
+struct Piece;
+
 template <int kHeadDim>
+struct Piece<kHeadDim, bf16_t> {
+  static constexpr int kUnits = kHeadDim / 8;
+  uint4 keys[kDecodeChunk][kUnits], values[kDecodeChunk][kUnits];
+
+  __device__ static int key_unit(int token, int unit) { return unit ^ (token & 3) << 1; }
+  __device__ static int value_unit(int token, int unit) { return unit ^ (token & 7); }
+
+  // Dims 16 s + 4t … of a token's key.
+  __device__ uint2 key(int token, int s, int t) const {
+    const uint4& unit = keys[token][key_unit(token, 2 * s + t / 2)];
+    return reinterpret_cast<const uint2*>(&unit)[t % 2];
+  }
+  // The warp's quarter of a page's values as B operands.
+  __device__ void load_values(int page, int warp, int lane, uint2 (&to)[kHeadDim / 32]) const {
+    const int token = page * kPage + lane % 16;
+#pragma unroll
+    for (int d = 0; d < kHeadDim / 64; ++d) {
+      const int unit = 2 * (warp * (kHeadDim / 64) + d) + lane / 16;
+      const uint4 v = load_transposed(&values[token][value_unit(token, unit)]);
+      to[2 * d] = make_uint2(v.x, v.y);
+      to[2 * d + 1] = make_uint2(v.z, v.w);
+    }
+  }
+  // Of a column of the i-th operand.
+  __device__ static int dim(int warp, int i, int column) {
+    return warp * (kHeadDim / 4) + 8 * i + column;
+  }
+};
+
+template <int kHeadDim>
+struct Piece<kHeadDim, e4m3_t> {
+  static constexpr int kUnits = kHeadDim / 16, kDims = kHeadDim / 32;
+  uint4 keys[kDecodeChunk][kUnits], values[kDecodeChunk][kUnits];
+
+  __device__ static int key_unit(int token, int unit) {
+    return unit ^ (kHeadDim == 128 ? token & 7 : token >> 1 & 3);
+  }
+  __device__ static int value_unit(int token, int unit) {
+    return unit ^ (token >> 1 & 3) * (kHeadDim / 64);
+  }
+
+  __device__ uint2 key(int token, int s, int t) const {
+    const uint32_t codes = reinterpret_cast<const uint32_t*>(&keys[token][key_unit(token, s)])[t];
+    return make_uint2(widen_pair(codes), widen_pair(codes >> 16));
+  }
+  __device__ void load_values(int page, int warp, int lane, uint2 (&to)[kDims]) const {
+    const int g = lane / 4, t = lane % 4;
+    const int byte = warp * (kHeadDim / 4) + kDims * g;
+    Numbers<e4m3_t, kDims> codes[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int token = page * kPage + 2 * t + (i & 1) + 8 * (i >> 1);
+      codes[i] = *reinterpret_cast<const Numbers<e4m3_t, kDims>*>(
+          reinterpret_cast<const e4m3_t*>(&values[token][value_unit(token, byte / 16)]) +
+          byte % 16);
+    }
+#pragma unroll
+    for (int d = 0; d < kDims / 2; ++d) {
+      uint32_t dims[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) dims[i] = codes[i].widened(d);
+#pragma unroll
+      for (int j = 0; j < 2; ++j)
+        to[2 * d + j] = make_uint2(across(dims[0], dims[1], j), across(dims[2], dims[3], j));
+    }
+  }
+  __device__ static int dim(int warp, int i, int column) {
+    return warp * (kHeadDim / 4) + kDims * column + i;
+  }
+};
+
+__device__ inline void copy_unit(void* to, const void* from, bool there) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
+                   static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+               "l"(from), "r"(there ? 16 : 0)
+               : "memory");
+}
+
+template <int kHeadDim, class Kv>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     walk_attention_kernel(DeviceBatch batch, AttentionLayer layer, const bf16_t* qkv, bf16_t* out) {
+  using Ring = Piece<kHeadDim, Kv>;
+  constexpr int kOperands = kHeadDim / 32;  // of eight dims, of a warp
   extern __shared__ uint4 memory[];
-  auto* ring = reinterpret_cast<Piece<kHeadDim>*>(memory);
-  const int lane = threadIdx.x % kWarpSize, g = lane / 4, t = lane % 4;
-  // One warp's rows hold all heads; the others help to load.
-  const bool works = threadIdx.x < kWarpSize;
+  __shared__ Exchange exchange;
+  auto* ring = reinterpret_cast<Ring*>(memory);
+  const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
+  const int g = lane / 4, t = lane % 4;
   const int queries = layer.heads / layer.kv_heads;
   const int kv_head = blockIdx.x, single = blockIdx.y;
   wait_for_previous_kernel();
@@ -54,25 +125,39 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const int row = batch.single_row[single], end = batch.single_visible[single];
   const int32_t* table = batch.block_table + batch.single_table[single];
   const int pieces = (end + kDecodeChunk - 1) / kDecodeChunk;
+  const int64_t page_numbers = static_cast<int64_t>(kPage) * kHeadDim;
 
+  // Where the pages of the next piece lie; 0 stands for those behind the end.
+  int32_t pages[kPages];
+  const auto find_pages = [&](int piece) {
+#pragma unroll
+    for (int page = 0; page < kPages; ++page) {
+      const int at = piece * kPages + page;
+      pages[page] = at * kPage < end ? __ldg(table + at) : 0;
+    }
+  };
   const auto load_piece = [&](int piece) {
-    Piece<kHeadDim>& to = ring[piece % 2];
-    for (int i = threadIdx.x; i < kDecodeChunk * Piece<kHeadDim>::kUnits; i += blockDim.x) {
-      const int token = i / Piece<kHeadDim>::kUnits, unit = i % Piece<kHeadDim>::kUnits;
-      // What lies beyond the end may be another sequence's: zeros stand in for it.
-      const int at = piece * kDecodeChunk + token;
-      const bool there = at < end;
-      const int64_t page = there ? table[at / kPage] : 0;
-      const bf16_t* key = layer.kv +
-                          ((page * 2 * layer.kv_heads + kv_head) * kPage + at % kPage) * kHeadDim +
-                          8 * unit;
-      copy_unit(&to.keys[token][to.key_unit(token, unit)], key, there);
-      copy_unit(&to.values[token][to.value_unit(token, unit)],
-                key + static_cast<int64_t>(layer.kv_heads) * kPage * kHeadDim, there);
+    Ring& to = ring[piece % 2];
+#pragma unroll
+    for (int page = 0; page < kPages; ++page) {
+      const Kv* keys =
+          static_cast<const Kv*>(layer.kv) +
+          (static_cast<int64_t>(pages[page]) * 2 * layer.kv_heads + kv_head) * page_numbers;
+      const Kv* values = keys + layer.kv_heads * page_numbers;
+      for (int i = threadIdx.x; i < kPage * Ring::kUnits; i += blockDim.x) {
+        const int token = page * kPage + i / Ring::kUnits, unit = i % Ring::kUnits;
+        // What lies beyond the end may be another sequence's: zeros stand in for it.
+        const bool there = piece * kDecodeChunk + token < end;
+        constexpr int kUnitNumbers = 16 / sizeof(Kv);
+        copy_unit(&to.keys[token][to.key_unit(token, unit)], keys + i * kUnitNumbers, there);
+        copy_unit(&to.values[token][to.value_unit(token, unit)], values + i * kUnitNumbers, there);
+      }
     }
     asm volatile("cp.async.commit_group;" ::: "memory");
   };
+  find_pages(0);
   load_piece(0);
+  find_pages(1);
 
   Queries<kHeadDim> q;
   const bf16_t* q_rows =
@@ -83,103 +168,71 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 
   const float scale = layer.scale * kLog2E;
   Joined joined[2];
-  float value[kHeadDim / 8][4] = {};
+  float value[kOperands][4] = {};
   for (int piece = 0; piece < pieces; ++piece) {
+    asm volatile("cp.async.wait_group 0;" ::: "memory");
+    __syncthreads();  // the piece is there, and all are done with the one before
     if (piece + 1 < pieces) {
       load_piece(piece + 1);
-      asm volatile("cp.async.wait_group 1;" ::: "memory");
-    } else {
-      asm volatile("cp.async.wait_group 0;" ::: "memory");
+      find_pages(piece + 2);
     }
-    __syncthreads();
-    const int first = piece * kDecodeChunk;
-    const Piece<kHeadDim>& at = ring[piece % 2];
-    if (works) {
-      PageScores score[kPages];
+    const Ring& at = ring[piece % 2];
+    PageScores score;
+    page_scores<kHeadDim>(
+        q, [&](int half, int s) { return at.key(warp * kPage + 8 * half + g, s, t); }, score);
 #pragma unroll
-      for (int page = 0; page < kPages; ++page) {
-        page_scores<kHeadDim>(
-            q,
-            [&](int half, int s) {
-              const int token = page * kPage + 8 * half + g;
-              const uint4& unit = at.keys[token][at.key_unit(token, 2 * s + t / 2)];
-              return reinterpret_cast<const uint2*>(&unit)[t % 2];
-            },
-            score[page]);
+    for (int half = 0; half < 2; ++half)
 #pragma unroll
-        for (int half = 0; half < 2; ++half)
-#pragma unroll
-          for (int c = 0; c < 4; ++c) {
-            const int token = first + page * kPage + 8 * half + 2 * t + (c & 1);
-            score[page][half][c] = scaled(score[page][half][c], scale, token < end);
-          }
+      for (int c = 0; c < 4; ++c) {
+        const int token = piece * kDecodeChunk + warp * kPage + 8 * half + 2 * t + (c & 1);
+        score[half][c] = scaled(score[half][c], scale, token < end);
       }
-      Joined::Shares shares[2];
+    const PieceSums sums = weigh_piece(score, exchange);
+    Joined::Shares shares[2];
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        float largest = largest_of(score[0], r);
-        for (int page = 1; page < kPages; ++page)
-          largest = fmaxf(largest, largest_of(score[page], r));
-        largest = quad_max(largest);
-        float sum = to_weights(score[0], r, largest);
+    for (int r = 0; r < 2; ++r) shares[r] = joined[r].join(sums.largest[r], sums.sum[r]);
+    float weighted[kOperands][4] = {};
 #pragma unroll
-        for (int page = 1; page < kPages; ++page) sum += to_weights(score[page], r, largest);
-        shares[r] = joined[r].join(largest, quad_sum(sum));
-      }
-      uint4 weights[kPages];
+    for (int page = 0; page < kPages; ++page) {
+      const uint4 w = exchange.weights[page][lane];
+      uint2 v[kOperands];
+      at.load_values(page, warp, lane, v);
 #pragma unroll
-      for (int page = 0; page < kPages; ++page) weights[page] = pack_weights(score[page]);
-#pragma unroll
-      for (int d = 0; d < kHeadDim / 16; ++d) {
-        float weighted[2][4] = {};
-#pragma unroll
-        for (int page = 0; page < kPages; ++page) {
-          const int token = page * kPage + lane % 16;
-          const uint4 v =
-              load_transposed(&at.values[token][at.value_unit(token, 2 * d + lane / 16)]);
-          const uint4 w = weights[page];
-          mma_bf16(weighted[0], w.x, w.y, w.z, w.w, v.x, v.y);
-          mma_bf16(weighted[1], w.x, w.y, w.z, w.w, v.z, v.w);
-        }
-#pragma unroll
-        for (int j = 0; j < 2; ++j)
-#pragma unroll
-          for (int c = 0; c < 4; ++c) {
-            float& total = value[2 * d + j][c];
-            total = fmaf(weighted[j][c], shares[c >> 1].piece, total * shares[c >> 1].before);
-          }
-      }
+      for (int i = 0; i < kOperands; ++i) mma_bf16(weighted[i], w.x, w.y, w.z, w.w, v[i].x, v[i].y);
     }
-    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kOperands; ++i)
+#pragma unroll
+      for (int c = 0; c < 4; ++c)
+        value[i][c] =
+            fmaf(weighted[i][c], shares[c >> 1].piece, value[i][c] * shares[c >> 1].before);
   }
 
-  if (!works) return;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     if (g + 8 * r >= queries) continue;
     bf16_t* to =
         out + (static_cast<int64_t>(row) * layer.heads + kv_head * queries + g + 8 * r) * kHeadDim;
-    // A padding row sees nothing.
-    const auto share = [&](float total) {
-      return pieces > 0 ? __fdiv_rn(total, joined[r].sum) : 0;
-    };
 #pragma unroll
-    for (int n = 0; n < kHeadDim / 8; ++n)
-      *reinterpret_cast<uint32_t*>(to + 8 * n + 2 * t) =
-          pack_bf16(share(value[n][2 * r]), share(value[n][2 * r + 1]));
+    for (int i = 0; i < kOperands; ++i)
+#pragma unroll
+      for (int c = 0; c < 2; ++c)
+        // A padding row sees nothing.
+        to[Ring::dim(warp, i, 2 * t + c)] =
+            __float2bfloat16_rn(pieces > 0 ? __fdiv_rn(value[i][2 * r + c], joined[r].sum) : 0);
   }
 }
 
-template <int kHeadDim>
+template <int kHeadDim, class Kv>
 void launch_walk(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
                  bf16_t* out, cudaStream_t stream) {
-  constexpr size_t kBytes = 2 * sizeof(Piece<kHeadDim>);
+  constexpr size_t kBytes = 2 * sizeof(Piece<kHeadDim, Kv>);
   static const bool allowed = [] {
-    allow_shared_memory(walk_attention_kernel<kHeadDim>, kBytes);
+    allow_shared_memory(walk_attention_kernel<kHeadDim, Kv>, kBytes);
     return true;
   }();
   (void)allowed;
-  launch(walk_attention_kernel<kHeadDim>,
+  launch(walk_attention_kernel<kHeadDim, Kv>,
          dim3(static_cast<unsigned>(layer.kv_heads), static_cast<unsigned>(batch.singles)),
          kWarps * kWarpSize, kBytes, stream, batch, layer, qkv, out);
 }
@@ -189,8 +242,10 @@ void launch_walk(const DeviceBatch& batch, const AttentionLayer& layer, const bf
 void walk_attention(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
                     bf16_t* out, cudaStream_t stream) {
   if (batch.singles == 0) return;
-  if (layer.head_dim == 128) return launch_walk<128>(batch, layer, qkv, out, stream);
-  launch_walk<64>(batch, layer, qkv, out, stream);
+  const auto run = layer.head_dim == 128
+                       ? (layer.e4m3 ? launch_walk<128, e4m3_t> : launch_walk<128, bf16_t>)
+                       : (layer.e4m3 ? launch_walk<64, e4m3_t> : launch_walk<64, bf16_t>);
+  run(batch, layer, qkv, out, stream);
 }
 
 }  // namespace narrow::ops::cuda

@@ -209,14 +209,14 @@ class CudaBackend : public Backend {
 
   void rope_and_store(const Plan& plan, const AttentionShape& shape, const DeviceBuffer& cosine,
                       const DeviceBuffer& sine, Matrix qkv, const DeviceBuffer& kv) override {
-    check_attention(plan, shape, qkv, kv, size_of(DType::bf16));
+    check_attention(plan, shape, qkv, kv, size_of(kv_dtype_of(kv)));
     cuda::rope_and_store(device(plan), layer_of(shape, kv), floats_of(cosine), floats_of(sine),
                          bf16_of(qkv), stream_);
   }
 
   void attention(const Plan& plan, const AttentionShape& shape, Matrix qkv, const DeviceBuffer& kv,
                  Matrix out) override {
-    check_attention(plan, shape, qkv, kv, size_of(DType::bf16));
+    check_attention(plan, shape, qkv, kv, size_of(kv_dtype_of(kv)));
     const auto& own = static_cast<const CudaPlan&>(plan);
     const AttentionLayer layer = layer_of(shape, kv);
     const bool tiled = (layer.head_dim == 64 || layer.head_dim == 128) &&
@@ -259,14 +259,18 @@ class CudaBackend : public Backend {
   static const DeviceBatch& device(const Plan& plan) {
     return static_cast<const CudaPlan&>(plan).device();
   }
+  static DType kv_dtype_of(const DeviceBuffer& kv) {
+    return kv.dtype == DType::f8_e4m3 ? DType::f8_e4m3 : DType::bf16;
+  }
   static AttentionLayer layer_of(const AttentionShape& shape, const DeviceBuffer& kv) {
     return {static_cast<int>(shape.heads),
             static_cast<int>(shape.kv_heads),
             static_cast<int>(shape.head_dim),
             shape.scale,
-            static_cast<__nv_bfloat16*>(kv.data.get()),
-            kv.size_bytes /
-                (2 * shape.kv_heads * kKvBlockTokens * shape.head_dim * size_of(DType::bf16))};
+            kv.data.get(),
+            kv.dtype == DType::f8_e4m3,
+            kv.size_bytes / (2 * shape.kv_heads * kKvBlockTokens * shape.head_dim *
+                             size_of(kv_dtype_of(kv)))};
   }
 
   Uploader& uploader() {

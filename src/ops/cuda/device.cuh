@@ -87,24 +87,6 @@ __device__ inline float warp_sum(float value) {
   return value;
 }
 
-// Over the whole block, the same value in every thread, in an order fixed by the block's size.
-// scratch: 33 floats of shared memory.
-template <class Reduce>
-__device__ float block_reduce(float value, float neutral, float* scratch, Reduce reduce_warp) {
-  const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
-  const int warps = (blockDim.x + kWarpSize - 1) / kWarpSize;
-  value = reduce_warp(value);
-  __syncthreads();  // scratch may still be read from an earlier reduction
-  if (lane == 0) scratch[warp] = value;
-  __syncthreads();
-  if (warp == 0) {
-    const float total = reduce_warp(lane < warps ? scratch[lane] : neutral);
-    if (lane == 0) scratch[32] = total;
-  }
-  __syncthreads();
-  return scratch[32];
-}
-
 // docs/formats.md: the scale of a row, its smallest positive stand-in for a row of zeros, its
 // codes.
 __device__ inline float scale_of(float largest, float grid) {

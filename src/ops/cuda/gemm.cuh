@@ -47,6 +47,17 @@ inline constexpr int kOverread = 64 * kAtomBytes;
 template <MmaType type>
 inline constexpr bool kPromotes = type == MmaType::e4m3;
 
+// Two warpgroups that multiply at once would also add up at once, with the tensor cores idle: in
+// tiles of 64 outputs they take turns, one multiplying while the other adds. Wider tiles lose by
+// it. Named barriers: it is this warpgroup's turn.
+constexpr int kTurn = 1;
+__device__ inline void wait_for_turn(int consumer) {
+  asm volatile("bar.sync %0, 256;" ::"r"(kTurn + consumer) : "memory");
+}
+__device__ inline void give_turn(int consumer) {
+  asm volatile("bar.arrive %0, 256;" ::"r"(kTurn + consumer) : "memory");
+}
+
 // Brings words of the four lanes of a quad, lane t's j-th being piece t of block j, to lane j.
 __device__ inline uint4 gather_block(uint32_t w0, uint32_t w1, uint32_t w2, uint32_t w3) {
   const bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
@@ -217,6 +228,8 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, kBlocks<kConsum
   const int consumer = threadIdx.x / kWarpgroup - 1;
   const bool speaks = threadIdx.x % kWarpgroup == 0;
   using Sum = typename MmaTraits<type>::Sum;
+  constexpr bool kTurns = kPromotes<type> && kConsumers == 2 && kOut == 64;
+  if (kTurns && consumer == 1) give_turn(0);
   int stage = 0;
   uint32_t parity = 0;
   for (int tile = blockIdx.x; tile < work.tiles; tile += gridDim.x) {
@@ -231,12 +244,14 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, kBlocks<kConsum
       uint64_t x = tile_descriptor(at + consumer * 64 * kAtomBytes);
       uint64_t w = tile_descriptor(at + work.atoms * work.x_bytes);
       for (int atom = 0; atom < work.atoms; ++atom) {
+        if constexpr (kTurns) wait_for_turn(consumer);
         wgmma_fence();
 #pragma unroll
         for (int k = 0; k < 4; ++k)
           wgmma<type, kOut>(sums, x + 2 * k, w + 2 * k,
                             k > 0 || (!kPromotes<type> && (step > 0 || atom > 0)));
         wgmma_commit();
+        if constexpr (kTurns) give_turn(1 - consumer);
         x += work.x_bytes / 16;
         w += kWeightBytes / 16;
         if constexpr (kPromotes<type>) {

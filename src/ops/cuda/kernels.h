@@ -48,11 +48,13 @@ void quantize_rows(const __nv_bfloat16* x, QuantizedRows quantized, int64_t rows
 
 // --- Attention ----------------------------------------------------------------------------------
 
-// Sizes of one layer and where its cache lies: bf16 [blocks][2][kv_heads][16][head_dim].
+// Sizes of one layer and where its cache lies: [blocks][2][kv_heads][16][head_dim] in bf16, or in
+// e4m3: rounded when stored, saturating, and widened to bf16, which is exact, when attended.
 struct AttentionLayer {
   int heads = 0, kv_heads = 0, head_dim = 0;
   float scale = 0;
-  __nv_bfloat16* kv = nullptr;
+  void* kv = nullptr;
+  bool e4m3 = false;
   int64_t blocks = 0;
 };
 

@@ -1,19 +1,19 @@
 // Rotary embedding, and the way of keys and values into the paged cache.
 #include "ops/cuda/device.cuh"
-#include "ops/cuda/kernels.h"
+#include "ops/cuda/kv_cache.cuh"
 #include "ops/cuda/launch.cuh"
 
 namespace narrow::ops::cuda {
 namespace {
 
-template <int kWidth>
-struct alignas(kWidth * sizeof(__nv_bfloat16)) Vector {
-  __nv_bfloat16 value[kWidth];
+template <int kWidth, class Number = __nv_bfloat16>
+struct alignas(kWidth * sizeof(Number)) Vector {
+  Number value[kWidth];
 };
 
 // One thread per kWidth pairs (d, d + head_dim / 2) of a head; heads are queries, then keys, then
 // values.
-template <int kWidth>
+template <int kWidth, class Kv>
 __global__ void rope_and_store_kernel(DeviceBatch batch, AttentionLayer layer, const float* cosine,
                                       const float* sine, __nv_bfloat16* qkv) {
   wait_for_previous_kernel();
@@ -46,10 +46,16 @@ __global__ void rope_and_store_kernel(DeviceBatch batch, AttentionLayer layer, c
     }
     if (head >= layer.heads && slot >= 0) {
       const int64_t kv_head = head - layer.heads;  // keys, then values
-      __nv_bfloat16* to =
-          layer.kv + ((block * 2 * layer.kv_heads + kv_head) * 16 + offset) * layer.head_dim + d;
-      *reinterpret_cast<Values*>(to) = x;
-      *reinterpret_cast<Values*>(to + half) = y;
+      Kv* to = static_cast<Kv*>(layer.kv) +
+               ((block * 2 * layer.kv_heads + kv_head) * 16 + offset) * layer.head_dim + d;
+      Vector<kWidth, Kv> low_codes, high_codes;
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) {
+        store_rounded(to_float(x.value[j]), &low_codes.value[j]);
+        store_rounded(to_float(y.value[j]), &high_codes.value[j]);
+      }
+      *reinterpret_cast<Vector<kWidth, Kv>*>(to) = low_codes;
+      *reinterpret_cast<Vector<kWidth, Kv>*>(to + half) = high_codes;
     }
   }
 }
@@ -65,10 +71,12 @@ void rope_and_store(const DeviceBatch& batch, const AttentionLayer& layer, const
     // Few rows: several blocks share one, so that its latency is that of one pass.
     const unsigned parts =
         batch.rows >= 256 ? 1 : static_cast<unsigned>(div_up(pairs, kWidth * kThreads));
-    launch(rope_and_store_kernel<kWidth>, dim3(static_cast<unsigned>(batch.rows), parts), kThreads,
-           0, stream, batch, layer, cosine, sine, qkv);
+    launch(layer.e4m3 ? rope_and_store_kernel<kWidth, e4m3_t>
+                      : rope_and_store_kernel<kWidth, __nv_bfloat16>,
+           dim3(static_cast<unsigned>(batch.rows), parts), kThreads, 0, stream, batch, layer,
+           cosine, sine, qkv);
   } else {
-    launch(rope_and_store_kernel<1>,
+    launch(layer.e4m3 ? rope_and_store_kernel<1, e4m3_t> : rope_and_store_kernel<1, __nv_bfloat16>,
            dim3(static_cast<unsigned>(batch.rows), static_cast<unsigned>(div_up(pairs, kThreads))),
            kThreads, 0, stream, batch, layer, cosine, sine, qkv);
   }

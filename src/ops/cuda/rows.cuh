@@ -1,0 +1,146 @@
+// A row of bf16 numbers in the registers of a block, and its codes. Every sum is in an order that
+// the row's length fixes: so a row's bits do not depend on the other rows.
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+
+#include "ops/cuda/device.cuh"
+#include "ops/cuda/kernels.h"
+#include "ops/cuda/launch.cuh"
+
+namespace narrow::ops::cuda {
+
+// Over the whole block, the same value in every thread, in an order fixed by the block's size.
+// scratch: 32 values of shared memory, for this reduction alone.
+template <class Reduce>
+__device__ float block_reduce(float value, float neutral, float* scratch, Reduce reduce_warp) {
+  const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
+  const int warps = (blockDim.x + kWarpSize - 1) / kWarpSize;
+  value = reduce_warp(value);
+  if (lane == 0) scratch[warp] = value;
+  __syncthreads();
+  return reduce_warp(lane < warps ? scratch[lane] : neutral);
+}
+
+// Eight numbers, or one where rows are no multiple of eight.
+template <int kWidth>
+struct Packed;
+template <>
+struct Packed<8> {
+  uint4 words;
+  __device__ static Packed load(const __nv_bfloat16* from) {
+    return {*reinterpret_cast<const uint4*>(from)};
+  }
+  __device__ void store(__nv_bfloat16* to) const { *reinterpret_cast<uint4*>(to) = words; }
+  __device__ static Packed round(const float (&value)[8]) {
+    return {make_uint4(pack_bf16(value[0], value[1]), pack_bf16(value[2], value[3]),
+                       pack_bf16(value[4], value[5]), pack_bf16(value[6], value[7]))};
+  }
+  __device__ void unpack(float (&value)[8]) const {
+    const uint32_t pairs[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float2 pair = unpack_bf16(pairs[i]);
+      value[2 * i] = pair.x;
+      value[2 * i + 1] = pair.y;
+    }
+  }
+};
+template <>
+struct Packed<1> {
+  __nv_bfloat16 number;
+  __device__ static Packed load(const __nv_bfloat16* from) { return {*from}; }
+  __device__ void store(__nv_bfloat16* to) const { *to = number; }
+  __device__ static Packed round(const float (&value)[1]) {
+    return {__float2bfloat16_rn(value[0])};
+  }
+  __device__ void unpack(float (&value)[1]) const { value[0] = __bfloat162float(number); }
+};
+
+// What one thread holds of a row: kSlots pieces of kWidth numbers, kWidth · blockDim apart.
+template <int kWidth, int kSlots>
+struct RowPart {
+  Packed<kWidth> piece[kSlots];
+
+  // function(column, slot) for the pieces that the row has.
+  template <class Function>
+  __device__ static void for_each(int64_t cols, Function function) {
+#pragma unroll
+    for (int slot = 0; slot < kSlots; ++slot) {
+      const int64_t column = (static_cast<int64_t>(slot) * blockDim.x + threadIdx.x) * kWidth;
+      if (column < cols) function(column, slot);
+    }
+  }
+};
+
+template <class Code>
+__device__ void store_codes(const float (&value)[8], const Divisor& scale, uint8_t* to) {
+  uint32_t words[2] = {0, 0};
+#pragma unroll
+  for (int i = 0; i < 8; ++i)
+    words[i / 4] |= static_cast<uint32_t>(Code::encode(value[i], scale)) << (8 * (i % 4));
+  *reinterpret_cast<uint2*>(to) = make_uint2(words[0], words[1]);
+}
+template <class Code>
+__device__ void store_codes(const float (&value)[1], const Divisor& scale, uint8_t* to) {
+  *to = Code::encode(value[0], scale);
+}
+
+// Codes of the row that the block holds in `part`. scratch: as block_reduce has it.
+template <class Code, int kWidth, int kSlots>
+__device__ void quantize(const RowPart<kWidth, kSlots>& part, const QuantizedRows& to, int64_t row,
+                         int64_t cols, float* scratch) {
+  float largest = 0, value[kWidth];
+  part.for_each(cols, [&](int64_t, int slot) {
+    part.piece[slot].unpack(value);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) largest = fmaxf(largest, fabsf(value[i]));
+  });
+  largest = block_reduce(largest, 0, scratch, [](float v) { return warp_max(v); });
+  const float scale = scale_of(largest, Code::kGrid);
+  const Divisor divisor(scale);
+  uint8_t* codes = to.codes + row * to.stride;
+  part.for_each(cols, [&](int64_t c, int slot) {
+    part.piece[slot].unpack(value);
+    store_codes<Code>(value, divisor, codes + c);
+  });
+  for (int64_t c = cols + threadIdx.x; c < to.stride; c += blockDim.x) codes[c] = 0;
+  if (threadIdx.x == 0) to.scales[row] = scale;
+}
+
+template <int kWidth, int kSlots>
+__device__ void quantize(const RowPart<kWidth, kSlots>& part, const QuantizedRows& to, int64_t row,
+                         int64_t cols, float* scratch) {
+  if (to.kind == Codes::int8) quantize<Int8Code>(part, to, row, cols, scratch);
+  if (to.kind == Codes::fp8) quantize<Fp8Code>(part, to, row, cols, scratch);
+}
+
+// Chooses width and slots for a row: a block of some `wanted` threads holds it whole, of up to 1024
+// where that is not enough.
+template <class Launch>
+void for_row_shape(int64_t cols, int64_t wanted, Launch launch_with) {
+  constexpr int64_t kMostThreads = 1024;
+  const int width = cols % 8 == 0 ? 8 : 1;
+  const int64_t vectors = cols / width;
+  const auto with = [&](auto width_constant, auto slots) {
+    launch_with(width_constant, slots,
+                static_cast<unsigned>(div_up(div_up(vectors, slots()), kWarpSize) * kWarpSize));
+  };
+  using std::integral_constant;
+  if (width == 8 && vectors <= wanted) {
+    with(integral_constant<int, 8>(), integral_constant<int, 1>());
+  } else if (width == 8 && vectors <= 2 * wanted) {
+    with(integral_constant<int, 8>(), integral_constant<int, 2>());
+  } else if (width == 8 && vectors <= 4 * wanted) {
+    with(integral_constant<int, 8>(), integral_constant<int, 4>());
+  } else if (width == 8 && vectors <= 8 * kMostThreads) {  // Llama-3.1-405B has rows of 53 248
+    with(integral_constant<int, 8>(), integral_constant<int, 8>());
+  } else if (width == 1 && vectors <= 16 * kMostThreads) {
+    with(integral_constant<int, 1>(), integral_constant<int, 16>());
+  } else {
+    check(cudaErrorInvalidValue, "rows wider than 65536 columns");
+  }
+}
+
+}  // namespace narrow::ops::cuda

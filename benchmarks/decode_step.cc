@@ -46,12 +46,12 @@ double step_time(model::Decoder& decoder, int64_t batch, int64_t rows, int64_t c
     logit_rows.push_back(static_cast<int32_t>(step.rows() - 1));
     step.sequences.push_back(std::move(sequence));
   }
-  const std::vector<int32_t> greedy(logit_rows.size(), -1);
+  const std::vector<ops::LogitQuery> greedy(logit_rows.size());
   std::vector<double> times;
   for (int i = 0; i < repetitions + 3; ++i) {
     const auto start = Clock::now();
-    decoder.run(step, kv, logit_rows);
-    decoder.summaries(greedy);
+    decoder.start(step, kv, logit_rows, greedy);
+    decoder.finish();
     if (i >= 3) times.push_back(milliseconds_since(start));
   }
   std::sort(times.begin(), times.end());

@@ -3,7 +3,9 @@
 // tokens, the answers greedy and of exactly the asked length, without a prefix cache: the
 // conditions of the figures of other engines that docs/performance.md compares with.
 //
-//   deployments FORMAT [BACKEND [sync|async|NAME]...]     default: cuda, both, all
+//   deployments FORMAT [BACKEND [sync|async|NAME|COUNT]...]     default: cuda, both, all
+//
+// COUNT: requests at once, instead of each deployment's own number.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -77,8 +79,9 @@ void one_at_a_time(engine::Engine& engine, const Deployment& deployment) {
 void all_at_once(engine::Engine& engine, const Deployment& deployment) {
   const double seconds = seconds_of(engine, deployment, deployment.generated, deployment.at_once);
   const double requests = static_cast<double>(deployment.at_once) / seconds;
-  std::cout << fmt::format("  {:<22} {:>4}/{:<4}  {:.2f} requests/s, {:.0f} generated tokens/s",
-                           deployment.name, deployment.prompt, deployment.generated, requests,
+  std::cout << fmt::format("  {:<22} {:>4}/{:<4}  {} at once: {:.2f} requests/s, {:.0f} tokens/s",
+                           deployment.name, deployment.prompt, deployment.generated,
+                           deployment.at_once, requests,
                            requests * static_cast<double>(deployment.generated))
             << std::endl;
 }
@@ -87,7 +90,7 @@ void all_at_once(engine::Engine& engine, const Deployment& deployment) {
 
 int main(int argc, char** argv) try {
   if (argc < 2) {
-    std::cerr << "usage: deployments FORMAT [BACKEND [sync|async|NAME]...]\n";
+    std::cerr << "usage: deployments FORMAT [BACKEND [sync|async|NAME|COUNT]...]\n";
     return 2;
   }
   engine::Options options;
@@ -95,8 +98,10 @@ int main(int argc, char** argv) try {
   options.prefix_cache = false;
   bool sync = false, async = false;
   std::vector<Deployment> chosen;
+  int64_t at_once = 0;
   for (int i = 3; i < argc; ++i) {
     const std::string_view argument = argv[i];
+    if (std::isdigit(argument.front())) at_once = std::stoll(argv[i]);
     sync = sync || argument == "sync";
     async = async || argument == "async";
     for (const Deployment& deployment : kDeployments)
@@ -104,6 +109,8 @@ int main(int argc, char** argv) try {
   }
   if (!sync && !async) sync = async = true;
   if (chosen.empty()) chosen.assign(std::begin(kDeployments), std::end(kDeployments));
+  for (Deployment& deployment : chosen)
+    if (at_once > 0) deployment.at_once = at_once;
   const auto start = endpoint::Clock::now();
   engine::Engine engine(
       std::make_unique<benchmarks::SyntheticCheckpoint>(benchmarks::kLlama8B, argv[1]), options);
@@ -117,7 +124,7 @@ int main(int argc, char** argv) try {
     for (const Deployment& deployment : chosen) one_at_a_time(engine, deployment);
   }
   if (async) {
-    std::cout << "all at once (512; 256 of summarization)\n";
+    std::cout << "all at once\n";
     for (const Deployment& deployment : chosen) all_at_once(engine, deployment);
   }
   return 0;

@@ -1,10 +1,12 @@
 // The inference engine as an Endpoint: paged KV cache with a prefix cache, continuous batching,
-// chunked prefill mixed with decode, sampling on the host. One thread runs the steps; generate()
-// and score() may be called from any. A request's result never depends on its neighbours.
+// chunked prefill mixed with decode, sampling on the host. One thread runs the steps, on a device
+// planning each while the one before it runs; generate() and score() may be called from any. A
+// request's result never depends on its neighbours.
 #pragma once
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "endpoint/endpoint.h"
 #include "model/decoder.h"
@@ -20,13 +22,17 @@ struct Options {
   int64_t kv_bytes = 0;         // at most what max_batch contexts need
   int64_t max_context = 0;      // 0: the model's
   bool prefix_cache = true;
+  // Whether a step is planned and started while the one before it runs. Results are the same.
+  std::optional<bool> plan_ahead = {};
 };
 
 struct Stats {
   int64_t steps = 0;
+  int64_t steps_ahead = 0;    // of them, started while the one before ran
   int64_t prompt_tokens = 0;  // computed, cached ones not counted
   int64_t cached_tokens = 0;
   int64_t generated_tokens = 0;
+  int64_t dropped_rows = 0;  // computed after an end that was not foreseen, or a cancellation
   int64_t preemptions = 0;
   int64_t peak_blocks = 0;
   int64_t total_blocks = 0;

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "engine/block_pool.h"
 #include "engine/sampler.h"
+#include "engine/test_backends.h"
 
 namespace narrow::engine {
 namespace {
@@ -19,7 +20,7 @@ using endpoint::GenerateResult;
 
 const std::string kModel = std::string(NARROW_SOURCE_DIR) + "/tests/goldens/stories260k";
 
-Options options(const std::string& backend = "cpu") {
+Options options(const std::string& backend = test_backends().front()) {
   Options options;
   options.backend = backend;
   options.threads = 2;
@@ -80,7 +81,7 @@ TEST_P(EngineTest, ResultsDoNotDependOnTheSchedule) {
   Options tiny_pool = options(GetParam());
   // 512 tokens of context are 32 blocks; these hold one long request and a bit: others must wait
   // or be preempted.
-  tiny_pool.kv_bytes = int64_t{5} * 2 * 4 * 16 * 8 * (GetParam() == "cpu" ? 2 : 4) * 9;
+  tiny_pool.kv_bytes = kv_bytes_of(9, GetParam());
   for (const Options& variant : {options(GetParam()), small_steps, no_cache, tiny_pool}) {
     Engine engine(kModel, variant);
     const auto got = run_all(engine, /*together=*/true);
@@ -139,7 +140,7 @@ TEST_P(EngineTest, ManyScoresAreTheSameAsEachAlone) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, EngineTest, testing::Values("cpu", "reference"));
+INSTANTIATE_TEST_SUITE_P(Backends, EngineTest, testing::ValuesIn(test_backends()));
 
 TEST(Engine, StopStringsEndBeforeThemselves) {
   Engine engine(kModel, options());

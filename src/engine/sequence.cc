@@ -21,6 +21,27 @@ size_t held_back(const std::string& text, const std::vector<std::string>& stops)
 
 }  // namespace
 
+int64_t Sequence::known_tokens() {
+  const auto count = static_cast<int64_t>(tokens.size());
+  const Generation* generated = generation();
+  if (!generated || pending == 0) return count;
+  const auto chosen = static_cast<int64_t>(generated->result.token_ids.size()) + pending;
+  return chosen < generated->request.sampling.max_tokens ? count + pending : count;
+}
+
+int64_t Sequence::first_needed() {
+  if (Scoring* scored = scoring()) return static_cast<int64_t>(scored->request.context.size()) - 1;
+  return known_tokens() - 1;
+}
+
+int64_t Sequence::target() { return scoring() ? known_tokens() - 1 : known_tokens(); }
+
+bool Sequence::wants_logits() {
+  if (Scoring* scored = scoring()) return scored->request.top > 0;
+  const endpoint::Sampling& sampling = generation()->request.sampling;
+  return sampling.temperature > 0 || sampling.logprobs > 0;
+}
+
 bool accept_token(Generation& generation, int32_t id, const std::vector<int32_t>& eos_ids) {
   const endpoint::Sampling& sampling = generation.request.sampling;
   endpoint::GenerateResult& result = generation.result;

@@ -20,6 +20,8 @@ namespace {
 // Read side by side, and held in host memory at a time.
 constexpr int64_t kLayersAhead = 4;
 
+constexpr int64_t kLeastLogitRows = 16;
+
 // Names memory in Backend::run.
 uint64_t next_id() {
   static std::atomic<uint64_t> last = 0;
@@ -86,11 +88,14 @@ struct Decoder::State {
                              checkpoint.path().string());
     }
     lm_head = backend.prepare(std::span(&head, 1));
+    chosen = backend.allocate(max_rows * size_of(DType::i32));
     hidden = backend.allocate(max_rows * config.hidden * size_of(backend.activation_dtype()));
     gathered = backend.allocate(max_rows * config.hidden * size_of(backend.activation_dtype()));
     gathered_pending =
         backend.allocate(max_rows * config.hidden * size_of(backend.activation_dtype()));
   }
+
+  void enqueue(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows);
 
   ops::Matrix matrix(const ops::DeviceBuffer& buffer, int64_t rows, int64_t cols) const {
     return {buffer.data.get(), backend.activation_dtype(), rows, cols};
@@ -104,6 +109,10 @@ struct Decoder::State {
   Workspace workspace;
   Rope rope;
   ops::DeviceBuffer embedding, final_norm, hidden, gathered, gathered_pending, device_logits;
+  ops::DeviceBuffer chosen;  // i32 [max_rows]: of the logit rows of the last step that had any
+  int64_t choices = 0;       // such rows
+  std::deque<std::unique_ptr<ops::PendingSummaries>> in_flight;  // of steps, oldest first
+  std::unique_ptr<ops::PendingSummaries> finished;               // what finish() returned last
   std::vector<std::unique_ptr<Layer>> layers;
   std::unique_ptr<ops::Linear> lm_head;
 };
@@ -125,15 +134,33 @@ int64_t Decoder::weight_bytes() const {
 
 View<const float> Decoder::forward(ops::Batch batch, KvCache& kv,
                                    std::span<const int32_t> logit_rows) {
-  run(std::move(batch), kv, logit_rows);
+  state_->enqueue(std::move(batch), kv, logit_rows);
   return logits(0, static_cast<int64_t>(logit_rows.size()));
 }
 
-std::span<const ops::LogitSummary> Decoder::summaries(std::span<const int32_t> targets) {
+void Decoder::start(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows,
+                    std::span<const ops::LogitQuery> queries) {
   State& s = *state_;
-  return s.backend.summarize_logits({s.device_logits.data.get(), DType::f32,
-                                     static_cast<int64_t>(targets.size()), s.config.vocabulary},
-                                    targets);
+  for (int32_t source : batch.token_sources)
+    if (source >= s.choices)
+      throw Error::failed("no token was chosen at row " + std::to_string(source) + " of logits");
+  s.enqueue(std::move(batch), kv, logit_rows);
+  const auto wanted = static_cast<int64_t>(logit_rows.size());
+  s.in_flight.push_back(s.backend.summarize_logits(
+      {s.device_logits.data.get(), DType::f32, wanted, s.config.vocabulary}, queries, s.chosen));
+  if (wanted > 0) s.choices = wanted;
+}
+
+std::span<const ops::LogitSummary> Decoder::finish() {
+  State& s = *state_;
+  s.finished = std::move(s.in_flight.front());
+  s.in_flight.pop_front();
+  return s.finished->wait();
+}
+
+void Decoder::abandon() {
+  state_->in_flight.clear();
+  state_->finished.reset();
 }
 
 View<const float> Decoder::logits(int64_t first, int64_t count) {
@@ -149,50 +176,52 @@ View<const float> Decoder::logits(int64_t first, int64_t count) {
   return {reinterpret_cast<const float*>(bytes.data()), count, s.config.vocabulary};
 }
 
-void Decoder::run(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows) {
-  State& s = *state_;
+void Decoder::State::enqueue(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows) {
   for (int32_t position : batch.positions) {
-    if (position < 0 || position >= s.config.context_tokens)
+    if (position < 0 || position >= config.context_tokens)
       throw Error::failed("position " + std::to_string(position) + " is beyond the context of " +
-                          std::to_string(s.config.context_tokens));
+                          std::to_string(config.context_tokens));
   }
   const int64_t rows = batch.rows();
   const auto wanted = static_cast<int64_t>(logit_rows.size());
-  const int64_t bytes = wanted * s.config.vocabulary * size_of(DType::f32);
-  if (s.device_logits.size_bytes < bytes) {
-    s.device_logits = s.backend.allocate(bytes);
-    s.logits_id = next_id();
+  const int64_t row_bytes = config.vocabulary * size_of(DType::f32);
+  if (device_logits.size_bytes < wanted * row_bytes) {
+    // In doublings: a device gives memory back only when it has nothing to do.
+    int64_t room = kLeastLogitRows;
+    while (room < wanted) room *= 2;
+    device_logits = backend.allocate(std::max(wanted, std::min(room, max_rows)) * row_bytes);
+    logits_id = next_id();
   }
-  const auto plan = s.backend.plan(std::move(batch));
-  const ops::Matrix hidden = s.matrix(s.hidden, rows, s.config.hidden);
+  const auto plan = backend.plan(std::move(batch));
+  const ops::Matrix states = matrix(hidden, rows, config.hidden);
   ops::Matrix pending;  // what the last layer has yet to add to hidden
   const auto enqueue_layers = [&] {
     pending = {};
-    s.backend.embed(*plan, s.embedding, hidden);
-    for (int64_t i = 0; i < s.config.layers; ++i)
-      pending = s.layers[static_cast<size_t>(i)]->forward_pending(*plan, s.rope, hidden, pending,
-                                                                  kv.layer(i), s.workspace);
+    backend.embed(*plan, embedding, chosen, states);
+    for (int64_t i = 0; i < config.layers; ++i)
+      pending = layers[static_cast<size_t>(i)]->forward_pending(*plan, rope, states, pending,
+                                                                kv.layer(i), workspace);
   };
   const auto enqueue_head = [&](ops::Matrix rows_of_hidden, ops::Matrix rows_pending) {
-    const ops::Matrix normed = s.workspace.normed(wanted);
-    s.backend.add_rms_norm(rows_of_hidden, rows_pending, s.final_norm,
-                           static_cast<float>(s.config.rms_norm_epsilon), normed);
-    s.backend.linear(*s.lm_head, normed,
-                     {s.device_logits.data.get(), DType::f32, wanted, s.config.vocabulary});
+    const ops::Matrix normed = workspace.normed(wanted);
+    backend.add_rms_norm(rows_of_hidden, rows_pending, final_norm,
+                         static_cast<float>(config.rms_norm_epsilon), normed);
+    backend.linear(*lm_head, normed,
+                   {device_logits.data.get(), DType::f32, wanted, config.vocabulary});
   };
   if (wanted > 0 && all_in_order(logit_rows, rows)) {
-    s.backend.run(*plan, std::array{s.id, kv.id(), s.logits_id}, [&] {
+    backend.run(*plan, std::array{id, kv.id(), logits_id}, [&] {
       enqueue_layers();
-      enqueue_head(hidden, pending);
+      enqueue_head(states, pending);
     });
   } else {
     enqueue_layers();
-    if (wanted == 0) return s.backend.synchronize();
-    const ops::Matrix gathered = s.matrix(s.gathered, wanted, s.config.hidden);
-    const ops::Matrix gathered_pending = s.matrix(s.gathered_pending, wanted, s.config.hidden);
-    s.backend.gather_rows(hidden, logit_rows, gathered);
-    s.backend.gather_rows(pending, logit_rows, gathered_pending);
-    enqueue_head(gathered, gathered_pending);
+    if (wanted == 0) return;
+    const ops::Matrix some = matrix(gathered, wanted, config.hidden);
+    const ops::Matrix some_pending = matrix(gathered_pending, wanted, config.hidden);
+    backend.gather_rows(states, logit_rows, some);
+    backend.gather_rows(pending, logit_rows, some_pending);
+    enqueue_head(some, some_pending);
   }
 }
 

@@ -46,12 +46,18 @@ class Decoder {
   // the next call. REQUIRES: batch.rows() <= max_rows().
   View<const float> forward(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows);
 
-  // The same without bringing the logits to the host; what is wanted of them is asked for after it,
-  // before the next step.
-  void run(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows);
-  // targets: one of each logit row, a token or -1. Valid until the next call.
-  std::span<const ops::LogitSummary> summaries(std::span<const int32_t> targets);
-  // Rows [first, first + count) of the last step's logits. Valid until the next call.
+  // The same without bringing the logits to the host, and without waiting: enqueues one step and
+  // what is asked of its logits, one query of each logit row. Steps run in the order of their
+  // start; batch.token_sources name logit rows of the last one started that had any. Throws
+  // Error::failed for a source that there is not. REQUIRES: batch.rows() <= max_rows().
+  void start(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows,
+             std::span<const ops::LogitQuery> queries);
+  // Waits for the oldest step that was started and not finished, and for none after it. [logit
+  // rows], valid until the next call. REQUIRES: there is one.
+  std::span<const ops::LogitSummary> finish();
+  // Waits for all steps and forgets their results.
+  void abandon();
+  // Rows [first, first + count) of the logits of the step started last. Valid until the next call.
   View<const float> logits(int64_t first, int64_t count);
 
  private:

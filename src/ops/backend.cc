@@ -10,6 +10,10 @@
 namespace narrow::ops {
 
 Plan::Plan(Batch batch) : batch_(std::move(batch)) {
+  if (batch_.positions.size() != batch_.tokens.size())
+    throw Error::failed("a batch needs one position per token");
+  if (!batch_.token_sources.empty() && batch_.token_sources.size() != batch_.tokens.size())
+    throw Error::failed("a batch names the source of some tokens only");
   for (const Batch::Sequence& sequence : batch_.sequences) {
     if (sequence.first_row < 0 || sequence.first_row + sequence.rows > batch_.rows() ||
         sequence.rows > sequence.context)
@@ -42,17 +46,6 @@ void Backend::norm_linear(Matrix residual, Matrix x, const DeviceBuffer& gamma, 
 void Backend::silu_mul_linear(Matrix gate_up, Matrix activated, const Linear& layer, Matrix y) {
   silu_mul(gate_up, activated);
   linear(layer, activated, y);
-}
-
-std::span<const LogitSummary> Backend::summarize_logits(Matrix logits,
-                                                        std::span<const int32_t> targets) {
-  const auto bytes = read_back(logits.data, logits.rows * logits.cols * size_of(DType::f32));
-  const auto* values = reinterpret_cast<const float*>(bytes.data());
-  summaries_.clear();
-  for (int64_t r = 0; r < logits.rows; ++r)
-    summaries_.push_back(summarize({values + r * logits.cols, static_cast<size_t>(logits.cols)},
-                                   targets[static_cast<size_t>(r)]));
-  return summaries_;
 }
 
 void Backend::run(const Plan&, std::span<const uint64_t>, const std::function<void()>& enqueue) {

@@ -45,7 +45,8 @@ class Linear {
 // A step prepared for the device: tokens, positions, block tables.
 class Plan {
  public:
-  // Throws Error::failed when a sequence's rows lie outside the step or its blocks are too few.
+  // Throws Error::failed when a sequence's rows lie outside the step, its blocks are too few or the
+  // batch has not one position (or source) per token.
   explicit Plan(Batch batch);
   virtual ~Plan() = default;
   const Batch& batch() const { return batch_; }
@@ -54,6 +55,15 @@ class Plan {
  private:
   Batch batch_;
   int32_t highest_block_ = -1;
+};
+
+// Summaries of logits on their way to the host. Not to outlive the backend; of its thread.
+class PendingSummaries {
+ public:
+  virtual ~PendingSummaries() = default;
+  // Waits until they are there, and for nothing that was enqueued later. [rows], valid as long as
+  // this object.
+  virtual std::span<const LogitSummary> wait() = 0;
 };
 
 // cos and sin of the rotary embedding: f32 [positions, head_dim / 2] each, on the host.
@@ -66,6 +76,7 @@ struct EngineDefaults {
   int64_t sequences = 64;               // running at once
   int64_t step_tokens = 512;            // rows of a step
   int64_t kv_bytes = int64_t{1} << 30;  // of the KV cache, at most
+  bool plan_ahead = false;              // whether the device computes while the host plans
 };
 
 struct AttentionShape {
@@ -90,10 +101,12 @@ class Backend {
   // The first `bytes` bytes at `from`, after all that was enqueued, where the host can read them:
   // in place when memory is the host's. Valid until the next call.
   virtual std::span<const std::byte> read_back(const void* from, int64_t bytes) = 0;
-  // Of each row of `logits` (f32), after all that was enqueued. targets: [rows]. Valid until the
-  // next call. The default reads every row back.
-  virtual std::span<const LogitSummary> summarize_logits(Matrix logits,
-                                                         std::span<const int32_t> targets);
+  // Enqueues the summary of each row of `logits` (f32) and does not wait for it. queries: [rows].
+  // The token chosen of row r is written to chosen[r] as well, for the next step
+  // (Batch::token_sources). chosen: i32 [>= rows].
+  virtual std::unique_ptr<PendingSummaries> summarize_logits(Matrix logits,
+                                                             std::span<const LogitQuery> queries,
+                                                             const DeviceBuffer& chosen) = 0;
   virtual void synchronize() = 0;
   virtual int64_t free_bytes() const = 0;  // memory that allocate() could still get
   // For what is free now.
@@ -112,8 +125,10 @@ class Backend {
   // x: [rows, in]  y: [rows, out]
   virtual void linear(const Linear& layer, Matrix x, Matrix y) = 0;
 
-  // out[r] = table[tokens[r]].  table: bf16 or f32 [vocabulary, hidden]
-  virtual void embed(const Plan& plan, const DeviceBuffer& table, Matrix out) = 0;
+  // out[r] = table[tokens[r]], the token from `chosen` (as summarize_logits left it) where the plan
+  // says so; without such rows `chosen` may be empty.  table: bf16 or f32 [vocabulary, hidden]
+  virtual void embed(const Plan& plan, const DeviceBuffer& table, const DeviceBuffer& chosen,
+                     Matrix out) = 0;
 
   // y = x / sqrt(mean(x²) + epsilon) · gamma, per row.  gamma: f32 [cols]
   virtual void rms_norm(Matrix x, const DeviceBuffer& gamma, float epsilon, Matrix y) = 0;
@@ -159,9 +174,6 @@ class Backend {
 
   // out[i] = x[rows[i]].
   virtual void gather_rows(Matrix x, std::span<const int32_t> rows, Matrix out) = 0;
-
- private:
-  std::vector<LogitSummary> summaries_;
 };
 
 // "auto" (cuda where it runs, else cpu), "cpu", "reference", "cuda". threads: 0 = all. Throws

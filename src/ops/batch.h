@@ -16,7 +16,11 @@ struct Batch {
     int64_t context = 0;          // tokens in the cache after this step, `rows` included
     std::vector<int32_t> blocks;  // KV blocks in order, ceil(context / kKvBlockTokens) of them
   };
-  std::vector<int32_t> tokens;     // [rows]
+  std::vector<int32_t> tokens;  // [rows]
+  // [rows], or empty: all -1. Where it is not -1, the row's token is not the one above, but the one
+  // that was chosen at this row of the logits summarized last (Backend::summarize_logits): a step
+  // can be made before the host knows what the one before it chose.
+  std::vector<int32_t> token_sources;
   std::vector<int32_t> positions;  // [rows] position of each row in its sequence
   std::vector<Sequence> sequences;
 

@@ -50,14 +50,36 @@ void check_silu_mul(Matrix gate_up, Matrix y) {
           "gate_up must be twice as wide as the result");
 }
 
-void check_embed(const Plan& plan, const DeviceBuffer& table, Matrix out) {
+void check_embed(const Plan& plan, const DeviceBuffer& table, const DeviceBuffer& chosen,
+                 Matrix out) {
   require(out.rows == plan.batch().rows(), "embed", "one row per token is needed");
   const int64_t row_bytes = out.cols * size_of(table.dtype);
   const int64_t vocabulary = row_bytes > 0 ? table.size_bytes / row_bytes : 0;
-  for (int32_t token : plan.batch().tokens) {
-    require(token >= 0 && token < vocabulary, "embed",
-            fmt::format("token {} is outside the vocabulary of {}", token, vocabulary));
+  const int64_t choices = chosen.size_bytes / size_of(DType::i32);
+  const Batch& batch = plan.batch();
+  for (size_t r = 0; r < batch.tokens.size(); ++r) {
+    const int32_t token = batch.tokens[r];
+    const int32_t source = batch.token_sources.empty() ? -1 : batch.token_sources[r];
+    if (source >= choices || source < -1)
+      throw Error::failed(fmt::format("no token was chosen at row {} of logits", source), "embed");
+    if (source < 0 && (token < 0 || token >= vocabulary))
+      throw Error::failed(
+          fmt::format("token {} is outside the vocabulary of {}", token, vocabulary), "embed");
   }
+}
+
+void check_summarize(Matrix logits, std::span<const LogitQuery> queries,
+                     const DeviceBuffer& chosen) {
+  require(logits.dtype == DType::f32, "summarize_logits", "logits are not f32");
+  require(logits.rows == static_cast<int64_t>(queries.size()), "summarize_logits",
+          "one query per row is needed");
+  require(logits.rows * size_of(DType::i32) <= chosen.size_bytes, "summarize_logits",
+          "there is no room for the chosen tokens");
+  for (const LogitQuery& query : queries)
+    if (query.target < -1 || query.target >= logits.cols)
+      throw Error::failed(
+          fmt::format("token {} is outside the vocabulary of {}", query.target, logits.cols),
+          "summarize_logits");
 }
 
 void check_attention(const Plan& plan, const AttentionShape& shape, Matrix qkv,
@@ -77,7 +99,7 @@ void check_gather(Matrix x, std::span<const int32_t> rows, Matrix out) {
   require(out.rows == static_cast<int64_t>(rows.size()) && out.cols == x.cols, "gather_rows",
           "the result does not have the shape of the request");
   for (int32_t row : rows)
-    require(row >= 0 && row < x.rows, "gather_rows", fmt::format("no row {}", row));
+    if (row < 0 || row >= x.rows) throw Error::failed(fmt::format("no row {}", row), "gather_rows");
 }
 
 void check_parts(std::span<const PackedLinear> parts) {

@@ -10,7 +10,10 @@ void check_linear(const Linear& layer, Matrix x, Matrix y);
 void check_same_shape(Matrix a, Matrix b, const char* operation);
 void check_rms_norm(Matrix x, const DeviceBuffer& gamma, Matrix y);
 void check_silu_mul(Matrix gate_up, Matrix y);
-void check_embed(const Plan& plan, const DeviceBuffer& table, Matrix out);
+void check_embed(const Plan& plan, const DeviceBuffer& table, const DeviceBuffer& chosen,
+                 Matrix out);
+void check_summarize(Matrix logits, std::span<const LogitQuery> queries,
+                     const DeviceBuffer& chosen);
 // kv_element_bytes: size of one element of the cache.
 void check_attention(const Plan& plan, const AttentionShape& shape, Matrix qkv,
                      const DeviceBuffer& kv_layer, int64_t kv_element_bytes);

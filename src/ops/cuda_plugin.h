@@ -11,7 +11,7 @@
 namespace narrow::ops {
 
 // Program and library must come from one build of these headers.
-inline constexpr char kCudaPluginStamp[] = "narrow " NARROW_VERSION " ops 1";
+inline constexpr char kCudaPluginStamp[] = "narrow " NARROW_VERSION " ops 2";
 
 // Throws Error::refused saying what is missing: the library, a GPU, a GPU it has code for.
 std::unique_ptr<Backend> make_cuda_backend(int threads);

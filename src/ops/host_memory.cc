@@ -44,15 +44,46 @@ DeviceBuffer HostBackend::prepare(const Tensor& tensor) {
 }
 
 std::unique_ptr<Plan> HostBackend::plan(Batch batch) {
-  if (batch.positions.size() != batch.tokens.size())
-    throw Error::failed("a batch needs one position per token");
   return std::make_unique<Plan>(std::move(batch));
 }
 
-void HostBackend::embed(const Plan& plan, const DeviceBuffer& table, Matrix out) {
-  check_embed(plan, table, out);
+namespace {
+
+// Nothing is ever on its way: operations of the host have run when they return.
+class HostSummaries : public PendingSummaries {
+ public:
+  explicit HostSummaries(std::vector<LogitSummary> summaries) : summaries_(std::move(summaries)) {}
+  std::span<const LogitSummary> wait() override { return summaries_; }
+
+ private:
+  std::vector<LogitSummary> summaries_;
+};
+
+}  // namespace
+
+std::unique_ptr<PendingSummaries> HostBackend::summarize_logits(Matrix logits,
+                                                                std::span<const LogitQuery> queries,
+                                                                const DeviceBuffer& chosen) {
+  check_summarize(logits, queries, chosen);
+  auto* tokens = static_cast<int32_t*>(chosen.data.get());
+  std::vector<LogitSummary> summaries;
+  for (int64_t r = 0; r < logits.rows; ++r) {
+    summaries.push_back(summarize({logits.row<float>(r), static_cast<size_t>(logits.cols)},
+                                  queries[static_cast<size_t>(r)]));
+    tokens[r] = summaries.back().argmax;
+  }
+  return std::make_unique<HostSummaries>(std::move(summaries));
+}
+
+void HostBackend::embed(const Plan& plan, const DeviceBuffer& table, const DeviceBuffer& chosen,
+                        Matrix out) {
+  check_embed(plan, table, chosen, out);
+  const Batch& batch = plan.batch();
+  const auto* tokens = static_cast<const int32_t*>(chosen.data.get());
   for (int64_t r = 0; r < out.rows; ++r) {
-    const int64_t first = int64_t{plan.batch().tokens[static_cast<size_t>(r)]} * out.cols;
+    const auto row = static_cast<size_t>(r);
+    const int32_t source = batch.token_sources.empty() ? -1 : batch.token_sources[row];
+    const int64_t first = int64_t{source < 0 ? batch.tokens[row] : tokens[source]} * out.cols;
     float* to = out.row<float>(r);
     if (table.dtype == DType::bf16) {
       const bf16* from = static_cast<const bf16*>(table.data.get()) + first;

@@ -19,7 +19,11 @@ class HostBackend : public Backend {
   int64_t free_bytes() const override;
   DeviceBuffer prepare(const Tensor& tensor) override;
   std::unique_ptr<Plan> plan(Batch batch) override;
-  void embed(const Plan& plan, const DeviceBuffer& table, Matrix out) override;
+  std::unique_ptr<PendingSummaries> summarize_logits(Matrix logits,
+                                                     std::span<const LogitQuery> queries,
+                                                     const DeviceBuffer& chosen) override;
+  void embed(const Plan& plan, const DeviceBuffer& table, const DeviceBuffer& chosen,
+             Matrix out) override;
   void gather_rows(Matrix x, std::span<const int32_t> rows, Matrix out) override;
 
  protected:

@@ -16,11 +16,11 @@ int32_t argmax(std::span<const float> logits) {
   return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
-LogitSummary summarize(std::span<const float> logits, int32_t target) {
+LogitSummary summarize(std::span<const float> logits, const LogitQuery& query) {
   LogitSummary summary;
   summary.argmax = argmax(logits);
-  if (target < 0) return summary;
-  summary.target = logits[static_cast<size_t>(target)];
+  if (query.target < 0) return summary;
+  summary.target = logits[static_cast<size_t>(query.target)];
   summary.log_sum_exp = log_sum_exp(logits);
   return summary;
 }

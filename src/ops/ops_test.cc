@@ -331,5 +331,45 @@ INSTANTIATE_TEST_SUITE_P(
                     std::array<int64_t, 4>{9, 3, 64, 33}, std::array<int64_t, 4>{14, 2, 64, 16},
                     std::array<int64_t, 4>{4, 1, 128, 50}, std::array<int64_t, 4>{2, 2, 96, 15}));
 
+// A row's token may be the one that was chosen at a row of the logits before.
+TEST(Embed, TakesTokensThatWereChosenBefore) {
+  for (const char* name : {"reference", "cpu"}) {
+    const auto backend = make_backend(name, 1);
+    constexpr int64_t kVocabulary = 9, kCols = 4;
+    const std::vector<float> values = normal(kVocabulary * kCols);
+    const DeviceBuffer table =
+        backend->prepare(tensor_of(values, {kVocabulary, kCols}, DType::f32));
+    const DeviceBuffer chosen = backend->allocate(3 * size_of(DType::i32));
+    std::vector<float> logits(3 * kVocabulary, 0);
+    logits[7] = logits[kVocabulary + 2] = logits[2 * kVocabulary + 4] = 1;
+    const auto summaries = backend->summarize_logits({logits.data(), DType::f32, 3, kVocabulary},
+                                                     std::vector<LogitQuery>{{}, {2}, {}}, chosen);
+    ASSERT_EQ(summaries->wait().size(), 3u);
+    EXPECT_EQ(summaries->wait()[0].argmax, 7);
+    EXPECT_EQ(summaries->wait()[1].target, 1);
+
+    Batch batch = single_sequence({0, 5, 0, 8});
+    batch.token_sources = {2, -1, 0, -1};
+    std::vector<float> out(4 * kCols);
+    backend->embed(*backend->plan(batch), table, chosen, {out.data(), DType::f32, 4, kCols});
+    const int64_t expected[] = {4, 5, 7, 8};
+    for (int64_t r = 0; r < 4; ++r)
+      EXPECT_EQ(
+          std::memcmp(&out[static_cast<size_t>(r * kCols)],
+                      &values[static_cast<size_t>(expected[r] * kCols)], kCols * sizeof(float)),
+          0)
+          << name << ", row " << r;
+    batch.token_sources[0] = 3;
+    EXPECT_THROW(
+        backend->embed(*backend->plan(batch), table, chosen, {out.data(), DType::f32, 4, kCols}),
+        Error);
+    batch.token_sources.pop_back();
+    EXPECT_THROW(backend->plan(batch), Error);
+    EXPECT_THROW(backend->summarize_logits({logits.data(), DType::f32, 3, kVocabulary},
+                                           std::vector<LogitQuery>{{}, {kVocabulary}, {}}, chosen),
+                 Error);
+  }
+}
+
 }  // namespace
 }  // namespace narrow::ops

@@ -69,7 +69,7 @@ class Stream {
       plans_.push_back(backend.plan(ops::single_sequence(window)));
       hidden_.push_back(backend.allocate(static_cast<int64_t>(window.size()) * config_.hidden *
                                          size_of(backend.activation_dtype())));
-      backend.embed(*plans_.back(), table, hidden(plans_.size() - 1));
+      backend.embed(*plans_.back(), table, {}, hidden(plans_.size() - 1));
     }
   }
 

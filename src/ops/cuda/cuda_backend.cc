@@ -11,6 +11,8 @@
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/memory.h"
 #include "ops/cuda/recordings.h"
+#include "ops/cuda/staging.h"
+#include "ops/cuda/summaries.h"
 #include "ops/cuda/tensor_map.h"
 
 namespace narrow::ops::cuda {
@@ -49,6 +51,7 @@ class CudaBackend : public Backend {
                                static_cast<double>(properties.totalGlobalMem) / (1 << 30));
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
     step_memory_ = std::make_unique<StepMemory>(stream_);
+    staging_ = std::make_unique<Staging>(stream_);
     // What a step frees stays with the process for the next one.
     cudaMemPool_t pool = nullptr;
     check(cudaDeviceGetDefaultMemPool(&pool, 0), "memory pool");
@@ -59,6 +62,7 @@ class CudaBackend : public Backend {
     cudaStreamSynchronize(stream_);
     recordings_.clear();
     uploader_.reset();
+    staging_.reset();
     if (host_) cudaFreeHost(host_);
     cudaStreamDestroy(stream_);
   }
@@ -75,7 +79,7 @@ class CudaBackend : public Backend {
 
   // Prompts in steps that fill the tensor cores; a tenth of the memory stays for what steps need.
   EngineDefaults engine_defaults() const override {
-    return {StepMemory::kRows, 8192, free_bytes() / 10 * 9};
+    return {StepMemory::kRows, 8192, free_bytes() / 10 * 9, /*plan_ahead=*/true};
   }
 
   DeviceBuffer allocate(int64_t bytes) override { return cuda::allocate(bytes, stream_); }
@@ -100,17 +104,11 @@ class CudaBackend : public Backend {
     download(to, from);
     return to;
   }
-  std::span<const LogitSummary> summarize_logits(Matrix logits,
-                                                 std::span<const int32_t> targets) override {
-    const auto count = static_cast<int64_t>(targets.size());
-    const int64_t bytes = count * static_cast<int64_t>(sizeof(LogitSummary));
-    auto* where = targets_.at_least<int32_t>(static_cast<int64_t>(targets.size_bytes()), stream_);
-    auto* summaries = summaries_.at_least<LogitSummary>(bytes, stream_);
-    copy_to_device(where, targets.data(), static_cast<int64_t>(targets.size_bytes()), stream_);
-    cuda::summarize_logits(static_cast<const float*>(logits.data), where, summaries, count,
-                           logits.cols, stream_);
-    return {reinterpret_cast<const LogitSummary*>(read_back(summaries, bytes).data()),
-            targets.size()};
+  std::unique_ptr<PendingSummaries> summarize_logits(Matrix logits,
+                                                     std::span<const LogitQuery> queries,
+                                                     const DeviceBuffer& chosen) override {
+    check_summarize(logits, queries, chosen);
+    return summaries_.start(logits, queries, static_cast<int32_t*>(chosen.data.get()), stream_);
   }
   void synchronize() override { check(cudaStreamSynchronize(stream_), "a kernel"); }
 
@@ -128,7 +126,7 @@ class CudaBackend : public Backend {
   }
 
   std::unique_ptr<Plan> plan(Batch batch) override {
-    return std::make_unique<CudaPlan>(std::move(batch), *step_memory_, stream_);
+    return std::make_unique<CudaPlan>(std::move(batch), *step_memory_, *staging_, stream_);
   }
 
   void run(const Plan& plan, std::span<const uint64_t> identity,
@@ -177,10 +175,12 @@ class CudaBackend : public Backend {
     multiply(layer, activated, quantized, y);
   }
 
-  void embed(const Plan& plan, const DeviceBuffer& table, Matrix out) override {
-    check_embed(plan, table, out);
-    cuda::embed(device(plan).tokens, static_cast<const __nv_bfloat16*>(table.data.get()),
-                bf16_of(out), out.rows, out.cols, stream_);
+  void embed(const Plan& plan, const DeviceBuffer& table, const DeviceBuffer& chosen,
+             Matrix out) override {
+    check_embed(plan, table, chosen, out);
+    cuda::embed(device(plan).tokens, static_cast<const int32_t*>(chosen.data.get()),
+                static_cast<const __nv_bfloat16*>(table.data.get()), bf16_of(out), out.rows,
+                out.cols, stream_);
   }
 
   void rms_norm(Matrix x, const DeviceBuffer& gamma, float epsilon, Matrix y) override {
@@ -251,7 +251,7 @@ class CudaBackend : public Backend {
     check_gather(x, rows, out);
     const auto bytes = static_cast<int64_t>(rows.size_bytes());
     auto* indices = indices_.at_least<int32_t>(bytes, stream_);
-    copy_to_device(indices, rows.data(), bytes, stream_);
+    staging_->copy(indices, rows.data(), bytes);
     cuda::gather_rows(bf16_of(x), indices, bf16_of(out), out.rows, out.cols, stream_);
   }
 
@@ -338,7 +338,9 @@ class CudaBackend : public Backend {
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<StepMemory> step_memory_;
   std::unique_ptr<Uploader> uploader_;  // made for the first weight
-  GrowingBuffer codes_, code_scales_, partials_, counters_, indices_, targets_, summaries_;
+  std::unique_ptr<Staging> staging_;
+  GrowingBuffer codes_, code_scales_, partials_, counters_, indices_;
+  SummarySlots summaries_;
   Recordings recordings_;
   int growths_ = 0;       // of all growing buffers, when the recordings were made
   void* host_ = nullptr;  // page-locked

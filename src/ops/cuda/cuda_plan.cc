@@ -31,11 +31,13 @@ StepMemory::StepMemory(cudaStream_t stream)
     : memory_(allocate((kRowArrays * kRows + kBlocks) * static_cast<int64_t>(sizeof(int32_t)),
                        stream)) {}
 
-CudaPlan::CudaPlan(Batch given, StepMemory& fixed, cudaStream_t stream) : Plan(std::move(given)) {
+CudaPlan::CudaPlan(Batch given, StepMemory& fixed, Staging& staging, cudaStream_t stream)
+    : Plan(std::move(given)) {
   const Batch& b = batch();
-  if (b.positions.size() != b.tokens.size())
-    throw Error::failed("a batch needs one position per token");
   const auto rows = static_cast<size_t>(b.rows());
+  std::vector<int32_t> tokens = b.tokens;
+  for (size_t r = 0; r < b.token_sources.size(); ++r)
+    if (b.token_sources[r] >= 0) tokens[r] = ~b.token_sources[r];
   std::vector<int32_t> slots(rows, -1), blocks;
   Singles singles, in_tiles;
   Tiles tiles;
@@ -83,7 +85,7 @@ CudaPlan::CudaPlan(Batch given, StepMemory& fixed, cudaStream_t stream) : Plan(s
     all.insert(all.end(), part.begin(), part.end());
     if (decode) all.resize(places.back().second + StepMemory::kRows, 0);
   };
-  put(device_.tokens, b.tokens);
+  put(device_.tokens, tokens);
   put(device_.positions, b.positions);
   put(device_.slots, slots);
   put(device_.single_row, singles.row);
@@ -110,7 +112,7 @@ CudaPlan::CudaPlan(Batch given, StepMemory& fixed, cudaStream_t stream) : Plan(s
     device_.chunks = 1;
     while (device_.chunks * kDecodeChunk < most) device_.chunks *= 2;
   }
-  copy_to_device(base, all.data(), bytes, stream);
+  staging.copy(base, all.data(), bytes);
 }
 
 CudaPlan::~CudaPlan() {

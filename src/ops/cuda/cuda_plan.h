@@ -3,6 +3,7 @@
 
 #include "ops/backend.h"
 #include "ops/cuda/kernels.h"
+#include "ops/cuda/staging.h"
 
 namespace narrow::ops::cuda {
 
@@ -23,8 +24,9 @@ class StepMemory {
 
 class CudaPlan : public Plan {
  public:
-  // Uploads on `stream`.
-  CudaPlan(Batch batch, StepMemory& fixed, cudaStream_t stream);
+  // Uploads in the order of `stream`, which is that of `staging`: steps before this one keep what
+  // they read, also in the fixed memory.
+  CudaPlan(Batch batch, StepMemory& fixed, Staging& staging, cudaStream_t stream);
   ~CudaPlan() override;
 
   const DeviceBatch& device() const { return device_; }

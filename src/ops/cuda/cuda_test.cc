@@ -223,7 +223,7 @@ TEST_F(Cuda, ElementwiseAgreesWithReference) {
     Batch batch = single_sequence({3, 49, 0});
     const DeviceBuffer out = cuda_->allocate(3 * cols * 2);
     const auto plan = cuda_->plan(batch);
-    cuda_->embed(*plan, cuda_->prepare(table), matrix(out, 3, cols));
+    cuda_->embed(*plan, cuda_->prepare(table), {}, matrix(out, 3, cols));
     const Tensor embedded = back(out, 3, cols), rows_of_table = table.to(DType::f32);
     EXPECT_EQ(std::memcmp(embedded.data() + cols * 4, rows_of_table.data() + 49 * cols * 4,
                           static_cast<size_t>(cols) * 4),
@@ -350,12 +350,19 @@ TEST_F(Cuda, SummariesAgreeWithTheHost) {
     // Two equal largest ones: the lower id wins.
     logits.as<float>()[static_cast<size_t>(vocabulary - 1)] = logits.as<float>()[3] = 60;
     const DeviceBuffer buffer = device(logits);
-    const std::vector<int32_t> targets = {3, -1, 0, static_cast<int32_t>(vocabulary - 1), 5};
-    const auto got = cuda_->summarize_logits(matrix(buffer, rows, vocabulary, DType::f32), targets);
-    for (size_t r = 0; r < targets.size(); ++r) {
+    const std::vector<LogitQuery> queries = {
+        {3}, {-1}, {0}, {static_cast<int32_t>(vocabulary - 1)}, {5}};
+    const DeviceBuffer chosen = cuda_->allocate(rows * 4);
+    const auto pending =
+        cuda_->summarize_logits(matrix(buffer, rows, vocabulary, DType::f32), queries, chosen);
+    const auto got = pending->wait();
+    std::vector<int32_t> tokens(queries.size());
+    cuda_->download(std::as_writable_bytes(std::span(tokens)), chosen.data.get());
+    for (size_t r = 0; r < queries.size(); ++r) {
       const auto row = logits.matrix<float>().row(static_cast<int64_t>(r));
-      const LogitSummary expected = summarize(row, targets[r]);
+      const LogitSummary expected = summarize(row, queries[r]);
       EXPECT_EQ(got[r].argmax, expected.argmax);
+      EXPECT_EQ(tokens[r], expected.argmax);
       EXPECT_EQ(got[r].target, expected.target);
       EXPECT_NEAR(got[r].log_sum_exp, expected.log_sum_exp, 1e-6);
     }
@@ -468,7 +475,7 @@ TEST_F(Cuda, RecordedStepsSeeTheirOwnData) {
     cuda_->upload(kv, cache.raw());
     const auto plan = cuda_->plan(batch);
     const auto enqueue = [&] {
-      cuda_->embed(*plan, table, matrix(hidden, 3, kCols));
+      cuda_->embed(*plan, table, {}, matrix(hidden, 3, kCols));
       cuda_->linear(*linear, matrix(hidden, 3, kCols), matrix(out, 3, 96, DType::f32));
       cuda_->rope_and_store(*plan, shape, c, s, matrix(hidden, 3, kCols), kv);
       cuda_->attention(*plan, shape, matrix(hidden, 3, kCols), kv, matrix(attended, 3, 256));
@@ -484,6 +491,66 @@ TEST_F(Cuda, RecordedStepsSeeTheirOwnData) {
     const auto expected = step(number, false), got = step(number, true);
     EXPECT_EQ(std::memcmp(got.first.data(), expected.first.data(), 3 * 96 * 4), 0) << number;
     EXPECT_EQ(std::memcmp(got.second.data(), expected.second.data(), 3 * 256 * 4), 0) << number;
+  }
+}
+
+// Steps enqueued without a wait between them: each takes tokens that the one before it chose, and
+// its own summaries come down although others were enqueued after it.
+TEST_F(Cuda, StepsFollowEachOtherOnTheDevice) {
+  constexpr int64_t kCols = 64, kVocabulary = 1000, kRows = 3, kSteps = 12;
+  // Row t of the table points at row next[t]: logits = 10 · one of them, through the head.
+  Tensor table(DType::bf16, {kVocabulary, kCols}), head(DType::bf16, {kVocabulary, kCols});
+  std::uniform_int_distribution<int> sign(0, 1);
+  for (int64_t t = 0; t < kVocabulary; ++t)
+    for (int64_t c = 0; c < kCols; ++c)
+      head.as<bf16>()[static_cast<size_t>(t * kCols + c)] =
+          to_bf16(sign(random_numbers) ? 1.0f : -1.0f);
+  const auto next = [](int64_t token) { return (token * 37 + 11) % kVocabulary; };
+  for (int64_t t = 0; t < kVocabulary; ++t)
+    std::copy_n(head.as<bf16>().begin() + next(t) * kCols, kCols,
+                table.as<bf16>().begin() + t * kCols);
+  PackedLinear packed;
+  packed.out = kVocabulary;
+  packed.in = kCols;
+  packed.weight = head;
+  const auto linear = cuda_->prepare(std::span(&packed, 1));
+  const DeviceBuffer embedding = cuda_->prepare(table), chosen = cuda_->allocate(kRows * 4);
+  const DeviceBuffer hidden = cuda_->allocate(kRows * kCols * 2);
+  const DeviceBuffer logits = cuda_->allocate(kRows * kVocabulary * 4);
+  std::vector<std::unique_ptr<PendingSummaries>> steps;
+  for (int64_t step = 0; step < kSteps; ++step) {
+    Batch batch;
+    for (int32_t r = 0; r < kRows; ++r) {
+      Batch::Sequence sequence;
+      sequence.first_row = r;
+      sequence.rows = 1;
+      sequence.context = step + 1;
+      sequence.blocks = {r};
+      batch.sequences.push_back(std::move(sequence));
+      // The last row's token is always the host's; the others change places.
+      batch.tokens.push_back(r == 2 ? static_cast<int32_t>(step) : r);
+      batch.token_sources.push_back(step == 0 || r == 2 ? -1 : 1 - r);
+      batch.positions.push_back(static_cast<int32_t>(step));
+    }
+    const auto plan = cuda_->plan(std::move(batch));
+    cuda_->run(*plan, std::array<uint64_t, 1>{2}, [&] {
+      cuda_->embed(*plan, embedding, chosen, matrix(hidden, kRows, kCols));
+      cuda_->linear(*linear, matrix(hidden, kRows, kCols),
+                    matrix(logits, kRows, kVocabulary, DType::f32));
+    });
+    steps.push_back(cuda_->summarize_logits(matrix(logits, kRows, kVocabulary, DType::f32),
+                                            std::vector<LogitQuery>(kRows), chosen));
+  }
+  std::array<int64_t, 2> tokens = {0, 1};
+  for (int64_t step = 0; step < kSteps; ++step) {
+    const auto got = steps[static_cast<size_t>(step)]->wait();
+    ASSERT_EQ(got.size(), size_t{kRows});
+    if (step > 0) std::swap(tokens[0], tokens[1]);
+    for (size_t r = 0; r < 2; ++r) {
+      tokens[r] = next(tokens[r]);
+      EXPECT_EQ(got[r].argmax, tokens[r]) << "step " << step << ", row " << r;
+    }
+    EXPECT_EQ(got[2].argmax, next(step)) << "step " << step;
   }
 }
 

@@ -12,6 +12,12 @@
 
 namespace narrow::ops::cuda {
 
+// --- Copies -------------------------------------------------------------------------------------
+
+// to[i] = from[i].  from: page-locked memory of the host, filled before this is called; both
+// aligned to 16 bytes.
+void copy_words(uint32_t* to, const uint32_t* from, int64_t words, cudaStream_t stream);
+
 // --- Rows of activations ------------------------------------------------------------------------
 
 // Codes of quantized rows beside the rows themselves. Rows of `codes` are `stride` bytes apart;
@@ -24,9 +30,10 @@ struct QuantizedRows {
   int64_t stride = 0;
 };
 
-// out[r] = table[tokens[r]].  table: bf16 [vocabulary, cols]
-void embed(const int32_t* tokens, const __nv_bfloat16* table, __nv_bfloat16* out, int64_t rows,
-           int64_t cols, cudaStream_t stream);
+// out[r] = table[tokens[r]], or of the token chosen[~tokens[r]] where tokens[r] is below zero.
+// table: bf16 [vocabulary, cols]
+void embed(const int32_t* tokens, const int32_t* chosen, const __nv_bfloat16* table,
+           __nv_bfloat16* out, int64_t rows, int64_t cols, cudaStream_t stream);
 
 // out[i] = x[rows[i]].
 void gather_rows(const __nv_bfloat16* x, const int32_t* rows, __nv_bfloat16* out, int64_t count,
@@ -60,7 +67,7 @@ struct AttentionLayer {
 
 // A step's metadata in device memory (cuda_plan.h fills it).
 struct DeviceBatch {
-  const int32_t* tokens = nullptr;     // [rows]
+  const int32_t* tokens = nullptr;     // [rows]; below zero: ~ the row of logits it is chosen from
   const int32_t* positions = nullptr;  // [rows]
   const int32_t* slots = nullptr;      // [rows] block · 16 + offset in the cache; -1: none
   // Every row on its own; rows that stand in no tile come first.
@@ -164,8 +171,9 @@ void skinny_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv
 
 // --- Logits -------------------------------------------------------------------------------------
 
-// logits: f32 [rows, vocabulary]; targets: [rows], a token or -1. Sums of exponentials in double.
-void summarize_logits(const float* logits, const int32_t* targets, LogitSummary* out, int64_t rows,
-                      int64_t vocabulary, cudaStream_t stream);
+// logits: f32 [rows, vocabulary]. queries, out: [rows], of the host's memory or the device's;
+// queries must be there when this is called. chosen: [rows]. Sums of exponentials in double.
+void summarize_logits(const float* logits, const LogitQuery* queries, LogitSummary* out,
+                      int32_t* chosen, int64_t rows, int64_t vocabulary, cudaStream_t stream);
 
 }  // namespace narrow::ops::cuda

@@ -26,11 +26,14 @@ __device__ inline Best best_of_warp(Best best) {
 }
 
 __global__ void __launch_bounds__(kThreads)
-    summarize_logits_kernel(const float* logits, const int32_t* targets, LogitSummary* out,
-                            int vocabulary) {
+    summarize_logits_kernel(const float* logits, const LogitQuery* queries, LogitSummary* out,
+                            int32_t* chosen, int vocabulary) {
   __shared__ Best bests[kWarps];
   __shared__ double sums[kWarps];
+  __shared__ int32_t asked;
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
+  // From the host's memory, while the kernel before this one runs.
+  if (threadIdx.x == 0) asked = queries[blockIdx.x].target;
   let_next_kernel_start();
   wait_for_previous_kernel();
   const float* row = logits + static_cast<int64_t>(blockIdx.x) * vocabulary;
@@ -42,7 +45,7 @@ __global__ void __launch_bounds__(kThreads)
   best = best_of_warp(bests[lane]);
   // Nothing larger than -∞ (all logits are NaN): the first token, as on the host.
   if (best.id == vocabulary) best.id = 0;
-  const int32_t target = targets[blockIdx.x];
+  const int32_t target = asked;
   double total = 0;
   if (target >= 0) {
     for (int i = threadIdx.x; i < vocabulary; i += kThreads) total += expf(row[i] - best.value);
@@ -54,18 +57,20 @@ __global__ void __launch_bounds__(kThreads)
     for (int offset = 16; offset > 0; offset /= 2)
       total += __shfl_xor_sync(0xffffffffu, total, offset);
   }
-  if (threadIdx.x == 0)
+  if (threadIdx.x == 0) {
+    chosen[blockIdx.x] = best.id;
     out[blockIdx.x] = {best.id, target >= 0 ? row[target] : 0,
                        target >= 0 ? best.value + log(total) : 0};
+  }
 }
 
 }  // namespace
 
-void summarize_logits(const float* logits, const int32_t* targets, LogitSummary* out, int64_t rows,
-                      int64_t vocabulary, cudaStream_t stream) {
+void summarize_logits(const float* logits, const LogitQuery* queries, LogitSummary* out,
+                      int32_t* chosen, int64_t rows, int64_t vocabulary, cudaStream_t stream) {
   if (rows == 0) return;
-  launch(summarize_logits_kernel, static_cast<unsigned>(rows), kThreads, 0, stream, logits, targets,
-         out, static_cast<int>(vocabulary));
+  launch(summarize_logits_kernel, static_cast<unsigned>(rows), kThreads, 0, stream, logits, queries,
+         out, chosen, static_cast<int>(vocabulary));
 }
 
 }  // namespace narrow::ops::cuda

@@ -7,11 +7,12 @@ namespace {
 
 using bf16_t = __nv_bfloat16;
 
-__global__ void embed_kernel(const int32_t* tokens, const bf16_t* table, bf16_t* out,
-                             int64_t cols) {
+__global__ void embed_kernel(const int32_t* tokens, const int32_t* chosen, const bf16_t* table,
+                             bf16_t* out, int64_t cols) {
   wait_for_previous_kernel();
   const int64_t row = blockIdx.x;
-  const bf16_t* from = table + static_cast<int64_t>(tokens[row]) * cols;
+  const int32_t token = tokens[row];
+  const bf16_t* from = table + static_cast<int64_t>(token < 0 ? chosen[~token] : token) * cols;
   for (int64_t c = threadIdx.x; c < cols; c += blockDim.x) out[row * cols + c] = from[c];
 }
 
@@ -113,15 +114,16 @@ __global__ void quantize_rows_kernel(const bf16_t* x, QuantizedRows quantized, i
 
 }  // namespace
 
-void embed(const int32_t* tokens, const bf16_t* table, bf16_t* out, int64_t rows, int64_t cols,
-           cudaStream_t stream) {
+void embed(const int32_t* tokens, const int32_t* chosen, const bf16_t* table, bf16_t* out,
+           int64_t rows, int64_t cols, cudaStream_t stream) {
   if (rows == 0) return;
-  launch(embed_kernel, static_cast<unsigned>(rows), 256, 0, stream, tokens, table, out, cols);
+  launch(embed_kernel, static_cast<unsigned>(rows), 256, 0, stream, tokens, chosen, table, out,
+         cols);
 }
 
 void gather_rows(const bf16_t* x, const int32_t* rows, bf16_t* out, int64_t count, int64_t cols,
                  cudaStream_t stream) {
-  embed(rows, x, out, count, cols, stream);
+  embed(rows, nullptr, x, out, count, cols, stream);
 }
 
 void add(bf16_t* residual, const bf16_t* x, int64_t elements, cudaStream_t stream) {

@@ -72,16 +72,10 @@ struct Product {
   int rows = 0, out = 0, chunks = 0;
   const float* row_scale = nullptr;     // int8
   const float* column_scale = nullptr;  // int8, e4m3
+  // Zero, which the compiler does not know: an operand of mma that is exclusive-ored with it is put
+  // together once; words as loaded would be copied into place for each mma that reads them.
+  uint32_t zero = 0;
   Output y;
 };
-
-__device__ inline void store_result(const Output& y, int64_t row, int64_t column, float value) {
-  const int64_t at = row * y.stride + column;
-  if (y.f32) {
-    static_cast<float*>(y.data)[at] = value;
-  } else {
-    static_cast<__nv_bfloat16*>(y.data)[at] = __float2bfloat16_rn(value);
-  }
-}
 
 }  // namespace narrow::ops::cuda

@@ -186,7 +186,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 
 template <int kHeadDim>
 void launch_portable(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
-                  bf16_t* out, cudaStream_t stream) {
+                     bf16_t* out, cudaStream_t stream) {
   constexpr size_t kBytes = 2 * sizeof(Piece<kHeadDim>);
   static const bool allowed = [] {
     allow_shared_memory(portable_attention_kernel<kHeadDim>, kBytes);

@@ -9,28 +9,38 @@ namespace {
 
 struct Int4Chunks {
   using Sum = float;
-  static constexpr bool kExact = false, kRowScale = false, kColumnScale = false;
+  static constexpr bool kRowScale = false, kColumnScale = false;
   static constexpr int kXAtoms = 2;  // 128 inputs
   static constexpr int kPairs = kInt4Inputs / 32;
+  static constexpr int kSplits = 2;
 
   static int weight_bytes(const Product& product, int outs) {
     return outs / kInt4Outs * product.chunk_bytes;
   }
 
   template <int kOuts, int kThreads>
-  __device__ static void copy_weights(const Product& product, uint4* to, int chunk, int out0) {
-    const int units = product.chunk_bytes / kUnitBytes;
-    const int last = (product.out - 1) / kInt4Outs;
+  struct WeightCopies {
+    static constexpr int kTiles = kOuts / kInt4Outs;
+    const uint8_t* from[kTiles];
+    int thread;
+
+    __device__ WeightCopies(const Product& product, int out0, int thread) : thread(thread) {
 #pragma unroll
-    for (int i = 0; i < kOuts / kInt4Outs; ++i) {
-      // Beyond the last outputs nothing is stored: any weights do.
-      const int64_t of_outs = min(out0 / kInt4Outs + i, last);
-      const uint8_t* from = product.weight + of_outs * product.weight_stride +
-                            static_cast<int64_t>(chunk) * product.chunk_bytes;
-      for (int unit = threadIdx.x; unit < units; unit += kThreads)
-        copy_unit_async(to + i * units + unit, from + unit * kUnitBytes, true);
+      for (int i = 0; i < kTiles; ++i) {
+        // Beyond the last outputs nothing is stored: any weights do.
+        const int64_t of_outs = min(out0 / kInt4Outs + i, (product.out - 1) / kInt4Outs);
+        from[i] = product.weight + of_outs * product.weight_stride;
+      }
     }
-  }
+    __device__ void copy(const Product& product, uint4* stage, int chunk) const {
+      const int units = product.chunk_bytes / kUnitBytes;
+      const int64_t at = static_cast<int64_t>(chunk) * product.chunk_bytes;
+#pragma unroll
+      for (int i = 0; i < kTiles; ++i)
+        for (int unit = thread; unit < units; unit += kThreads)
+          copy_unit_async(stage + i * units + unit, from[i] + at + unit * kUnitBytes, true);
+    }
+  };
 
   __device__ static void operands(const Product& product, const uint4* weights, int row0, int pair,
                                   int lane, uint32_t (&a)[2][4]) {

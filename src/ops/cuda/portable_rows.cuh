@@ -25,9 +25,9 @@ __device__ inline uint32_t word_of(const uint4& unit, int i) {
 
 struct Bf16Rows {
   using Sum = float;
-  static constexpr bool kExact = false;   // sums of integers have no order
   static constexpr int kWeightUnits = 8;  // of a row of a chunk
   static constexpr int kChunkInputs = 64;
+  static constexpr bool kAsLoaded = true;  // operands are words of memory
   // Which unit of a row of x holds the inputs of steps 2 · pair and 2 · pair + 1.
   __device__ static int x_unit(int pair, int t) { return 4 * pair + t; }
   // Which unit of a row of weights does, and the step's words in it.
@@ -45,7 +45,6 @@ struct Bf16Rows {
 
 struct Int8Rows : Bf16Rows {
   using Sum = int;
-  static constexpr bool kExact = true;
   static constexpr int kChunkInputs = 128;
   __device__ static void multiply(Sum (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     mma_int8(sum, a[0], a[1], a[2], a[3], b0, b1);
@@ -72,6 +71,7 @@ __device__ inline uint32_t e4m3_as_bf16(uint32_t pair) {
 // x is bf16: weights become bf16 in registers. A lane has the inputs 16 t … 16 t + 15 of a chunk.
 struct Fp8Rows : Bf16Rows {
   static constexpr int kWeightUnits = 4;
+  static constexpr bool kAsLoaded = false;
   __device__ static int x_unit(int pair, int t) { return 2 * t + pair; }
   __device__ static int weight_unit(int, int t) { return t; }
   __device__ static void operand(const uint4& low, const uint4& high, int step, uint32_t (&a)[4]) {
@@ -91,6 +91,7 @@ struct Fp8Rows : Bf16Rows {
 template <class Numbers>
 struct RowFormat : Numbers {
   static constexpr int kXAtoms = 1;  // of 128 bytes of a row of x, of a chunk
+  static constexpr int kSplits = 4;  // of the tile of few rows
   static constexpr int kPairs = kChunkSteps / 2;
   static constexpr int kUnits = Numbers::kWeightUnits;
 
@@ -101,28 +102,42 @@ struct RowFormat : Numbers {
     return row * kUnits + (kUnits == kAtomUnits ? unit ^ exchange_of(row) : unit);
   }
 
+  // A thread's share of the copies of a tile's weights, chunk after chunk.
   template <int kOuts, int kThreads>
-  __device__ static void copy_weights(const Product& product, uint4* to, int chunk, int out0) {
-    static_assert(kOuts * kUnits % kThreads == 0 && kThreads % kUnits == 0);
-    const int row = threadIdx.x / kUnits, unit = threadIdx.x % kUnits;
-    const int64_t at = static_cast<int64_t>(chunk) * kUnits + unit;
-    const uint8_t* from = product.weight + (out0 + row) * product.weight_stride + at * kUnitBytes;
+  struct WeightCopies {
+    static constexpr int kRows = kThreads / kUnits, kCopies = kOuts / kRows;
+    static_assert(kOuts % kRows == 0 && kRows % 8 == 0);
+    const uint8_t* from[kCopies];
+    int to;
+
+    __device__ WeightCopies(const Product& product, int out0, int thread)
+        : to(place(thread / kUnits, thread % kUnits)) {
 #pragma unroll
-    for (int i = 0; i < kOuts * kUnits / kThreads; ++i) {
-      constexpr int kRows = kThreads / kUnits;
-      const bool there = out0 + row + i * kRows < product.weight_rows;
-      copy_unit_async(to + place(row + i * kRows, unit),
-                      there ? from + i * kRows * product.weight_stride : product.weight, there);
+      for (int i = 0; i < kCopies; ++i) {
+        // Beyond the last outputs nothing is stored: any weights do.
+        const int row = min(out0 + thread / kUnits + i * kRows, product.weight_rows - 1);
+        from[i] = product.weight + row * product.weight_stride + thread % kUnits * kUnitBytes;
+      }
     }
-  }
+    __device__ void copy(const Product&, uint4* stage, int chunk) const {
+#pragma unroll
+      for (int i = 0; i < kCopies; ++i)
+        copy_unit_async(stage + to + i * kRows * kUnits,
+                        from[i] + static_cast<int64_t>(chunk) * (kUnits * kUnitBytes), true);
+    }
+  };
 
   // The operands of steps 2 · pair and 2 · pair + 1 for rows row0 … row0 + 15 of the tile.
-  __device__ static void operands(const Product&, const uint4* weights, int row0, int pair,
+  __device__ static void operands(const Product& product, const uint4* weights, int row0, int pair,
                                   int lane, uint32_t (&a)[2][4]) {
     const int row = row0 + lane / 4, unit = Numbers::weight_unit(pair, lane % 4);
     const uint4 low = weights[place(row, unit)], high = weights[place(row + 8, unit)];
-    Numbers::operand(low, high, 2 * pair, a[0]);
-    Numbers::operand(low, high, 2 * pair + 1, a[1]);
+#pragma unroll
+    for (int step = 0; step < 2; ++step) {
+      Numbers::operand(low, high, 2 * pair + step, a[step]);
+      if constexpr (Numbers::kAsLoaded)
+        for (uint32_t& word : a[step]) word ^= product.zero;
+    }
   }
 
   // The other operand of both steps for rows token0 … token0 + 7 of x: two words each.

@@ -10,6 +10,15 @@ namespace narrow::ops::cuda {
 
 inline constexpr int kStreamOuts = 16;
 
+__device__ inline void store_result(const Output& y, int64_t row, int64_t column, float value) {
+  const int64_t at = row * y.stride + column;
+  if (y.f32) {
+    static_cast<float*>(y.data)[at] = value;
+  } else {
+    static_cast<__nv_bfloat16*>(y.data)[at] = __float2bfloat16_rn(value);
+  }
+}
+
 template <class Numbers, int kTokenTiles>
 __global__ void __launch_bounds__(kInt4Parts* kWarpSize) portable_stream_kernel(Product product) {
   using Sum = typename Numbers::Sum;

@@ -22,11 +22,17 @@ struct TileWork {
 };
 
 // kM tiles of sixteen outputs by kN of eight rows of x to a warp, kOutWarps by kTokenWarps warps.
-template <int kM, int kN, int kOutWarps, int kTokenWarps>
+// Where tiles are few, kSplits such groups of warps share the parts of the inputs, with memory of
+// their own, so that a processor has enough warps to hide what one waits for.
+template <int kM_, int kN_, int kOutWarps_, int kTokenWarps_, int kSplits_>
 struct Tile {
-  static constexpr int kOuts = 16 * kM * kOutWarps, kTokens = 8 * kN * kTokenWarps;
-  static constexpr int kThreads = kOutWarps * kTokenWarps * kWarpSize;
+  static constexpr int kM = kM_, kN = kN_, kOutWarps = kOutWarps_, kSplits = kSplits_;
+  static constexpr int kOuts = 16 * kM * kOutWarps, kTokens = 8 * kN * kTokenWarps_;
+  static constexpr int kGroup = kOutWarps * kTokenWarps_ * kWarpSize, kThreads = kSplits * kGroup;
+  static constexpr int kParts = kInt4Parts / kSplits;
   static constexpr int kPitch = kOuts + 8;  // of results that wait to be stored
+  static constexpr int kStagingBytes = kTokens * kPitch * 2;
+  static constexpr int kExchangeBytes = (kInt4Parts - kParts) * kOuts * kTokens * 4;
 };
 
 // Neighbouring blocks take tiles of the same weights, and few enough rows of x that these stay in
@@ -39,157 +45,99 @@ __device__ inline int2 place_of_block(const TileWork& work, int block) {
   return make_int2(first + within % tokens, within / tokens);
 }
 
-template <class Format, int kM, int kN, int kOutWarps, int kTokenWarps>
-__global__ void __launch_bounds__(Tile<kM, kN, kOutWarps, kTokenWarps>::kThreads)
-    portable_tile_kernel(TileWork work) {
-  using T = Tile<kM, kN, kOutWarps, kTokenWarps>;
-  using Sum = typename Format::Sum;
-  constexpr int kXAtoms = Format::kXAtoms;
-  extern __shared__ uint4 memory[];
-  const Product& product = work.product;
-  const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
-  const int2 place = place_of_block(work, blockIdx.x);
-  const int token0 = place.x * T::kTokens, out0 = place.y * T::kOuts;
-  const int warp_out = warp % kOutWarps * 16 * kM, warp_token = warp / kOutWarps * 8 * kN;
-  const int stage_units = work.stage_bytes / kUnitBytes;
-  const int weight_units = work.weight_bytes / kUnitBytes;
+// Sums of a warp.
+template <class Sum, class T>
+using TileSums = Sum[T::kM][T::kN][4];
 
-  const auto copy_weights = [&](int chunk, int stage) {
-    Format::template copy_weights<T::kOuts, T::kThreads>(product, memory + stage * stage_units,
-                                                         chunk, out0);
-  };
-  constexpr int kXUnits = kXAtoms * kAtomUnits, kXRows = T::kThreads / kXUnits;
-  static_assert(T::kTokens % kXRows == 0);
-  const int x_row = threadIdx.x / kXUnits, x_unit = threadIdx.x % kXUnits;
-  const uint8_t* x_from = product.x + (token0 + x_row) * product.x_stride + x_unit * kUnitBytes;
-  const auto copy_x = [&](int chunk, int stage) {
-    uint4* to =
-        memory + stage * stage_units + weight_units + x_unit / kAtomUnits * T::kTokens * kAtomUnits;
-    const int64_t at = static_cast<int64_t>(chunk) * kXUnits * kUnitBytes;
-    const bool within = at + x_unit * kUnitBytes < product.x_bytes;
-#pragma unroll
-    for (int i = 0; i < T::kTokens / kXRows; ++i) {
-      const int row = x_row + i * kXRows;
-      const bool there = within && token0 + row < product.rows;
-      copy_unit_async(to + row * kAtomUnits + (x_unit % kAtomUnits ^ exchange_of(row)),
-                      there ? x_from + at + i * kXRows * product.x_stride : product.x, there);
-    }
-  };
-
-  // Weights do not depend on the kernel before this one: the first are under way while it ends.
-  let_next_kernel_start();
-  const int ahead = work.stages - 1;
-  for (int chunk = 0; chunk < min(ahead, product.chunks); ++chunk) copy_weights(chunk, chunk);
-  wait_for_previous_kernel();
-  for (int chunk = 0; chunk < ahead; ++chunk) {
-    if (chunk < product.chunks) copy_x(chunk, chunk);
-    commit_copies();
-  }
-
-  Sum sums[kM][kN][4] = {};
-  [[maybe_unused]] Sum totals[Format::kExact ? 1 : kM][kN][4] = {};
-  int stage = 0, next_stage = ahead;
-  for (int part = 0; part < kInt4Parts; ++part) {
-    const int end = first_int4_chunk(part + 1, product.chunks);
-    for (int chunk = first_int4_chunk(part, product.chunks); chunk < end; ++chunk) {
-      wait_for_copies(work.stages - 2);
-      __syncthreads();
-      if (chunk + ahead < product.chunks) {
-        copy_weights(chunk + ahead, next_stage);
-        copy_x(chunk + ahead, next_stage);
-      }
-      commit_copies();
-      next_stage = next_stage + 1 == work.stages ? 0 : next_stage + 1;
-      const uint4* weights = memory + stage * stage_units;
-      const uint4* x = weights + weight_units;
-#pragma unroll
-      for (int pair = 0; pair < Format::kPairs; ++pair) {
-        uint32_t a[kM][2][4];
-#pragma unroll
-        for (int m = 0; m < kM; ++m)
-          Format::operands(product, weights, warp_out + 16 * m, pair, lane, a[m]);
-          // Four tiles at a time: enough products between two of the same sum.
-#pragma unroll
-        for (int first = 0; first < kN; first += 4) {
-          uint4 b[4];
-#pragma unroll
-          for (int n = 0; n < 4; ++n)
-            b[n] = Format::template inputs<T::kTokens>(x, warp_token + 8 * (first + n), pair, lane);
-#pragma unroll
-          for (int step = 0; step < 2; ++step)
-#pragma unroll
-            for (int n = 0; n < 4; ++n)
-#pragma unroll
-              for (int m = 0; m < kM; ++m)
-                Format::multiply(sums[m][first + n], a[m][step], step == 0 ? b[n].x : b[n].z,
-                                 step == 0 ? b[n].y : b[n].w);
-        }
-      }
-      stage = stage + 1 == work.stages ? 0 : stage + 1;
-    }
-    if constexpr (!Format::kExact) {
-#pragma unroll
-      for (int m = 0; m < kM; ++m)
-#pragma unroll
-        for (int n = 0; n < kN; ++n)
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            totals[m][n][i] += sums[m][n][i];
-            sums[m][n][i] = 0;
-          }
-    }
-  }
-
-  // Results go through shared memory, so that rows of y are written in whole pieces.
-  __syncthreads();
-  auto* staging = reinterpret_cast<__nv_bfloat16*>(memory);
-  const Output& y = product.y;
-  const int g = lane / 4, t = lane % 4;
-  float column_scale[kM][2], bias[kM][2];
+template <class Function, class Sum, int kM, int kN>
+__device__ void for_each_sum(Sum (&sums)[kM][kN][4], Function function) {
 #pragma unroll
   for (int m = 0; m < kM; ++m)
+#pragma unroll
+    for (int n = 0; n < kN; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) function(sums[m][n][i], (m * kN + n) * 4 + i);
+}
+
+// A chunk's products added to a warp's sums.
+template <class Format, class T>
+__device__ void multiply_chunk(const Product& product, const uint4* weights, const uint4* x,
+                               int warp_out, int warp_token, int lane,
+                               TileSums<typename Format::Sum, T>& sums) {
+#pragma unroll
+  for (int pair = 0; pair < Format::kPairs; ++pair) {
+    uint32_t a[T::kM][2][4];
+#pragma unroll
+    for (int m = 0; m < T::kM; ++m)
+      Format::operands(product, weights, warp_out + 16 * m, pair, lane, a[m]);
+      // Four tiles at a time: enough products between two of the same sum.
+#pragma unroll
+    for (int first = 0; first < T::kN; first += 4) {
+      uint4 b[4];
+#pragma unroll
+      for (int n = 0; n < 4; ++n)
+        b[n] = Format::template inputs<T::kTokens>(x, warp_token + 8 * (first + n), pair, lane);
+#pragma unroll
+      for (int step = 0; step < 2; ++step)
+#pragma unroll
+        for (int n = 0; n < 4; ++n)
+#pragma unroll
+          for (int m = 0; m < T::kM; ++m)
+            Format::multiply(sums[m][first + n], a[m][step], step == 0 ? b[n].x : b[n].z,
+                             step == 0 ? b[n].y : b[n].w);
+    }
+  }
+}
+
+// store(row of x, output, result) for a lane's results, both within the tile.
+template <class Format, class T, class Store>
+__device__ void finish_sums(const Product& product, const TileSums<typename Format::Sum, T>& sums,
+                            int token0, int out0, int warp_token, int warp_out, int lane,
+                            Store store) {
+  const int g = lane / 4, t = lane % 4;
+  float column_scale[T::kM][2], bias[T::kM][2];
+#pragma unroll
+  for (int m = 0; m < T::kM; ++m)
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int column = out0 + warp_out + 16 * m + g + 8 * i;
       const bool there = column < product.out;
       column_scale[m][i] = Format::kColumnScale && there ? product.column_scale[column] : 0;
-      bias[m][i] = y.bias && there ? y.bias[column] : 0;
+      bias[m][i] = product.y.bias && there ? product.y.bias[column] : 0;
     }
 #pragma unroll
-  for (int n = 0; n < kN; ++n)
+  for (int n = 0; n < T::kN; ++n)
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       const int token = warp_token + 8 * n + 2 * t + c;
-      const bool there = token0 + token < product.rows;
-      const float row_scale = Format::kRowScale && there ? product.row_scale[token0 + token] : 0;
+      const float row_scale = Format::kRowScale && token0 + token < product.rows
+                                  ? product.row_scale[token0 + token]
+                                  : 0;
 #pragma unroll
-      for (int m = 0; m < kM; ++m)
+      for (int m = 0; m < T::kM; ++m)
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const int column = warp_out + 16 * m + g + 8 * i;
-          const Sum sum =
-              Format::kExact ? sums[m][n][2 * i + c] : totals[Format::kExact ? 0 : m][n][2 * i + c];
-          const float value = Format::finish(sum, row_scale, column_scale[m][i], bias[m][i]);
-          if (!y.f32) {
-            staging[token * T::kPitch + column] = __float2bfloat16_rn(value);
-          } else if (there && out0 + column < product.out) {
-            store_result(y, token0 + token, out0 + column, value);
-          }
-        }
+        for (int i = 0; i < 2; ++i)
+          store(token, warp_out + 16 * m + g + 8 * i,
+                Format::finish(sums[m][n][2 * i + c], row_scale, column_scale[m][i], bias[m][i]));
     }
-  if (y.f32) return;
-  __syncthreads();
+}
+
+// Writes a tile of bf16, staging: [token][T::kPitch], by the threads of a group.
+template <class T>
+__device__ void store_staged(const Product& product, const __nv_bfloat16* staging, int token0,
+                             int out0, int thread) {
+  const Output& y = product.y;
   auto* to = static_cast<__nv_bfloat16*>(y.data);
   const int tokens = min(T::kTokens, product.rows - token0);
   if (out0 + T::kOuts <= product.out && y.stride % 8 == 0 &&
       reinterpret_cast<uintptr_t>(to) % kUnitBytes == 0) {
-    for (int i = threadIdx.x; i < tokens * T::kOuts / 8; i += T::kThreads) {
+    for (int i = thread; i < tokens * T::kOuts / 8; i += T::kGroup) {
       const int token = i / (T::kOuts / 8), n = i % (T::kOuts / 8) * 8;
       *reinterpret_cast<uint4*>(to + (token0 + token) * y.stride + out0 + n) =
           *reinterpret_cast<const uint4*>(staging + token * T::kPitch + n);
     }
   } else {
-    for (int i = threadIdx.x; i < tokens * T::kOuts; i += T::kThreads) {
+    for (int i = thread; i < tokens * T::kOuts; i += T::kGroup) {
       const int token = i / T::kOuts, n = i % T::kOuts;
       if (out0 + n < product.out)
         to[(token0 + token) * y.stride + out0 + n] = staging[token * T::kPitch + n];
@@ -197,10 +145,135 @@ __global__ void __launch_bounds__(Tile<kM, kN, kOutWarps, kTokenWarps>::kThreads
   }
 }
 
-template <class Format, int kM, int kN, int kOutWarps, int kTokenWarps>
+template <class Format, class T>
+__global__ void __launch_bounds__(T::kThreads) portable_tile_kernel(TileWork work) {
+  using Sum = typename Format::Sum;
+  extern __shared__ uint4 memory[];
+  const Product& product = work.product;
+  const int split = threadIdx.x / T::kGroup, thread = threadIdx.x % T::kGroup;
+  const int warp = thread / kWarpSize, lane = thread % kWarpSize;
+  const int2 place = place_of_block(work, blockIdx.x);
+  const int token0 = place.x * T::kTokens, out0 = place.y * T::kOuts;
+  const int warp_out = warp % T::kOutWarps * 16 * T::kM;
+  const int warp_token = warp / T::kOutWarps * 8 * T::kN;
+  const int stage_units = work.stage_bytes / kUnitBytes;
+  const int weight_units = work.weight_bytes / kUnitBytes;
+  uint4* ring = memory + split * work.stages * stage_units;
+
+  const typename Format::template WeightCopies<T::kOuts, T::kGroup> weight_copies(product, out0,
+                                                                                  thread);
+  constexpr int kXUnits = Format::kXAtoms * kAtomUnits, kXRows = T::kGroup / kXUnits;
+  constexpr int kXCopies = T::kTokens / kXRows;
+  static_assert(T::kTokens % kXRows == 0 && kXRows % 8 == 0);
+  const int x_row = thread / kXUnits, x_unit = thread % kXUnits;
+  const int x_to = weight_units + (x_unit / kAtomUnits * T::kTokens + x_row) * kAtomUnits +
+                   (x_unit % kAtomUnits ^ exchange_of(x_row));
+  const uint8_t* x_from[kXCopies];
+#pragma unroll
+  for (int i = 0; i < kXCopies; ++i)
+    // Beyond the last row nothing is stored: any row does.
+    x_from[i] = product.x + min(token0 + x_row + i * kXRows, product.rows - 1) * product.x_stride +
+                x_unit * kUnitBytes;
+  const auto copy_x = [&](int chunk, int stage) {
+    uint4* to = ring + stage * stage_units + x_to;
+    const int64_t at = static_cast<int64_t>(chunk) * (kXUnits * kUnitBytes);
+    const bool there = at + x_unit * kUnitBytes < product.x_bytes;
+#pragma unroll
+    for (int i = 0; i < kXCopies; ++i)
+      copy_unit_async(to + i * kXRows * kAtomUnits, x_from[i] + at, there);
+  };
+
+  // Weights do not depend on the kernel before this one: the first are under way while it ends.
+  let_next_kernel_start();
+  const int begin = first_int4_chunk(split * T::kParts, product.chunks);
+  const int end = first_int4_chunk((split + 1) * T::kParts, product.chunks);
+  const int ahead = work.stages - 1;
+  for (int i = 0; i < min(ahead, end - begin); ++i)
+    weight_copies.copy(product, ring + i * stage_units, begin + i);
+  wait_for_previous_kernel();
+  for (int i = 0; i < ahead; ++i) {
+    if (begin + i < end) copy_x(begin + i, i);
+    commit_copies();
+  }
+
+  TileSums<Sum, T> sums;
+  // Of each part, where others of the block add them; else of all parts so far.
+  TileSums<Sum, T> totals[T::kSplits > 1 ? T::kParts : 1] = {};
+  int stage = 0, next_stage = ahead;
+#pragma unroll(T::kSplits > 1 ? T::kParts : 1)
+  for (int part = 0; part < T::kParts; ++part) {
+    for_each_sum(sums, [](Sum& sum, int) { sum = 0; });
+    const int part_end = first_int4_chunk(split * T::kParts + part + 1, product.chunks);
+    for (int chunk = first_int4_chunk(split * T::kParts + part, product.chunks); chunk < part_end;
+         ++chunk) {
+      wait_for_copies(work.stages - 2);
+      asm volatile("bar.sync %0, %1;" ::"r"(1 + split), "n"(T::kGroup) : "memory");
+      if (chunk + ahead < end) {
+        weight_copies.copy(product, ring + next_stage * stage_units, chunk + ahead);
+        copy_x(chunk + ahead, next_stage);
+      }
+      commit_copies();
+      next_stage = next_stage + 1 == work.stages ? 0 : next_stage + 1;
+      const uint4* weights = ring + stage * stage_units;
+      multiply_chunk<Format, T>(product, weights, weights + weight_units, warp_out, warp_token,
+                                lane, sums);
+      stage = stage + 1 == work.stages ? 0 : stage + 1;
+    }
+    auto& to = totals[T::kSplits > 1 ? part : 0];
+    const auto* from = &sums[0][0][0];
+    for_each_sum(to, [&](Sum& total, int i) { total += from[i]; });
+  }
+
+  __syncthreads();
+  if constexpr (T::kSplits > 1) {
+    // [part][sum][thread of a group]
+    auto* exchange = reinterpret_cast<Sum*>(memory);
+    constexpr int kPartSums = T::kOuts * T::kTokens;
+    if (split > 0) {
+#pragma unroll
+      for (int part = 0; part < T::kParts; ++part) {
+        Sum* to = exchange + ((split - 1) * T::kParts + part) * kPartSums + thread;
+        for_each_sum(totals[part], [&](Sum& sum, int i) { to[i * T::kGroup] = sum; });
+      }
+    } else {
+#pragma unroll
+      for (int part = 1; part < T::kParts; ++part) {
+        const auto* from = &totals[part][0][0][0];
+        for_each_sum(totals[0], [&](Sum& total, int i) { total += from[i]; });
+      }
+    }
+    __syncthreads();
+    if (split > 0) return;
+    for (int part = 0; part < kInt4Parts - T::kParts; ++part) {
+      const Sum* from = exchange + part * kPartSums + thread;
+      for_each_sum(totals[0], [&](Sum& total, int i) { total += from[i * T::kGroup]; });
+    }
+    asm volatile("bar.sync 1, %0;" ::"n"(T::kGroup) : "memory");
+  }
+
+  auto* staging = reinterpret_cast<__nv_bfloat16*>(memory);
+  const auto finish = [&](auto store) {
+    finish_sums<Format, T>(product, totals[0], token0, out0, warp_token, warp_out, lane, store);
+  };
+  if (product.y.f32) {
+    finish([&](int token, int column, float value) {
+      if (token0 + token < product.rows && out0 + column < product.out)
+        static_cast<float*>(product.y.data)[(token0 + token) * product.y.stride + out0 + column] =
+            value;
+    });
+    return;
+  }
+  // Through shared memory, so that rows of y are written in whole pieces.
+  finish([&](int token, int column, float value) {
+    staging[token * T::kPitch + column] = __float2bfloat16_rn(value);
+  });
+  asm volatile("bar.sync 1, %0;" ::"n"(T::kGroup) : "memory");
+  store_staged<T>(product, staging, token0, out0, thread);
+}
+
+template <class Format, class T>
 void launch_tiles(const Product& product, cudaStream_t stream) {
-  using T = Tile<kM, kN, kOutWarps, kTokenWarps>;
-  const auto kernel = portable_tile_kernel<Format, kM, kN, kOutWarps, kTokenWarps>;
+  const auto kernel = portable_tile_kernel<Format, T>;
   static const bool allowed = [&] {
     allow_shared_memory(kernel, kBlockBytes);
     return true;
@@ -213,24 +286,26 @@ void launch_tiles(const Product& product, cudaStream_t stream) {
   work.weight_bytes = Format::weight_bytes(product, T::kOuts);
   work.stage_bytes = work.weight_bytes + T::kTokens * Format::kXAtoms * kAtomUnits * kUnitBytes;
   const int tiles = work.token_tiles * work.out_tiles;
-  // Blocks of the large tile need all registers of a processor.
-  const bool alone = tiles <= processors() || T::kThreads > 128;
-  work.stages =
-      std::clamp((alone ? kBlockBytes : kHalfBlockBytes) / work.stage_bytes, 2, kMostPending + 2);
-  const int staging = T::kTokens * T::kPitch * 2;
-  launch(kernel, static_cast<unsigned>(tiles), T::kThreads,
-         static_cast<size_t>(std::max(work.stages * work.stage_bytes, staging)), stream, work);
+  // The registers of a processor are enough for two blocks of 128 threads.
+  const bool two = tiles > processors() && T::kThreads <= 128;
+  const int bytes = (two ? kHalfBlockBytes : kBlockBytes) / T::kSplits;
+  work.stages = std::clamp(bytes / work.stage_bytes, 2, kMostPending + 2);
+  const int memory = std::max({T::kSplits * work.stages * work.stage_bytes, T::kStagingBytes,
+                               T::kSplits > 1 ? T::kExchangeBytes : 0});
+  launch(kernel, static_cast<unsigned>(tiles), T::kThreads, static_cast<size_t>(memory), stream,
+         work);
 }
 
 // Picks the tile; it changes no bit of the result.
 template <class Format>
 void run_tiles(const Product& product, cudaStream_t stream) {
-  if (product.rows <= 32) return launch_tiles<Format, 1, 4, 4, 1>(product, stream);
-  const int large = div_up(product.rows, 128) * div_up(product.out, 128);
+  if (product.rows <= 64)
+    return launch_tiles<Format, Tile<1, 4, 4, 1, Format::kSplits>>(product, stream);
   // The large tile reads shared memory half as often: worth some idle processors.
-  if (product.rows <= 64 || 5 * large < 3 * processors())
-    return launch_tiles<Format, 2, 4, 2, 2>(product, stream);
-  launch_tiles<Format, 2, 8, 4, 2>(product, stream);
+  const int large = div_up(product.rows, 128) * div_up(product.out, 128);
+  if (5 * large < 3 * processors())
+    return launch_tiles<Format, Tile<2, 4, 2, 2, 1>>(product, stream);
+  launch_tiles<Format, Tile<2, 8, 4, 2, 1>>(product, stream);
 }
 
 }  // namespace narrow::ops::cuda

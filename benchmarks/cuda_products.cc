@@ -1,8 +1,10 @@
 // Matrix products of Llama-3.1-8B's layers on the GPU: every kernel that could compute one, by
 // number of rows. Checks each against a product in double on samples of the output, then times it
-// with events around launches that follow each other on weights that no cache still holds.
+// with events around launches that follow each other on weights that no cache still holds. "gemm"
+// and "skinny" are Hopper's own, "portable" those of other devices (fp8w: e4m3 weights, bf16
+// inputs).
 //
-//   cuda_products [bf16|int8|fp8|int4]... [ROWS...]     default: all, 1 16 64 512 4096
+//   cuda_products [bf16|int8|fp8|fp8w|int4]... [ROWS...]     default: all, 1 16 64 512 4096
 #include <cuda_fp8.h>
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
@@ -17,9 +19,11 @@
 
 #include "base/error.h"
 #include "base/thread_pool.h"
+#include "ops/cuda/capability.h"
 #include "ops/cuda/error.h"
 #include "ops/cuda/int4_layout.h"
 #include "ops/cuda/kernels.h"
+#include "ops/cuda/portable.h"
 
 namespace {
 
@@ -33,12 +37,15 @@ struct Shape {
 constexpr Shape kShapes[] = {
     {"qkv", 6144, 4096}, {"o", 4096, 4096}, {"gate_up", 28672, 4096}, {"down", 4096, 14336}};
 
-enum class Type { bf16, int8, fp8, int4 };
-constexpr const char* kNames[] = {"bf16", "int8", "fp8", "int4"};
+enum class Type { bf16, int8, fp8, fp8_weights, int4 };
+constexpr const char* kNames[] = {"bf16", "int8", "fp8", "fp8w", "int4"};
 constexpr int64_t kGroup = 128;  // of 4-bit weights
 
-// Of x: 4-bit weights multiply bf16.
-Type input_of(Type type) { return type == Type::int4 ? Type::bf16 : type; }
+// Of x.
+Type input_of(Type type) {
+  return type == Type::int4 || type == Type::fp8_weights ? Type::bf16 : type;
+}
+bool is_e4m3(Type type) { return type == Type::fp8 || type == Type::fp8_weights; }
 
 class DeviceMemory {
  public:
@@ -66,7 +73,7 @@ std::vector<uint8_t> random_bytes(Type type, int64_t elements, unsigned seed) {
   } else {
     for (uint8_t& byte : bytes) {
       byte = static_cast<uint8_t>(engine());
-      if (type == Type::fp8) byte &= 0xbf;  // magnitudes below 2
+      if (is_e4m3(type)) byte &= 0xbf;  // magnitudes below 2
     }
   }
   return bytes;
@@ -74,7 +81,7 @@ std::vector<uint8_t> random_bytes(Type type, int64_t elements, unsigned seed) {
 
 double value_of(Type type, const std::vector<uint8_t>& bytes, int64_t i) {
   if (type == Type::int8) return static_cast<int8_t>(bytes[static_cast<size_t>(i)]);
-  if (type == Type::fp8) {
+  if (is_e4m3(type)) {
     __nv_fp8_e4m3 value;
     value.__x = bytes[static_cast<size_t>(i)];
     return static_cast<float>(value);
@@ -144,6 +151,7 @@ double time_of(const std::function<void(int)>& launch, int repetitions, cudaStre
 
 void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_list,
              ThreadPool& pool) {
+  const bool hopper = compute_capability() == 90;
   const int64_t element = input_of(type) == Type::bf16 ? 2 : 1;  // of x
   const Weights weight_host = random_weights(type, shape, pool);
   const auto weight_bytes = static_cast<int64_t>(weight_host.bytes.size());
@@ -165,11 +173,11 @@ void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_lis
     check(cudaMemcpy(scales.as<void>(), ones.data(), ones.size() * 4, cudaMemcpyHostToDevice),
           "copy");
 
-    const auto run_gemm = [&](const uint8_t* w, bool f32) {
+    const auto run_kernels = [&](bool portable, const uint8_t* w, bool f32) {
       const Output to{y.as<void>(), f32, shape.out, nullptr};
       if (type == Type::int4)
-        return gemm_int4({w, kGroup, false}, shape.out, shape.in, x.as<__nv_bfloat16>(), rows, to,
-                         stream);
+        return (portable ? portable_int4 : gemm_int4)({w, kGroup, false}, shape.out, shape.in,
+                                                      x.as<__nv_bfloat16>(), rows, to, stream);
       Gemm gemm;
       gemm.weight = w;
       gemm.x = x.as<void>();
@@ -177,12 +185,16 @@ void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_lis
       gemm.rows = rows;
       gemm.out = gemm.w_rows = shape.out;
       gemm.in = shape.in;
-      gemm.x_stride = gemm.w_stride = shape.in * element;
+      gemm.x_stride = shape.in * element;
+      gemm.w_stride = weight_bytes / shape.out;
       gemm.y = to;
-      if (type == Type::bf16) return gemm_bf16(gemm, stream);
-      if (type == Type::int8) return gemm_int8(gemm, stream);
-      gemm_fp8(gemm, stream);
+      if (type == Type::bf16) return (portable ? portable_bf16 : gemm_bf16)(gemm, stream);
+      if (type == Type::int8) return (portable ? portable_int8 : gemm_int8)(gemm, stream);
+      if (type == Type::fp8) return gemm_fp8(gemm, stream);
+      portable_fp8(gemm, stream);
     };
+    const auto run_gemm = [&](const uint8_t* w, bool f32) { run_kernels(false, w, f32); };
+    const auto run_portable = [&](const uint8_t* w, bool f32) { run_kernels(true, w, f32); };
     const auto run_skinny = [&](const uint8_t* w, bool f32) {
       skinny_bf16(reinterpret_cast<const __nv_bfloat16*>(w), shape.out, shape.in,
                   x.as<__nv_bfloat16>(), rows, {y.as<void>(), f32, shape.out, nullptr}, stream);
@@ -218,11 +230,12 @@ void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_lis
       const double operations =
           2.0 * static_cast<double>(rows * shape.out) * static_cast<double>(shape.in);
       std::cout << fmt::format(
-          "{:<5} {:<8} rows {:>5}  {:<7} {:>9.1f} us  {:>5.2f} TB/s  {:>6.0f} T/s  error {:.1e}\n",
+          "{:<5} {:<8} rows {:>5}  {:<8} {:>9.1f} us  {:>5.2f} TB/s  {:>6.0f} T/s  error {:.1e}\n",
           kNames[static_cast<int>(type)], shape.name, rows, name, microseconds,
           bytes / microseconds / 1e6, operations / microseconds / 1e6, error);
     };
-    report("gemm", run_gemm);
+    if (hopper && type != Type::fp8_weights) report("gemm", run_gemm);
+    if (type != Type::fp8) report("portable", run_portable);
     if (type == Type::bf16 && rows <= 64) report("skinny", run_skinny);
   }
   cudaStreamDestroy(stream);
@@ -242,7 +255,7 @@ int main(int argc, char** argv) try {
     }
   }
   if (rows.empty()) rows = {1, 16, 64, 512, 4096};
-  if (types.empty()) types = {Type::bf16, Type::int8, Type::fp8, Type::int4};
+  if (types.empty()) types = {Type::bf16, Type::int8, Type::fp8, Type::fp8_weights, Type::int4};
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, 0), "device properties");
   std::cout << properties.name << "\n";

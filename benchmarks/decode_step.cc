@@ -2,6 +2,8 @@
 // host's clock around what the engine does: plan, kernels, the likeliest tokens back on the host.
 //
 //   decode_step FORMAT [BACKEND [CONTEXT [BATCH...]]]     default: cuda 512 1 8 32
+//
+// BACKEND cuda-portable: the kernels of other devices, on Hopper too.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,6 +13,7 @@
 
 #include "base/error.h"
 #include "model/decoder.h"
+#include "ops/cuda_plugin.h"
 #include "synthetic_checkpoint.h"
 
 namespace {
@@ -66,7 +69,10 @@ int main(int argc, char** argv) try {
     return 2;
   }
   const std::string format = argv[1];
-  const auto backend = ops::make_backend(argc > 2 ? argv[2] : "cuda");
+  const std::string name = argc > 2 ? argv[2] : "cuda";
+  const auto backend = name == "cuda-portable"
+                           ? ops::make_cuda_backend(0, ops::CudaKernels::portable)
+                           : ops::make_backend(name);
   const int64_t context = argc > 3 ? std::stoll(argv[3]) : 512;
   std::vector<int64_t> batches;
   for (int i = 4; i < argc; ++i) batches.push_back(std::stoll(argv[i]));

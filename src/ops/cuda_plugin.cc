@@ -25,11 +25,11 @@ void* open_library(std::string& why) {
 }
 
 using Stamp = const char* (*)();
-using Make = Backend* (*)(int);
+using Make = Backend* (*)(int, CudaKernels);
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cuda_backend(int threads) {
+std::unique_ptr<Backend> make_cuda_backend(int threads, CudaKernels kernels) {
   std::string why;
   static void* const library = open_library(why);
   if (!library) {
@@ -42,7 +42,7 @@ std::unique_ptr<Backend> make_cuda_backend(int threads) {
     throw Error::refused(std::string(kLibrary) + " is of another version than this program",
                          "--backend cuda", "build both together");
   }
-  return std::unique_ptr<Backend>(make(threads));
+  return std::unique_ptr<Backend>(make(threads, kernels));
 }
 
 std::unique_ptr<Backend> try_cuda_backend(int threads) {

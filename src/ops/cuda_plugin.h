@@ -13,8 +13,13 @@ namespace narrow::ops {
 // Program and library must come from one build of these headers.
 inline constexpr char kCudaPluginStamp[] = "narrow " NARROW_VERSION " ops 2";
 
+// Those made for the device, or those that run on every supported one: what other devices than
+// Hopper have, and what tests compare on Hopper.
+enum class CudaKernels { of_device, portable };
+
 // Throws Error::refused saying what is missing: the library, a GPU, a GPU it has code for.
-std::unique_ptr<Backend> make_cuda_backend(int threads);
+std::unique_ptr<Backend> make_cuda_backend(int threads,
+                                           CudaKernels kernels = CudaKernels::of_device);
 
 // nullptr when there is none to use here.
 std::unique_ptr<Backend> try_cuda_backend(int threads);

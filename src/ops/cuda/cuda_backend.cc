@@ -5,11 +5,13 @@
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "ops/check.h"
+#include "ops/cuda/capability.h"
 #include "ops/cuda/cuda_linear.h"
 #include "ops/cuda/cuda_plan.h"
 #include "ops/cuda/error.h"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/memory.h"
+#include "ops/cuda/portable.h"
 #include "ops/cuda/recordings.h"
 #include "ops/cuda/staging.h"
 #include "ops/cuda/summaries.h"
@@ -29,9 +31,16 @@ const float* floats_of(const DeviceBuffer& buffer) {
   return static_cast<const float*>(buffer.data.get());
 }
 
+// Hopper has kernels of its own (kernels.h); they and the portable ones (portable.h) are compiled
+// for these (CMakeLists.txt).
+bool has_kernels(int capability) {
+  const int major = capability / 10;
+  return major == 8 || capability == 90 || major == 10 || major == 12;
+}
+
 class CudaBackend : public Backend {
  public:
-  explicit CudaBackend(int threads) : pool_(threads) {
+  CudaBackend(int threads, CudaKernels kernels) : pool_(threads) {
     int count = 0;
     if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
       cudaGetLastError();
@@ -41,14 +50,19 @@ class CudaBackend : public Backend {
     check(cudaSetDevice(0), "choosing the device");
     cudaDeviceProp properties{};
     check(cudaGetDeviceProperties(&properties, 0), "device properties");
-    if (properties.major != 9) {
+    if (!has_kernels(compute_capability())) {
       throw Error::refused(
-          fmt::format("{} has compute capability {}.{}; this build has kernels for 9.0 only",
+          fmt::format("{} has compute capability {}.{}; this build has kernels for "
+                      "8.x (Ampere, Ada), 9.0 (Hopper), 10.x and 12.x (Blackwell)",
                       properties.name, properties.major, properties.minor),
           "--backend cuda", "use --backend cpu");
     }
-    description_ = fmt::format("cuda: {}, {:.0f} GiB", properties.name,
-                               static_cast<double>(properties.totalGlobalMem) / (1 << 30));
+    portable_ = compute_capability() != 90 || kernels == CudaKernels::portable;
+    description_ =
+        fmt::format("cuda: {}, {:.0f} GiB, {}", properties.name,
+                    static_cast<double>(properties.totalGlobalMem) / (1 << 30),
+                    portable_ ? "portable kernels: FP8 of weights alone, activations stay bf16"
+                              : "Hopper kernels");
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
     step_memory_ = std::make_unique<StepMemory>(stream_);
     staging_ = std::make_unique<Staging>(stream_);
@@ -114,7 +128,8 @@ class CudaBackend : public Backend {
 
   std::unique_ptr<Linear> prepare(std::span<const PackedLinear> parts) override {
     check_parts(parts);
-    return std::make_unique<CudaLinear>(parts, pool_, uploader(), stream_);
+    return std::make_unique<CudaLinear>(parts, /*fp8_inputs=*/!portable_, pool_, uploader(),
+                                        stream_);
   }
   DeviceBuffer prepare(const Tensor& tensor) override {
     const DType dtype = tensor.shape().size() == 2 ? DType::bf16 : DType::f32;
@@ -228,7 +243,8 @@ class CudaBackend : public Backend {
       simple_attention(own.singles(0, all), layer, bf16_of(qkv), bf16_of(out), stream_);
       return;
     }
-    prefill_attention(own.device(), layer, bf16_of(qkv), bf16_of(out), stream_);
+    const auto prefill = portable_ ? portable_prefill_attention : prefill_attention;
+    prefill(own.device(), layer, bf16_of(qkv), bf16_of(out), stream_);
     const int lone = own.lone();
     if (lone == 0) return;
     // With many rows, one block goes through all of a row's keys; the bits are the same.
@@ -307,32 +323,36 @@ class CudaBackend : public Backend {
     gemm.out = part.out;
     gemm.w_rows = part.out_padded();
     gemm.y = to;
+    gemm.column_scale = floats_of(part.scale);
     if (part.input() != Codes::none) {
       gemm.x = quantized.codes;
       gemm.row_scale = quantized.scales;
-      gemm.column_scale = floats_of(part.scale);
       gemm.in = gemm.x_stride = gemm.w_stride = part.in_padded;
     } else {
       gemm.x = x.data;
       gemm.in = part.in;
       gemm.x_stride = part.in * 2;
-      gemm.w_stride = part.in_padded * 2;
+      gemm.w_stride = part.in_padded * (part.kind == CudaPart::Kind::bf16 ? 2 : 1);
     }
     switch (part.kind) {
       case CudaPart::Kind::bf16:
-        // The copy engine wants rows that begin at multiples of 16 bytes.
-        if (part.in % 8 == 0) return gemm_bf16(gemm, stream_);
+        // Copies want rows that begin at multiples of 16 bytes.
+        if (part.in % 8 == 0) return (portable_ ? portable_bf16 : gemm_bf16)(gemm, stream_);
         return skinny_bf16(static_cast<const __nv_bfloat16*>(part.weight.data.get()), part.out,
                            part.in, bf16_of(x), x.rows, to, stream_);
       case CudaPart::Kind::int8:
-        return gemm_int8(gemm, stream_);
+        return (portable_ ? portable_int8 : gemm_int8)(gemm, stream_);
       case CudaPart::Kind::fp8:
         return gemm_fp8(gemm, stream_);
+      case CudaPart::Kind::fp8_weights:
+        return portable_fp8(gemm, stream_);
       case CudaPart::Kind::int4:
-        return gemm_int4(part.int4(), part.out, part.in, bf16_of(x), x.rows, to, stream_);
+        return (portable_ ? portable_int4 : gemm_int4)(part.int4(), part.out, part.in, bf16_of(x),
+                                                       x.rows, to, stream_);
     }
   }
 
+  bool portable_ = false;
   std::string description_;
   ThreadPool pool_;
   cudaStream_t stream_ = nullptr;
@@ -349,8 +369,8 @@ class CudaBackend : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cuda_backend(int threads) {
-  return std::make_unique<CudaBackend>(threads);
+std::unique_ptr<Backend> make_cuda_backend(int threads, CudaKernels kernels) {
+  return std::make_unique<CudaBackend>(threads, kernels);
 }
 
 }  // namespace narrow::ops::cuda

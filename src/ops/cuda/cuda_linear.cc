@@ -1,6 +1,7 @@
 #include "ops/cuda/cuda_linear.h"
 
 #include <cstring>
+#include <limits>
 
 #include "ops/check.h"
 #include "ops/cuda/int4_layout.h"
@@ -44,10 +45,25 @@ std::vector<float> scales_per_output(const PackedLinear& linear) {
   return scales;
 }
 
-HostPart make_host_part(const PackedLinear& linear, ThreadPool& pool) {
+// Kernels that make bf16 of e4m3 know no NaN: what one makes of every result of its output, the
+// scale does.
+void move_nans_to_scales(const PackedLinear& linear, std::vector<float>& scales, ThreadPool& pool) {
+  const auto* codes = reinterpret_cast<const uint8_t*>(linear.weight.data());
+  pool.parallel_for(linear.out, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      const auto of_row = std::span(codes + n * linear.in, static_cast<size_t>(linear.in));
+      bool nan = false;
+      for (const uint8_t code : of_row) nan |= (code & 0x7f) == 0x7f;
+      if (nan) scales[static_cast<size_t>(n)] = std::numeric_limits<float>::quiet_NaN();
+    }
+  });
+}
+
+HostPart make_host_part(const PackedLinear& linear, bool fp8_inputs, ThreadPool& pool) {
   HostPart part;
   part.out = linear.out;
   const InputKind input = input_kind(linear.scheme);
+  const bool fp8_weights = input == InputKind::fp8_per_token && !fp8_inputs;
   if (runs_as_int4(linear)) {
     const Int4Layout layout = make_int4_layout(linear, pool);
     part.kind = CudaPart::Kind::int4;
@@ -55,11 +71,14 @@ HostPart make_host_part(const PackedLinear& linear, ThreadPool& pool) {
     part.group = layout.group;
     part.offsets = layout.offsets;
     part.weights = {layout.chunks};
-  } else if (input != InputKind::plain) {
-    part.kind = input == InputKind::int8_per_token ? CudaPart::Kind::int8 : CudaPart::Kind::fp8;
+  } else if (input != InputKind::plain && !(fp8_weights && linear.in % 8 != 0)) {
+    part.kind = input == InputKind::int8_per_token ? CudaPart::Kind::int8
+                : fp8_weights                      ? CudaPart::Kind::fp8_weights
+                                                   : CudaPart::Kind::fp8;
     part.in_padded = round_up(linear.in, kByteStep);
     part.weights = {padded_rows(linear.weight, part.in_padded, pool)};
     part.scale = scales_per_output(linear);
+    if (fp8_weights) move_nans_to_scales(linear, part.scale, pool);
   } else {
     const bool as_stored = linear.scheme.dense() && linear.weight.dtype() == DType::bf16;
     const Tensor dense = as_stored ? linear.weight : dequantize(linear).to(DType::bf16);
@@ -103,12 +122,12 @@ DeviceBuffer on_device(const std::vector<float>& values, cudaStream_t stream) {
 
 }  // namespace
 
-CudaLinear::CudaLinear(std::span<const PackedLinear> given, ThreadPool& pool, Uploader& uploader,
-                       cudaStream_t stream)
+CudaLinear::CudaLinear(std::span<const PackedLinear> given, bool fp8_inputs, ThreadPool& pool,
+                       Uploader& uploader, cudaStream_t stream)
     : in_(given.front().in) {
   std::vector<HostPart> joined;
   for (const PackedLinear& linear : given) {
-    HostPart part = make_host_part(linear, pool);
+    HostPart part = make_host_part(linear, fp8_inputs, pool);
     if (!joined.empty() && can_join(joined.back(), part)) {
       join(joined.back(), part);
     } else {

@@ -14,7 +14,8 @@
 namespace narrow::ops::cuda {
 
 struct CudaPart {
-  enum class Kind { bf16, int8, fp8, int4 };
+  // fp8_weights: e4m3 against bf16 inputs.
+  enum class Kind { bf16, int8, fp8, fp8_weights, int4 };
   Kind kind = Kind::bf16;
   int64_t in = 0, in_padded = 0, out = 0;
   int64_t column = 0;  // where its outputs begin in the layer's
@@ -34,9 +35,10 @@ struct CudaPart {
 
 class CudaLinear : public Linear {
  public:
-  // Schemes without a kernel of their own run as bf16 of the dequantized weight.
-  CudaLinear(std::span<const PackedLinear> parts, ThreadPool& pool, Uploader& uploader,
-             cudaStream_t stream);
+  // Schemes without a kernel of their own run as bf16 of the dequantized weight. fp8_inputs: e4m3
+  // weights multiply e4m3 inputs where their scheme says so; otherwise bf16.
+  CudaLinear(std::span<const PackedLinear> parts, bool fp8_inputs, ThreadPool& pool,
+             Uploader& uploader, cudaStream_t stream);
   int64_t in() const override { return in_; }
   int64_t out() const override { return out_; }
   int64_t weight_bytes() const override { return bytes_; }

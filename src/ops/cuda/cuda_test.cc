@@ -1,9 +1,11 @@
 // Every operation of `cuda` against `reference`, on the device. Activations are bf16 here and
 // float32 there: inputs are bf16 values, so that what is compared is the arithmetic.
+// NARROW_CUDA_TEST_KERNELS=portable: the portable kernels, on Hopper too.
 #include <gtest/gtest.h>
 
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 
@@ -57,9 +59,18 @@ PackedLinear layer(const std::string& format, int64_t out, int64_t in, int64_t g
   return linear;
 }
 
+CudaKernels kernels_under_test() {
+  const char* wanted = std::getenv("NARROW_CUDA_TEST_KERNELS");
+  return wanted && std::string(wanted) == "portable" ? CudaKernels::portable
+                                                     : CudaKernels::of_device;
+}
+
 class Cuda : public testing::Test {
  protected:
-  Cuda() : cuda_(make_cuda_backend(0)), reference_(make_backend("reference")) {}
+  Cuda()
+      : cuda_(make_cuda_backend(0, kernels_under_test())),
+        reference_(make_backend("reference")),
+        portable_(cuda_->describe().find("portable kernels") != std::string::npos) {}
 
   // A bf16 matrix on the device.
   DeviceBuffer device(const Tensor& values) {
@@ -105,7 +116,31 @@ class Cuda : public testing::Test {
     return back(out, x.dim(0), linear.out(), result);
   }
 
+  // Portable kernels multiply e4m3 weights with bf16 inputs.
+  Tensor expected_product(const PackedLinear& packed, const Tensor& x) {
+    Tensor wide = x.to(DType::f32), expected(DType::f32, {x.dim(0), packed.out});
+    PackedLinear run = packed;
+    const bool weights_alone = portable_ && packed.scheme.inputs &&
+                               packed.scheme.inputs->type == QuantArgs::Type::floating;
+    if (weights_alone) run.scheme.inputs.reset();
+    // The scale is applied to the sum, not rounded into bf16 weights.
+    const bool scaled_sum = weights_alone && packed.in % 8 == 0;
+    if (scaled_sum)
+      for (bf16& scale : (run.scale = Tensor(DType::bf16, {packed.out, 1})).as<bf16>())
+        scale = to_bf16(1);
+    const auto linear = reference_->prepare(std::span(&run, 1));
+    reference_->linear(*linear, host(wide), host(expected));
+    if (scaled_sum) {
+      const Tensor scales = packed.scale.to(DType::f32);
+      auto values = expected.as<float>();
+      for (size_t i = 0; i < values.size(); ++i)
+        values[i] *= scales.as<float>()[i % static_cast<size_t>(packed.out)];
+    }
+    return expected;
+  }
+
   std::unique_ptr<Backend> cuda_, reference_;
+  bool portable_;
 };
 
 struct Shape {
@@ -131,14 +166,12 @@ TEST_F(Cuda, LinearAgreesWithReference) {
     }
     for (const Case& c : cases) {
       const PackedLinear packed = layer(c.format, shape.out, shape.in, c.group, c.bias);
-      const auto expected_layer = reference_->prepare(std::span(&packed, 1));
       const auto linear = cuda_->prepare(std::span(&packed, 1));
       for (int64_t rows : {1, 9, 20, 40, 130}) {
         const Tensor x = normal({rows, shape.in}, DType::bf16);
-        Tensor wide = x.to(DType::f32), expected(DType::f32, {rows, shape.out});
-        reference_->linear(*expected_layer, host(wide), host(expected));
-        // Sums of 128 e4m3 products keep about 14 bits.
-        const bool fp8 = std::string(c.format) == "w8a8-fp";
+        const Tensor expected = expected_product(packed, x);
+        // Sums of 128 e4m3 products keep about 14 bits on Hopper.
+        const bool fp8 = std::string(c.format) == "w8a8-fp" && !portable_;
         EXPECT_LT(worst(run(*linear, x, DType::f32), expected), fp8 ? 1e-3 : 2e-5)
             << c.format << " group " << c.group << ", " << shape.out << " from " << shape.in
             << ", rows " << rows;
@@ -171,6 +204,50 @@ TEST_F(Cuda, ARowIsTheSameAloneAndInAnyBatch) {
             << format << ", " << count << " rows from " << r;
       }
     }
+  }
+}
+
+TEST_F(Cuda, TilesOfThousandsOfRowsAgreeWithReference) {
+  for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-awq"}) {
+    const PackedLinear packed = layer(format, 1992, 224, 32, false);
+    const auto linear = cuda_->prepare(std::span(&packed, 1));
+    const Tensor x = normal({1500, 224}, DType::bf16);
+    const Tensor expected = expected_product(packed, x);
+    const bool fp8 = std::string(format) == "w8a8-fp" && !portable_;
+    EXPECT_LT(worst(run(*linear, x, DType::f32), expected), fp8 ? 1e-3 : 2e-5) << format;
+    EXPECT_LT(worst(run(*linear, x, DType::bf16), expected), 8e-3) << format << " as bf16";
+  }
+}
+
+TEST_F(Cuda, EveryE4m3CodeHasItsValue) {
+  // Weight (n, n) is code n, all others are zero; all inputs are one.
+  PackedLinear packed = layer("w8a8-fp", 256, 256, 0, false);
+  std::memset(packed.weight.data(), 0, 256 * 256);
+  for (size_t n = 0; n < 256; ++n)
+    packed.weight.as<f8_e4m3>()[n * 257].bits = static_cast<uint8_t>(n);
+  for (bf16& scale : packed.scale.as<bf16>()) scale = to_bf16(1);
+  const auto linear = cuda_->prepare(std::span(&packed, 1));
+  for (const int64_t rows : {3, 40}) {
+    Tensor x(DType::bf16, {rows, 256});
+    for (bf16& value : x.as<bf16>()) value = to_bf16(1);
+    const Tensor got = run(*linear, x, DType::f32);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t n = 0; n < 256; ++n) {
+        const float value = to_float(f8_e4m3{static_cast<uint8_t>(n)});
+        const float result = got.matrix<float>()(r, n);
+        if (std::isnan(value)) {
+          ASSERT_TRUE(std::isnan(result)) << "code " << n;
+        } else {
+          ASSERT_NEAR(result, value, std::fabs(value) * 1e-6) << "code " << n;
+        }
+      }
+  }
+}
+
+TEST_F(Cuda, SaysWhichKernelsRun) {
+  EXPECT_EQ(portable_, cuda_->describe().find("activations stay bf16") != std::string::npos);
+  if (kernels_under_test() == CudaKernels::portable) {
+    EXPECT_TRUE(portable_);
   }
 }
 

@@ -57,6 +57,10 @@ __device__ inline void wait(uint64_t* barrier, uint32_t parity) {
 
 // --- Clusters -----------------------------------------------------------------------------------
 
+// Kernels with clusters are compiled for older devices as well, where has_clusters() (capability.h)
+// keeps them from being launched.
+#if __CUDA_ARCH__ >= 900
+
 // Of all threads of the cluster's blocks.
 __device__ inline void cluster_sync() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
@@ -75,6 +79,14 @@ __device__ inline uint32_t address_in(const void* local, int rank) {
 __device__ inline void store_in_cluster(uint32_t address, float value) {
   asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
 }
+
+#else
+
+__device__ inline void cluster_sync() { __trap(); }
+__device__ inline uint32_t address_in(const void*, int) { return 0; }
+__device__ inline void store_in_cluster(uint32_t, float) { __trap(); }
+
+#endif
 
 // --- Copy engine --------------------------------------------------------------------------------
 

@@ -1,14 +1,17 @@
-// Launches a kernel as a programmatic dependent of the one before it in the stream. Every kernel
-// launched this way calls wait_for_previous_kernel() before it touches what others write.
+// Launches a kernel as a programmatic dependent of the one before it in the stream, where the device
+// knows that (from 9.0 on; elsewhere it starts when that one has ended). Every kernel launched this
+// way calls wait_for_previous_kernel() before it touches what others write.
 #pragma once
 
 #include <cuda_runtime.h>
 
+#include "ops/cuda/capability.h"
 #include "ops/cuda/error.h"
 
 namespace narrow::ops::cuda {
 
-// In clusters of `cluster` blocks along x, which divides the grid.
+// In clusters of `cluster` blocks along x, which divides the grid. REQUIRES: cluster is 1 or the
+// device has_clusters().
 template <class... Parameters, class... Arguments>
 void launch_clusters(int cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
                      size_t shared_bytes, cudaStream_t stream, Arguments... arguments) {
@@ -24,7 +27,7 @@ void launch_clusters(int cluster, void (*kernel)(Parameters...), dim3 grid, dim3
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
   config.attrs = attributes;
-  config.numAttrs = cluster > 1 ? 2 : 1;
+  config.numAttrs = !has_clusters() ? 0 : cluster > 1 ? 2 : 1;
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...),
         "kernel launch");
 }

@@ -7,6 +7,6 @@ extern "C" __attribute__((visibility("default"))) const char* narrow_cuda_stamp(
 }
 
 extern "C" __attribute__((visibility("default"))) narrow::ops::Backend* narrow_cuda_backend(
-    int threads) {
-  return narrow::ops::cuda::make_cuda_backend(threads).release();
+    int threads, narrow::ops::CudaKernels kernels) {
+  return narrow::ops::cuda::make_cuda_backend(threads, kernels).release();
 }

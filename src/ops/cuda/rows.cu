@@ -144,7 +144,7 @@ void silu_mul(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized, int64_t
     return;
   }
   constexpr int64_t kFewRows = 32, kLongRow = 4096;
-  if (rows <= kFewRows && cols >= kLongRow && cols % 8 == 0) {
+  if (has_clusters() && rows <= kFewRows && cols >= kLongRow && cols % 8 == 0) {
     const int threads = div_up(div_up(quantized.stride, 8 * kSharers), kWarpSize) * kWarpSize;
     if (threads <= 1024)
       return launch_clusters(kSharers,

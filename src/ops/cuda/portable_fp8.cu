@@ -1,0 +1,8 @@
+#include "ops/cuda/portable.h"
+#include "ops/cuda/portable_gemm.cuh"
+
+namespace narrow::ops::cuda {
+
+void portable_fp8(const Gemm& gemm, cudaStream_t stream) { run_portable<Fp8Rows>(gemm, 2, stream); }
+
+}  // namespace narrow::ops::cuda

@@ -3,7 +3,7 @@
 // tokens, the answers greedy and of exactly the asked length, without a prefix cache: the
 // conditions of the figures of other engines that docs/performance.md compares with.
 //
-//   deployments FORMAT [BACKEND [sync|async|NAME|COUNT]...]     default: cuda, both, all
+//   deployments FORMAT [BACKEND [sync|async|fp8_kv|NAME|COUNT]...]     default: cuda, both, all
 //
 // COUNT: requests at once, instead of each deployment's own number.
 #include <fmt/format.h>
@@ -90,7 +90,7 @@ void all_at_once(engine::Engine& engine, const Deployment& deployment) {
 
 int main(int argc, char** argv) try {
   if (argc < 2) {
-    std::cerr << "usage: deployments FORMAT [BACKEND [sync|async|NAME|COUNT]...]\n";
+    std::cerr << "usage: deployments FORMAT [BACKEND [sync|async|fp8_kv|NAME|COUNT]...]\n";
     return 2;
   }
   engine::Options options;
@@ -104,6 +104,7 @@ int main(int argc, char** argv) try {
     if (std::isdigit(argument.front())) at_once = std::stoll(argv[i]);
     sync = sync || argument == "sync";
     async = async || argument == "async";
+    if (argument == "fp8_kv") options.kv_dtype = DType::f8_e4m3;
     for (const Deployment& deployment : kDeployments)
       if (argument == deployment.name) chosen.push_back(deployment);
   }

@@ -147,6 +147,7 @@ void add_bench(CLI::App& app, Globals& globals) {
       ->capture_default_str();
   add_endpoint_flags(*verb, arguments->endpoint, /*own_concurrency=*/true);
   add_globals(*verb, globals);
+  add_kv_cache_flag(*verb, globals);
   verb->callback([arguments, &globals] { run(*arguments, globals); });
 }
 

@@ -350,6 +350,7 @@ void add_eval(CLI::App& app, Globals& globals) {
                    "folder of results.json and samples; default out/eval, of --rescore its folder");
   add_endpoint_flags(*verb, arguments->endpoint);
   add_globals(*verb, globals);
+  add_kv_cache_flag(*verb, globals);
   verb->callback([arguments, &globals] { run(*arguments, globals); });
 }
 

@@ -136,6 +136,7 @@ void add_generate(CLI::App& app, Globals& globals) {
   verb->add_flag("--ignore-eos", sampling.ignore_eos, "go on past the end of the text");
   add_endpoint_flags(*verb, arguments->endpoint);
   add_globals(*verb, globals);
+  add_kv_cache_flag(*verb, globals);
   verb->callback([arguments, &globals] { run(*arguments, globals); });
 }
 

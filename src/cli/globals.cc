@@ -17,4 +17,11 @@ void add_globals(CLI::App& verb, Globals& globals) {
       "-q,--quiet", [] { log::set_level(log::Level::warning); }, "say only what went wrong");
 }
 
+void add_kv_cache_flag(CLI::App& verb, Globals& globals) {
+  verb.add_option("--kv-cache-dtype", globals.kv_cache_dtype,
+                  "keys and values: auto (bf16; f32 on reference) or fp8 (e4m3; cuda, reference)")
+      ->check(CLI::IsMember({"auto", "fp8"}))
+      ->capture_default_str();
+}
+
 }  // namespace narrow::cli

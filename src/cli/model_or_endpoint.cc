@@ -124,7 +124,8 @@ std::unique_ptr<endpoint::Endpoint> open_model_or_endpoint(const std::string& mo
   if (flags.used()) return open_client(flags, needs);
   return std::make_unique<engine::Engine>(
       checkpoint::resolve_model(model),
-      engine::Options{.backend = globals.backend, .threads = globals.threads});
+      engine::Options{
+          .backend = globals.backend, .threads = globals.threads, .kv_dtype = globals.kv_dtype()});
 }
 
 }  // namespace narrow::cli

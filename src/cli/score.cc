@@ -10,8 +10,8 @@
 #include "cli/verbs.h"
 #include "engine/sampler.h"
 #include "model/decoder.h"
-#include "similarity/divergence.h"
 #include "ops/logits.h"
+#include "similarity/divergence.h"
 
 namespace narrow::cli {
 namespace {
@@ -27,9 +27,10 @@ struct Scores {
   std::vector<std::pair<int32_t, double>> top;
 };
 
-Scores score(model::Decoder& decoder, std::span<const int32_t> ids, int64_t top) {
+Scores score(model::Decoder& decoder, std::span<const int32_t> ids, int64_t top,
+             std::optional<DType> kv_dtype) {
   Scores scores;
-  model::for_each_logits(decoder, ids, [&](int64_t first, View<const float> logits) {
+  const auto take = [&](int64_t first, View<const float> logits) {
     for (int64_t r = 0; r < logits.rows; ++r) {
       const auto next = static_cast<size_t>(first + r + 1);
       const double normalizer = ops::log_sum_exp(logits.row(r));
@@ -39,17 +40,19 @@ Scores score(model::Decoder& decoder, std::span<const int32_t> ids, int64_t top)
         scores.top = engine::best(logits.row(r), top, normalizer);
       }
     }
-  });
+  };
+  model::for_each_logits(decoder, ids, take, kv_dtype);
   return scores;
 }
 
 void score_prompts(model::Decoder& decoder, const text::Tokenizer& tokenizer,
-                   const text::ChatTemplate* chat, const Arguments& arguments) {
+                   const text::ChatTemplate* chat, const Arguments& arguments,
+                   std::optional<DType> kv_dtype) {
   const auto prompts = read_prompts(arguments.prompts_file, tokenizer, chat);
   Progress progress("score", static_cast<int64_t>(prompts.size()), "prompts");
   for (const Prompt& prompt : prompts) {
     if (prompt.ids.empty()) throw Error::refused("has no tokens", "prompt " + prompt.id);
-    const Scores scores = score(decoder, prompt.ids, arguments.top);
+    const Scores scores = score(decoder, prompt.ids, arguments.top, kv_dtype);
     std::cout << to_line({{"id", prompt.id},
                           {"token_ids", prompt.ids},
                           {"logprobs", scores.logprobs},
@@ -60,7 +63,7 @@ void score_prompts(model::Decoder& decoder, const text::Tokenizer& tokenizer,
 }
 
 void score_text(model::Decoder& decoder, const text::Tokenizer& tokenizer,
-                const Arguments& arguments, bool json) {
+                const Arguments& arguments, const Globals& globals) {
   const auto ids = tokenizer.encode(
       similarity::read_characters(arguments.text_file, arguments.max_characters), {});
   const auto total = static_cast<int64_t>(ids.size());
@@ -77,7 +80,7 @@ void score_text(model::Decoder& decoder, const text::Tokenizer& tokenizer,
   for (int64_t w = 0; w < windows; ++w) {
     const std::span<const int32_t> window(ids.data() + w * stride,
                                           static_cast<size_t>(arguments.window));
-    Scores scores = score(decoder, window, 0);
+    Scores scores = score(decoder, window, 0, globals.kv_dtype());
     // With overlap only the tokens that no earlier window predicted count.
     const int64_t fresh = w == 0 ? arguments.window - 1 : stride;
     scores.logprobs.erase(scores.logprobs.begin(),
@@ -88,7 +91,7 @@ void score_text(model::Decoder& decoder, const text::Tokenizer& tokenizer,
     progress.advance();
   }
   const double perplexity = std::exp(sum / static_cast<double>(count));
-  if (json) {
+  if (globals.json) {
     std::cout << to_line({{"perplexity", perplexity},
                           {"predictions", count},
                           {"windows", windows},
@@ -116,9 +119,9 @@ void run(const Arguments& arguments, const Globals& globals) {
   model::Decoder decoder(*checkpoint, *backend);
   log::info("{} ({}) on {}", arguments.model, checkpoint->format(), backend->describe());
   if (!arguments.prompts_file.empty()) {
-    score_prompts(decoder, tokenizer, chat.get(), arguments);
+    score_prompts(decoder, tokenizer, chat.get(), arguments, globals.kv_dtype());
   } else {
-    score_text(decoder, tokenizer, arguments, globals.json);
+    score_text(decoder, tokenizer, arguments, globals);
   }
 }
 
@@ -147,6 +150,7 @@ void add_score(CLI::App& app, Globals& globals) {
       ->capture_default_str()
       ->check(CLI::Range(0, 1000));
   add_globals(*verb, globals);
+  add_kv_cache_flag(*verb, globals);
   verb->callback([arguments, &globals] { run(*arguments, globals); });
 }
 

@@ -30,6 +30,7 @@ void run(const Arguments& arguments, const Globals& globals) {
   study::Settings settings;
   settings.backend = globals.backend;
   settings.threads = globals.threads;
+  settings.kv_dtype = globals.kv_dtype();
   settings.seed = globals.seed;
   settings.hardware = arguments.hardware;
   if (arguments.price >= 0) settings.price_per_hour = arguments.price;
@@ -66,6 +67,7 @@ void add_study(CLI::App& app, Globals& globals) {
   verb->add_option("--price", arguments->price, "USD per hour, instead of the hardware's")
       ->check(CLI::Range(0.0, 1e6));
   add_globals(*verb, globals);
+  add_kv_cache_flag(*verb, globals);
   verb->callback([arguments, &globals] { run(*arguments, globals); });
 }
 

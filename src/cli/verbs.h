@@ -4,7 +4,10 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
+
+#include "tensor/dtype.h"
 
 namespace narrow::cli {
 
@@ -14,10 +17,18 @@ struct Globals {
   int threads = 0;  // 0: all processors
   uint64_t seed = 0;
   bool json = false;
+  std::string kv_cache_dtype = "auto";
+
+  // Of the engine's cache; nothing: the backend's own.
+  std::optional<DType> kv_dtype() const {
+    return kv_cache_dtype == "fp8" ? std::optional(DType::f8_e4m3) : std::nullopt;
+  }
 };
 
 // Adds --backend, --threads, --seed, --json, -v and -q to a verb.
 void add_globals(CLI::App& verb, Globals& globals);
+// Adds --kv-cache-dtype to a verb that runs a model.
+void add_kv_cache_flag(CLI::App& verb, Globals& globals);
 
 void add_arena(CLI::App& app, Globals& globals);
 void add_bench(CLI::App& app, Globals& globals);

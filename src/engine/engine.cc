@@ -40,7 +40,7 @@ struct Engine::State {
     const checkpoint::ModelConfig& config = checkpoint->config();
     if (options.max_context <= 0 || options.max_context > config.context_tokens)
       options.max_context = config.context_tokens;
-    const int64_t block_bytes = model::KvCache::bytes_per_block(config, *backend);
+    const int64_t block_bytes = model::KvCache::bytes_per_block(config, *backend, options.kv_dtype);
     const int64_t one_context = blocks_for(options.max_context);
     const int64_t kv_bytes =
         options.kv_bytes > 0 ? options.kv_bytes : backend->engine_defaults().kv_bytes;
@@ -54,11 +54,13 @@ struct Engine::State {
                       static_cast<double>(backend->free_bytes()) / 0x1p30),
           checkpoint->path().string(), "use a smaller --max-context");
     }
-    kv = std::make_unique<model::KvCache>(config, *backend, blocks);
+    kv = std::make_unique<model::KvCache>(config, *backend, blocks, options.kv_dtype);
     scheduler = std::make_unique<Scheduler>(options, blocks);
     stats = scheduler->stats;
-    info = {checkpoint->path().string(), checkpoint->format(), backend->describe(),
-            checkpoint->fingerprint(), options.max_context};
+    std::string described = backend->describe();
+    if (options.kv_dtype) described += fmt::format(", KV cache in {}", name_of(*options.kv_dtype));
+    info = {checkpoint->path().string(), checkpoint->format(), described, checkpoint->fingerprint(),
+            options.max_context};
     log::debug("{} on {}: {:.0f} MiB of weights a token, KV cache of {} tokens", info.format,
                info.backend, static_cast<double>(decoder.weight_bytes()) / 0x1p20,
                blocks * kKvBlockTokens);

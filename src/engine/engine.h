@@ -17,10 +17,11 @@ struct Options {
   std::string backend = "auto";
   int threads = 0;
   // 0: what suits the backend (ops::EngineDefaults).
-  int64_t max_batch = 0;        // sequences running at once
-  int64_t max_step_tokens = 0;  // rows of a step: prefill is cut into chunks of at most this
-  int64_t kv_bytes = 0;         // at most what max_batch contexts need
-  int64_t max_context = 0;      // 0: the model's
+  int64_t max_batch = 0;               // sequences running at once
+  int64_t max_step_tokens = 0;         // rows of a step: prefill is cut into chunks of at most this
+  int64_t kv_bytes = 0;                // at most what max_batch contexts need
+  int64_t max_context = 0;             // 0: the model's
+  std::optional<DType> kv_dtype = {};  // of the KV cache; by default the backend's
   bool prefix_cache = true;
   // Whether a step is planned and started while the one before it runs. Results are the same.
   std::optional<bool> plan_ahead = {};

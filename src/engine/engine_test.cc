@@ -69,6 +69,28 @@ std::vector<GenerateResult> run_all(Engine& engine, bool together) {
 
 class EngineTest : public testing::TestWithParam<std::string> {};
 
+// A cache in e4m3 is a quarter of the reference's and gives other, close likelihoods.
+TEST(EngineKvCache, MayBeE4m3WhereTheBackendRunsIt) {
+  Options wide = options("reference"), narrow = wide;
+  narrow.kv_dtype = DType::f8_e4m3;
+  Engine exact(kModel, wide), rounded(kModel, narrow);
+  EXPECT_NE(rounded.info().backend.find("KV cache in f8_e4m3"), std::string::npos);
+  endpoint::ScoreRequest scored;
+  scored.context = exact.tokenizer().encode("Once upon a time", {.add_special = true});
+  scored.continuation = exact.tokenizer().encode(", there was a little girl named Lily.", {});
+  const auto expected = exact.score(scored).get(), got = rounded.score(scored).get();
+  ASSERT_EQ(got.tokens.size(), expected.tokens.size());
+  double largest = 0;
+  for (size_t i = 0; i < got.tokens.size(); ++i)
+    largest = std::max(largest, std::fabs(got.tokens[i].logprob - expected.tokens[i].logprob));
+  EXPECT_GT(largest, 1e-4);
+  EXPECT_LT(largest, 0.5);
+
+  Options refused = options("cpu");
+  refused.kv_dtype = DType::f8_e4m3;
+  EXPECT_THROW(Engine(kModel, refused), Error);
+}
+
 TEST_P(EngineTest, ResultsDoNotDependOnTheSchedule) {
   Engine alone(kModel, options(GetParam()));
   const auto expected = run_all(alone, /*together=*/false);

@@ -8,6 +8,8 @@
 #include <future>
 #include <numeric>
 
+#include <fmt/format.h>
+
 #include "base/error.h"
 #include "base/interrupt.h"
 
@@ -38,16 +40,26 @@ bool all_in_order(std::span<const int32_t> rows, int64_t count) {
 
 }  // namespace
 
-int64_t KvCache::bytes_per_block(const ModelConfig& config, const ops::Backend& backend) {
+int64_t KvCache::bytes_per_block(const ModelConfig& config, const ops::Backend& backend,
+                                 std::optional<DType> dtype) {
   const ops::KvShape shape{1, config.kv_heads, config.head_dim};
-  return config.layers * shape.elements() * size_of(backend.kv_dtype());
+  return config.layers * shape.elements() * size_of(dtype.value_or(backend.kv_dtype()));
 }
 
-KvCache::KvCache(const ModelConfig& config, ops::Backend& backend, int64_t blocks)
+KvCache::KvCache(const ModelConfig& config, ops::Backend& backend, int64_t blocks,
+                 std::optional<DType> dtype)
     : blocks_(blocks), id_(next_id()) {
+  const DType numbers = dtype.value_or(backend.kv_dtype());
+  if (!backend.runs_kv(numbers)) {
+    throw Error::refused(fmt::format("the {} backend keeps no keys and values in {}",
+                                     backend.name(), name_of(numbers)),
+                         "KV cache", "use --kv-cache-dtype auto");
+  }
   const ops::KvShape shape{blocks, config.kv_heads, config.head_dim};
-  for (int64_t i = 0; i < config.layers; ++i)
-    layers_.push_back(backend.allocate(shape.elements() * size_of(backend.kv_dtype())));
+  for (int64_t i = 0; i < config.layers; ++i) {
+    layers_.push_back(backend.allocate(shape.elements() * size_of(numbers)));
+    layers_.back().dtype = numbers;
+  }
 }
 
 struct Decoder::State {
@@ -226,12 +238,13 @@ void Decoder::State::enqueue(ops::Batch batch, KvCache& kv, std::span<const int3
 }
 
 void for_each_logits(Decoder& decoder, std::span<const int32_t> tokens,
-                     const std::function<void(int64_t, View<const float>)>& sink) {
+                     const std::function<void(int64_t, View<const float>)>& sink,
+                     std::optional<DType> kv_dtype) {
   // Rows at a time: at a vocabulary of 150 000 their logits are 77 MB.
   const int64_t chunk = std::min<int64_t>(128, decoder.max_rows());
   const auto total = static_cast<int64_t>(tokens.size());
   const int64_t blocks = (total + ops::kKvBlockTokens - 1) / ops::kKvBlockTokens;
-  KvCache kv(decoder.config(), decoder.backend(), blocks);
+  KvCache kv(decoder.config(), decoder.backend(), blocks, kv_dtype);
   for (int64_t first = 0; first < total; first += chunk) {
     throw_if_interrupted();
     const int64_t rows = std::min(chunk, total - first);

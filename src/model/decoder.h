@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -15,14 +16,16 @@ namespace narrow::model {
 // KV memory of all layers.
 class KvCache {
  public:
-  KvCache(const checkpoint::ModelConfig& config, ops::Backend& backend, int64_t blocks);
+  // dtype: of the backend (kv_dtype()) unless given. Throws Error::refused for one it does not run.
+  KvCache(const checkpoint::ModelConfig& config, ops::Backend& backend, int64_t blocks,
+          std::optional<DType> dtype = {});
   int64_t blocks() const { return blocks_; }
   uint64_t id() const { return id_; }  // never given twice in a process
   const ops::DeviceBuffer& layer(int64_t index) const {
     return layers_.at(static_cast<size_t>(index));
   }
-  static int64_t bytes_per_block(const checkpoint::ModelConfig& config,
-                                 const ops::Backend& backend);
+  static int64_t bytes_per_block(const checkpoint::ModelConfig& config, const ops::Backend& backend,
+                                 std::optional<DType> dtype = {});
 
  private:
   int64_t blocks_;
@@ -68,7 +71,8 @@ class Decoder {
 // Runs `tokens` as one sequence of its own, in chunks, and hands the logits of all positions to
 // `sink`, some rows at a time, in order: memory stays bounded whatever the vocabulary.
 void for_each_logits(Decoder& decoder, std::span<const int32_t> tokens,
-                     const std::function<void(int64_t first_position, View<const float>)>& sink);
+                     const std::function<void(int64_t first_position, View<const float>)>& sink,
+                     std::optional<DType> kv_dtype = {});
 
 // In place: logits become log-probabilities. Sums in double, in index order.
 void log_softmax(std::span<float> logits);

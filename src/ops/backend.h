@@ -94,6 +94,9 @@ class Backend {
   virtual std::string describe() const = 0;   // "cpu: AVX2, 2 threads"
   virtual DType activation_dtype() const = 0;
   virtual DType kv_dtype() const = 0;  // of the KV cache: f32 on reference, bf16 on cpu
+  // Whether a cache may hold `dtype`: its buffers' dtype then says so. Numbers are rounded, to the
+  // largest finite one if need be, when they are stored.
+  virtual bool runs_kv(DType dtype) const { return dtype == kv_dtype(); }
 
   virtual DeviceBuffer allocate(int64_t bytes) = 0;
   virtual void upload(const DeviceBuffer& to, std::span<const std::byte> from) = 0;

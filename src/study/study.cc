@@ -115,7 +115,8 @@ class Study {
   }
 
   engine::Options engine_options() const {
-    return {.backend = settings_.backend, .threads = settings_.threads};
+    return {
+        .backend = settings_.backend, .threads = settings_.threads, .kv_dtype = settings_.kv_dtype};
   }
 
   fs::path checkpoint_of(const std::string& format) const {
@@ -128,6 +129,13 @@ class Study {
             {"recipe", recipes_.at(format).to_json()},
             {"backend", settings_.backend},
             {"version", settings_.version}};
+  }
+
+  // What every cell depends on that the engine answers.
+  Json engine_key(const std::string& format) const {
+    Json key = format_key(format);
+    if (settings_.kv_dtype) key["kv_cache"] = name_of(*settings_.kv_dtype);
+    return key;
   }
 
   Cell quantize_cell(const std::string& format) const {
@@ -191,7 +199,7 @@ class Study {
   }
 
   Cell task_cell(const std::string& format, size_t t) const {
-    Json key = format_key(format);
+    Json key = engine_key(format);
     key["task"] = evaluate::task_key(tasks_[t], run_options(t));
     return {"eval", format, tasks_[t].name, key};
   }
@@ -224,7 +232,7 @@ class Study {
   // The answers themselves are a cell of every format; the comparison with the baseline's is made
   // from them.
   Cell answers_cell(const std::string& format) const {
-    Json key = format_key(format);
+    Json key = engine_key(format);
     key["prompts_sha256"] = sha256_file(prompts_file_);
     key["prompts"] = plan_.text_prompts;
     key["max_tokens"] = plan_.text_max_tokens;
@@ -376,7 +384,7 @@ class Study {
   fs::path load_text() const { return data_folder("recipes/calibration") / "c4_sample.txt.gz"; }
 
   Cell load_cell(const std::string& format, const LoadCase& load) const {
-    Json key = format_key(format);
+    Json key = engine_key(format);
     key["load"] = load::load_key(load.scenario, load.plan, sha256_file(load_text()));
     key["scale"] = plan_.load_scale;
     key["threads"] = settings_.threads;

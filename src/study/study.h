@@ -4,15 +4,18 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "study/plan.h"
+#include "tensor/dtype.h"
 
 namespace narrow::study {
 
 struct Settings {
   std::string backend = "auto";
   int threads = 0;
+  std::optional<DType> kv_dtype;  // of the engine's KV cache; by default the backend's
   uint64_t seed = 0;
   std::string hardware = "cpu";          // a file of hardware/
   std::optional<double> price_per_hour;  // USD; none: the hardware's

@@ -2,8 +2,7 @@
 // busy: a block takes one row's heads of one key/value head and walks the pieces of the keys with
 // the next one under way. Warp w scores page w of a piece, then weighs the values of all its pages
 // in a quarter of the dimensions.
-#include "ops/cuda/attention.cuh"
-#include "ops/cuda/kv_cache.cuh"
+#include "ops/cuda/cache_piece.cuh"
 #include "ops/cuda/launch.cuh"
 
 namespace narrow::ops::cuda {
@@ -13,105 +12,10 @@ using bf16_t = __nv_bfloat16;
 
 constexpr int kWarps = kPages;
 
-// Sixteen tokens by sixteen dims of values as two B operands: x, y for the first eight dims, z, w
-// for the others.
-__device__ inline uint4 load_transposed(const void* unit) {
-  uint4 result;
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(result.x), "=r"(result.y), "=r"(result.z), "=r"(result.w)
-               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(unit)))
-               : "memory");
-  return result;
-}
-
-// Keys and values of a piece as rows of 16-byte units. A unit's place is exchanged within its row
-// so that the reads below touch each bank once.
-template <int kHeadDim, class Kv>
-struct Piece;
-
-template <int kHeadDim>
-struct Piece<kHeadDim, bf16_t> {
-  static constexpr int kUnits = kHeadDim / 8;
-  uint4 keys[kDecodeChunk][kUnits], values[kDecodeChunk][kUnits];
-
-  __device__ static int key_unit(int token, int unit) { return unit ^ (token & 3) << 1; }
-  __device__ static int value_unit(int token, int unit) { return unit ^ (token & 7); }
-
-  // Dims 16 s + 4t … of a token's key.
-  __device__ uint2 key(int token, int s, int t) const {
-    const uint4& unit = keys[token][key_unit(token, 2 * s + t / 2)];
-    return reinterpret_cast<const uint2*>(&unit)[t % 2];
-  }
-  // The warp's quarter of a page's values as B operands.
-  __device__ void load_values(int page, int warp, int lane, uint2 (&to)[kHeadDim / 32]) const {
-    const int token = page * kPage + lane % 16;
-#pragma unroll
-    for (int d = 0; d < kHeadDim / 64; ++d) {
-      const int unit = 2 * (warp * (kHeadDim / 64) + d) + lane / 16;
-      const uint4 v = load_transposed(&values[token][value_unit(token, unit)]);
-      to[2 * d] = make_uint2(v.x, v.y);
-      to[2 * d + 1] = make_uint2(v.z, v.w);
-    }
-  }
-  // Of a column of the i-th operand.
-  __device__ static int dim(int warp, int i, int column) {
-    return warp * (kHeadDim / 4) + 8 * i + column;
-  }
-};
-
-template <int kHeadDim>
-struct Piece<kHeadDim, e4m3_t> {
-  static constexpr int kUnits = kHeadDim / 16, kDims = kHeadDim / 32;
-  uint4 keys[kDecodeChunk][kUnits], values[kDecodeChunk][kUnits];
-
-  __device__ static int key_unit(int token, int unit) {
-    return unit ^ (kHeadDim == 128 ? token & 7 : token >> 1 & 3);
-  }
-  __device__ static int value_unit(int token, int unit) {
-    return unit ^ (token >> 1 & 3) * (kHeadDim / 64);
-  }
-
-  __device__ uint2 key(int token, int s, int t) const {
-    const uint32_t codes = reinterpret_cast<const uint32_t*>(&keys[token][key_unit(token, s)])[t];
-    return make_uint2(widen_pair(codes), widen_pair(codes >> 16));
-  }
-  __device__ void load_values(int page, int warp, int lane, uint2 (&to)[kDims]) const {
-    const int g = lane / 4, t = lane % 4;
-    const int byte = warp * (kHeadDim / 4) + kDims * g;
-    Numbers<e4m3_t, kDims> codes[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int token = page * kPage + 2 * t + (i & 1) + 8 * (i >> 1);
-      codes[i] = *reinterpret_cast<const Numbers<e4m3_t, kDims>*>(
-          reinterpret_cast<const e4m3_t*>(&values[token][value_unit(token, byte / 16)]) +
-          byte % 16);
-    }
-#pragma unroll
-    for (int d = 0; d < kDims / 2; ++d) {
-      uint32_t dims[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) dims[i] = codes[i].widened(d);
-#pragma unroll
-      for (int j = 0; j < 2; ++j)
-        to[2 * d + j] = make_uint2(across(dims[0], dims[1], j), across(dims[2], dims[3], j));
-    }
-  }
-  __device__ static int dim(int warp, int i, int column) {
-    return warp * (kHeadDim / 4) + kDims * column + i;
-  }
-};
-
-__device__ inline void copy_unit(void* to, const void* from, bool there) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
-                   static_cast<uint32_t>(__cvta_generic_to_shared(to))),
-               "l"(from), "r"(there ? 16 : 0)
-               : "memory");
-}
-
 template <int kHeadDim, class Kv>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     walk_attention_kernel(DeviceBatch batch, AttentionLayer layer, const bf16_t* qkv, bf16_t* out) {
-  using Ring = Piece<kHeadDim, Kv>;
+  using Ring = CachePiece<kHeadDim, Kv>;
   constexpr int kOperands = kHeadDim / 32;  // of eight dims, of a warp
   extern __shared__ uint4 memory[];
   __shared__ Exchange exchange;
@@ -137,23 +41,15 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     }
   };
   const auto load_piece = [&](int piece) {
-    Ring& to = ring[piece % 2];
 #pragma unroll
     for (int page = 0; page < kPages; ++page) {
       const Kv* keys =
           static_cast<const Kv*>(layer.kv) +
           (static_cast<int64_t>(pages[page]) * 2 * layer.kv_heads + kv_head) * page_numbers;
-      const Kv* values = keys + layer.kv_heads * page_numbers;
-      for (int i = threadIdx.x; i < kPage * Ring::kUnits; i += blockDim.x) {
-        const int token = page * kPage + i / Ring::kUnits, unit = i % Ring::kUnits;
-        // What lies beyond the end may be another sequence's: zeros stand in for it.
-        const bool there = piece * kDecodeChunk + token < end;
-        constexpr int kUnitNumbers = 16 / sizeof(Kv);
-        copy_unit(&to.keys[token][to.key_unit(token, unit)], keys + i * kUnitNumbers, there);
-        copy_unit(&to.values[token][to.value_unit(token, unit)], values + i * kUnitNumbers, there);
-      }
+      copy_page(ring[piece % 2], page, keys, keys + layer.kv_heads * page_numbers,
+                end - piece * kDecodeChunk - page * kPage);
     }
-    asm volatile("cp.async.commit_group;" ::: "memory");
+    commit_copies();
   };
   find_pages(0);
   load_piece(0);
@@ -170,7 +66,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   Joined joined[2];
   float value[kOperands][4] = {};
   for (int piece = 0; piece < pieces; ++piece) {
-    asm volatile("cp.async.wait_group 0;" ::: "memory");
+    wait_for_copies(0);
     __syncthreads();  // the piece is there, and all are done with the one before
     if (piece + 1 < pieces) {
       load_piece(piece + 1);
@@ -226,7 +122,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 template <int kHeadDim, class Kv>
 void launch_walk(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
                  bf16_t* out, cudaStream_t stream) {
-  constexpr size_t kBytes = 2 * sizeof(Piece<kHeadDim, Kv>);
+  constexpr size_t kBytes = 2 * sizeof(CachePiece<kHeadDim, Kv>);
   static const bool allowed = [] {
     allow_shared_memory(walk_attention_kernel<kHeadDim, Kv>, kBytes);
     return true;

@@ -85,6 +85,9 @@ class CudaBackend : public Backend {
   std::string describe() const override { return description_; }
   DType activation_dtype() const override { return DType::bf16; }
   DType kv_dtype() const override { return DType::bf16; }
+  bool runs_kv(DType dtype) const override {
+    return dtype == DType::bf16 || dtype == DType::f8_e4m3;
+  }
   int64_t free_bytes() const override {
     size_t free = 0, total = 0;
     check(cudaMemGetInfo(&free, &total), "memory information");

@@ -2,9 +2,8 @@
 // of one sequence and the heads that share a key/value head, sixteen of these rows a warp, and
 // walks the pieces of the keys with the next one under way. The arithmetic of a piece is
 // attention.cuh's, so each row has the bits that decode_attention would give it.
-#include "ops/cuda/attention.cuh"
+#include "ops/cuda/cache_piece.cuh"
 #include "ops/cuda/launch.cuh"
-#include "ops/cuda/portable.cuh"
 #include "ops/cuda/portable.h"
 
 namespace narrow::ops::cuda {
@@ -15,33 +14,14 @@ using bf16_t = __nv_bfloat16;
 constexpr int kWarps = 8;
 constexpr int kBlockRows = kWarps * kMmaRows;  // (token, head)
 
-// Keys and values as rows of units of 16 bytes. A unit's place is exchanged within its row so that
-// the reads below touch each bank once: keys by quads over four rows, values by eight rows.
-template <int kHeadDim>
-struct Piece {
-  static constexpr int kUnits = kHeadDim / 8;
-  uint4 keys[kDecodeChunk][kUnits], values[kDecodeChunk][kUnits];
-  __device__ static int key_unit(int token, int unit) { return unit ^ (token & 3) << 1; }
-  __device__ static int value_unit(int token, int unit) { return unit ^ (token & 7); }
-};
-
-// Sixteen tokens by sixteen dims of values as two B operands: x, y for the first eight dims, z, w
-// for the others.
-__device__ inline uint4 load_transposed(const void* unit) {
-  uint4 result;
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(result.x), "=r"(result.y), "=r"(result.z), "=r"(result.w)
-               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(unit)))
-               : "memory");
-  return result;
-}
-
-template <int kHeadDim>
+template <int kHeadDim, class Kv>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     portable_attention_kernel(DeviceBatch batch, AttentionLayer layer, const bf16_t* qkv,
                               bf16_t* out) {
+  using Piece = CachePiece<kHeadDim, Kv>;
+  constexpr int kOperands = kHeadDim / 32;  // of a quarter of the dims
   extern __shared__ uint4 memory[];
-  auto* ring = reinterpret_cast<Piece<kHeadDim>*>(memory);
+  auto* ring = reinterpret_cast<Piece*>(memory);
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
   const int g = lane / 4, t = lane % 4;
   const int queries = layer.heads / layer.kv_heads;
@@ -60,19 +40,13 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const int pieces = (end + kDecodeChunk - 1) / kDecodeChunk;
 
   const auto load_piece = [&](int piece) {
-    Piece<kHeadDim>& to = ring[piece % 2];
-    for (int i = threadIdx.x; i < kDecodeChunk * Piece<kHeadDim>::kUnits; i += blockDim.x) {
-      const int token = i / Piece<kHeadDim>::kUnits, unit = i % Piece<kHeadDim>::kUnits;
-      // What lies beyond the end may be another sequence's: zeros stand in for it.
-      const int at = piece * kDecodeChunk + token;
-      const bool there = at < end;
-      const int64_t page = there ? table[at / kPage] : 0;
-      const bf16_t* key = layer.kv +
-                          ((page * 2 * layer.kv_heads + kv_head) * kPage + at % kPage) * kHeadDim +
-                          8 * unit;
-      copy_unit_async(&to.keys[token][to.key_unit(token, unit)], key, there);
-      copy_unit_async(&to.values[token][to.value_unit(token, unit)],
-                      key + static_cast<int64_t>(layer.kv_heads) * kPage * kHeadDim, there);
+    constexpr int64_t kPageNumbers = static_cast<int64_t>(kPage) * kHeadDim;
+    for (int page = 0; page < kPages; ++page) {
+      const int first = piece * kDecodeChunk + page * kPage;
+      const int64_t block = first < end ? table[first / kPage] : 0;
+      const Kv* keys =
+          static_cast<const Kv*>(layer.kv) + (block * 2 * layer.kv_heads + kv_head) * kPageNumbers;
+      copy_page(ring[piece % 2], page, keys, keys + layer.kv_heads * kPageNumbers, end - first);
     }
     commit_copies();
   };
@@ -98,7 +72,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 
   const float scale = layer.scale * kLog2E;
   Joined joined[2];
-  float value[kHeadDim / 8][4] = {};
+  float value[4][kOperands][4] = {};
   for (int piece = 0; piece < pieces; ++piece) {
     if (piece + 1 < pieces) {
       load_piece(piece + 1);
@@ -108,19 +82,14 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     }
     __syncthreads();
     const int first = piece * kDecodeChunk;
-    const Piece<kHeadDim>& at = ring[piece % 2];
+    const Piece& at = ring[piece % 2];
     if (works && first < seen_by_any) {
       const bool whole = first + kDecodeChunk <= seen_by_all;
       PageScores score[kPages];
 #pragma unroll
       for (int page = 0; page < kPages; ++page) {
         page_scores<kHeadDim>(
-            q,
-            [&](int half, int s) {
-              const int token = page * kPage + 8 * half + g;
-              const uint4& unit = at.keys[token][at.key_unit(token, 2 * s + t / 2)];
-              return reinterpret_cast<const uint2*>(&unit)[t % 2];
-            },
+            q, [&](int half, int s) { return at.key(page * kPage + 8 * half + g, s, t); },
             score[page]);
 #pragma unroll
         for (int half = 0; half < 2; ++half)
@@ -148,23 +117,23 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 #pragma unroll
       for (int page = 0; page < kPages; ++page) weights[page] = pack_weights(score[page]);
 #pragma unroll
-      for (int d = 0; d < kHeadDim / 16; ++d) {
-        float weighted[2][4] = {};
+      for (int quarter = 0; quarter < 4; ++quarter) {
+        float weighted[kOperands][4] = {};
 #pragma unroll
         for (int page = 0; page < kPages; ++page) {
-          const int token = page * kPage + lane % 16;
-          const uint4 v =
-              load_transposed(&at.values[token][at.value_unit(token, 2 * d + lane / 16)]);
+          uint2 v[kOperands];
+          at.load_values(page, quarter, lane, v);
           const uint4 w = weights[page];
-          mma_bf16(weighted[0], w.x, w.y, w.z, w.w, v.x, v.y);
-          mma_bf16(weighted[1], w.x, w.y, w.z, w.w, v.z, v.w);
+#pragma unroll
+          for (int i = 0; i < kOperands; ++i)
+            mma_bf16(weighted[i], w.x, w.y, w.z, w.w, v[i].x, v[i].y);
         }
 #pragma unroll
-        for (int j = 0; j < 2; ++j)
+        for (int i = 0; i < kOperands; ++i)
 #pragma unroll
           for (int c = 0; c < 4; ++c) {
-            float& total = value[2 * d + j][c];
-            total = fmaf(weighted[j][c], shares[c >> 1].piece, total * shares[c >> 1].before);
+            float& total = value[quarter][i][c];
+            total = fmaf(weighted[i][c], shares[c >> 1].piece, total * shares[c >> 1].before);
           }
       }
     }
@@ -178,24 +147,28 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
         out + (static_cast<int64_t>(row0 + token_of(rows[r])) * layer.heads + head_of(rows[r])) *
                   kHeadDim;
 #pragma unroll
-    for (int n = 0; n < kHeadDim / 8; ++n)
-      *reinterpret_cast<uint32_t*>(to + 8 * n + 2 * t) = pack_bf16(
-          __fdiv_rn(value[n][2 * r], joined[r].sum), __fdiv_rn(value[n][2 * r + 1], joined[r].sum));
+    for (int quarter = 0; quarter < 4; ++quarter)
+#pragma unroll
+      for (int i = 0; i < kOperands; ++i)
+#pragma unroll
+        for (int c = 0; c < 2; ++c)
+          to[Piece::dim(quarter, i, 2 * t + c)] =
+              __float2bfloat16_rn(__fdiv_rn(value[quarter][i][2 * r + c], joined[r].sum));
   }
 }
 
-template <int kHeadDim>
+template <int kHeadDim, class Kv>
 void launch_portable(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
                      bf16_t* out, cudaStream_t stream) {
-  constexpr size_t kBytes = 2 * sizeof(Piece<kHeadDim>);
+  constexpr size_t kBytes = 2 * sizeof(CachePiece<kHeadDim, Kv>);
   static const bool allowed = [] {
-    allow_shared_memory(portable_attention_kernel<kHeadDim>, kBytes);
+    allow_shared_memory(portable_attention_kernel<kHeadDim, Kv>, kBytes);
     return true;
   }();
   (void)allowed;
   const int queries = layer.heads / layer.kv_heads;
   const int parts = div_up(kPrefillRows * queries, kBlockRows);
-  launch(portable_attention_kernel<kHeadDim>,
+  launch(portable_attention_kernel<kHeadDim, Kv>,
          dim3(static_cast<unsigned>(layer.kv_heads * parts), static_cast<unsigned>(batch.tiles)),
          kWarps * kWarpSize, kBytes, stream, batch, layer, qkv, out);
 }
@@ -205,8 +178,10 @@ void launch_portable(const DeviceBatch& batch, const AttentionLayer& layer, cons
 void portable_prefill_attention(const DeviceBatch& batch, const AttentionLayer& layer,
                                 const bf16_t* qkv, bf16_t* out, cudaStream_t stream) {
   if (batch.tiles == 0) return;
-  if (layer.head_dim == 128) return launch_portable<128>(batch, layer, qkv, out, stream);
-  launch_portable<64>(batch, layer, qkv, out, stream);
+  const auto run = layer.head_dim == 128
+                       ? (layer.e4m3 ? launch_portable<128, e4m3_t> : launch_portable<128, bf16_t>)
+                       : (layer.e4m3 ? launch_portable<64, e4m3_t> : launch_portable<64, bf16_t>);
+  run(batch, layer, qkv, out, stream);
 }
 
 }  // namespace narrow::ops::cuda

@@ -69,6 +69,9 @@ class ReferenceBackend : public HostBackend {
   std::string_view name() const override { return "reference"; }
   std::string describe() const override { return "reference: float32, 1 thread"; }
   DType kv_dtype() const override { return DType::f32; }
+  bool runs_kv(DType dtype) const override {
+    return dtype == DType::f32 || dtype == DType::f8_e4m3;
+  }
   using HostBackend::prepare;
 
   std::unique_ptr<Linear> prepare(std::span<const PackedLinear> parts) override {
@@ -118,7 +121,7 @@ class ReferenceBackend : public HostBackend {
 
   void rope_and_store(const Plan& plan, const AttentionShape& shape, const DeviceBuffer& cosine,
                       const DeviceBuffer& sine, Matrix qkv, const DeviceBuffer& kv) override {
-    check_attention(plan, shape, qkv, kv, size_of(DType::f32));
+    check_attention(plan, shape, qkv, kv, size_of(dtype_of_cache(kv)));
     const int64_t half = shape.head_dim / 2;
     for (const Batch::Sequence& sequence : plan.batch().sequences) {
       for (int64_t i = 0; i < sequence.rows; ++i) {
@@ -138,7 +141,8 @@ class ReferenceBackend : public HostBackend {
         const int64_t slot = sequence.context - sequence.rows + i;
         for (int64_t kv_head = 0; kv_head < 2 * shape.kv_heads; ++kv_head) {
           const float* from = row + (shape.heads + kv_head) * shape.head_dim;
-          std::copy(from, from + shape.head_dim, cache_row(shape, kv, sequence, kv_head, slot));
+          const int64_t at = cache_row(shape, sequence, kv_head, slot);
+          for (int64_t d = 0; d < shape.head_dim; ++d) store_cached(kv, at + d, from[d]);
         }
       }
     }
@@ -146,7 +150,7 @@ class ReferenceBackend : public HostBackend {
 
   void attention(const Plan& plan, const AttentionShape& shape, Matrix qkv, const DeviceBuffer& kv,
                  Matrix out) override {
-    check_attention(plan, shape, qkv, kv, size_of(DType::f32));
+    check_attention(plan, shape, qkv, kv, size_of(dtype_of_cache(kv)));
     const int64_t queries_per_kv = shape.heads / shape.kv_heads;
     std::vector<float> weights;
     for (const Batch::Sequence& sequence : plan.batch().sequences) {
@@ -159,9 +163,9 @@ class ReferenceBackend : public HostBackend {
           weights.assign(static_cast<size_t>(visible), 0);
           float largest = -INFINITY;
           for (int64_t t = 0; t < visible; ++t) {
-            const float* k = cache_row(shape, kv, sequence, kv_head, t);
+            const int64_t k = cache_row(shape, sequence, kv_head, t);
             float dot = 0;
-            for (int64_t d = 0; d < shape.head_dim; ++d) dot += q[d] * k[d];
+            for (int64_t d = 0; d < shape.head_dim; ++d) dot += q[d] * cached(kv, k + d);
             weights[static_cast<size_t>(t)] = dot * shape.scale;
             largest = std::max(largest, dot * shape.scale);
           }
@@ -169,9 +173,9 @@ class ReferenceBackend : public HostBackend {
           for (float& weight : weights) total += weight = std::exp(weight - largest);
           std::fill(to, to + shape.head_dim, 0.0f);
           for (int64_t t = 0; t < visible; ++t) {
-            const float* v = cache_row(shape, kv, sequence, shape.kv_heads + kv_head, t);
+            const int64_t v = cache_row(shape, sequence, shape.kv_heads + kv_head, t);
             const float share = weights[static_cast<size_t>(t)] / total;
-            for (int64_t d = 0; d < shape.head_dim; ++d) to[d] += share * v[d];
+            for (int64_t d = 0; d < shape.head_dim; ++d) to[d] += share * cached(kv, v + d);
           }
         }
       }
@@ -179,13 +183,28 @@ class ReferenceBackend : public HostBackend {
   }
 
  private:
-  // kv_head: 0 … kv_heads - 1 for keys, kv_heads … 2 kv_heads - 1 for values.
-  static float* cache_row(const AttentionShape& shape, const DeviceBuffer& kv,
-                          const Batch::Sequence& sequence, int64_t kv_head, int64_t slot) {
+  // Where a token's numbers begin in the cache. kv_head: 0 … kv_heads - 1 for keys, kv_heads …
+  // 2 kv_heads - 1 for values.
+  static int64_t cache_row(const AttentionShape& shape, const Batch::Sequence& sequence,
+                           int64_t kv_head, int64_t slot) {
     const int64_t block = sequence.blocks[static_cast<size_t>(slot / kKvBlockTokens)];
     const int64_t row =
         (block * 2 * shape.kv_heads + kv_head) * kKvBlockTokens + slot % kKvBlockTokens;
-    return static_cast<float*>(kv.data.get()) + row * shape.head_dim;
+    return row * shape.head_dim;
+  }
+  static DType dtype_of_cache(const DeviceBuffer& kv) {
+    return kv.dtype == DType::f8_e4m3 ? DType::f8_e4m3 : DType::f32;
+  }
+  static float cached(const DeviceBuffer& kv, int64_t at) {
+    if (kv.dtype == DType::f8_e4m3) return to_float(static_cast<const f8_e4m3*>(kv.data.get())[at]);
+    return static_cast<const float*>(kv.data.get())[at];
+  }
+  static void store_cached(const DeviceBuffer& kv, int64_t at, float value) {
+    if (kv.dtype == DType::f8_e4m3) {
+      static_cast<f8_e4m3*>(kv.data.get())[at] = to_f8_e4m3(value);
+    } else {
+      static_cast<float*>(kv.data.get())[at] = value;
+    }
   }
 
   static void multiply(const ReferencePart& part, std::span<const float> x, float* out) {

@@ -3,9 +3,11 @@
 // tokens, the answers greedy and of exactly the asked length, without a prefix cache: the
 // conditions of the figures of other engines that docs/performance.md compares with.
 //
-//   deployments FORMAT [BACKEND [sync|async|fp8_kv|NAME|COUNT]...]     default: cuda, both, all
+//   deployments FORMAT [BACKEND [sync|async|drawn|fp8_kv|NAME|COUNT]...]
 //
-// COUNT: requests at once, instead of each deployment's own number.
+// By default on cuda, both ways, all of them. COUNT: requests at once, instead of each deployment's
+// own number. drawn: not greedy, but at temperature 0.6 with top_p 0.95. fp8_kv: keys and values in
+// e4m3.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -32,6 +34,7 @@ constexpr Deployment kDeployments[] = {
     {"code fixing", 1024, 1024, 512}};
 
 std::mt19937 random_numbers(11);
+bool drawn = false;
 
 endpoint::GenerateRequest request_of(const Deployment& deployment, int64_t generated) {
   std::uniform_int_distribution<int32_t> token(0, 128255);
@@ -39,6 +42,11 @@ endpoint::GenerateRequest request_of(const Deployment& deployment, int64_t gener
   for (int64_t i = 0; i < deployment.prompt; ++i) request.prompt.push_back(token(random_numbers));
   request.sampling.max_tokens = generated;
   request.sampling.ignore_eos = true;
+  if (drawn) {
+    request.sampling.temperature = 0.6;
+    request.sampling.top_p = 0.95;
+    request.sampling.seed = random_numbers();
+  }
   return request;
 }
 
@@ -90,7 +98,7 @@ void all_at_once(engine::Engine& engine, const Deployment& deployment) {
 
 int main(int argc, char** argv) try {
   if (argc < 2) {
-    std::cerr << "usage: deployments FORMAT [BACKEND [sync|async|fp8_kv|NAME|COUNT]...]\n";
+    std::cerr << "usage: deployments FORMAT [BACKEND [sync|async|drawn|fp8_kv|NAME|COUNT]...]\n";
     return 2;
   }
   engine::Options options;
@@ -103,6 +111,7 @@ int main(int argc, char** argv) try {
     const std::string_view argument = argv[i];
     if (std::isdigit(argument.front())) at_once = std::stoll(argv[i]);
     sync = sync || argument == "sync";
+    drawn = drawn || argument == "drawn";
     async = async || argument == "async";
     if (argument == "fp8_kv") options.kv_dtype = DType::f8_e4m3;
     for (const Deployment& deployment : kDeployments)

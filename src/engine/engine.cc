@@ -127,7 +127,7 @@ struct Engine::State {
     std::optional<Step> step = scheduler->plan(/*ahead=*/!in_flight.empty());
     size_t left_running = 0;
     if (step) {
-      if (*options.plan_ahead && !step->host_chooses) left_running = 1;
+      if (*options.plan_ahead && !step->host_reads) left_running = 1;
       if (!in_flight.empty()) ++scheduler->stats.steps_ahead;
       in_flight.push_back(*std::move(step));
       Step& started = in_flight.back();
@@ -245,16 +245,12 @@ struct Engine::State {
     }
     Generation& generation = *sequence.generation();
     const endpoint::Sampling& sampling = generation.request.sampling;
-    const auto index = static_cast<int64_t>(generation.result.token_ids.size());
-    int32_t id = summary.argmax;
-    if (sequence.wants_logits()) {
+    const int32_t id = summary.chosen;
+    if (sampling.logprobs > 0) {
       const std::span<const float> logits = decoder.logits(row, 1).row(0);
-      id = sample(logits, sampling, index);
-      if (sampling.logprobs > 0) {
-        const double normalizer = ops::log_sum_exp(logits);
-        generation.result.logprobs.push_back({id, logits[static_cast<size_t>(id)] - normalizer,
-                                              best(logits, sampling.logprobs, normalizer)});
-      }
+      generation.result.logprobs.push_back({id,
+                                            logits[static_cast<size_t>(id)] - summary.log_sum_exp,
+                                            best(logits, sampling.logprobs, summary.log_sum_exp)});
     }
     generation.result.timings.tokens.push_back(now);
     sequence.tokens.push_back(id);

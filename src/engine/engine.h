@@ -1,7 +1,7 @@
 // The inference engine as an Endpoint: paged KV cache with a prefix cache, continuous batching,
-// chunked prefill mixed with decode, sampling on the host. One thread runs the steps, on a device
-// planning each while the one before it runs; generate() and score() may be called from any. A
-// request's result never depends on its neighbours.
+// chunked prefill mixed with decode, tokens drawn on the device. One thread runs the steps, on a
+// device planning each while the one before it runs; generate() and score() may be called from any.
+// A request's result never depends on its neighbours.
 #pragma once
 
 #include <filesystem>

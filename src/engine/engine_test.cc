@@ -10,6 +10,7 @@
 #include "engine/block_pool.h"
 #include "engine/sampler.h"
 #include "engine/test_backends.h"
+#include "ops/sampling.h"
 
 namespace narrow::engine {
 namespace {
@@ -228,12 +229,13 @@ TEST(BlockPool, KeepsAccount) {
 TEST(Sampler, FollowsTheDistribution) {
   const std::vector<float> logits = {0.0f, std::log(3.0f), -100.0f, std::log(6.0f)};
   endpoint::Sampling sampling;
-  EXPECT_EQ(sample(logits, sampling, 0), 3);
+  const auto sample = [&](int64_t index) { return ops::choose(logits, query_of(sampling, index)); };
+  EXPECT_EQ(sample(0), 3);
   sampling.temperature = 1;
   sampling.seed = 5;
   std::vector<int64_t> counts(4, 0);
   constexpr int64_t kDraws = 20000;
-  for (int64_t i = 0; i < kDraws; ++i) ++counts[static_cast<size_t>(sample(logits, sampling, i))];
+  for (int64_t i = 0; i < kDraws; ++i) ++counts[static_cast<size_t>(sample(i))];
   // Four standard deviations of a share of n draws.
   const auto near = [&](int64_t count, double share) {
     const double n = kDraws;
@@ -245,10 +247,10 @@ TEST(Sampler, FollowsTheDistribution) {
   EXPECT_EQ(counts[2], 0);
   EXPECT_TRUE(near(counts[3], 0.6));
   sampling.top_k = 1;
-  for (int64_t i = 0; i < 100; ++i) EXPECT_EQ(sample(logits, sampling, i), 3);
+  for (int64_t i = 0; i < 100; ++i) EXPECT_EQ(sample(i), 3);
   sampling.top_k = 0;
   sampling.top_p = 0.85;  // 0.6 + 0.3 are needed
-  for (int64_t i = 0; i < 200; ++i) EXPECT_NE(sample(logits, sampling, i), 0);
+  for (int64_t i = 0; i < 200; ++i) EXPECT_NE(sample(i), 0);
 }
 
 }  // namespace

@@ -69,15 +69,17 @@ GenerateRequest request(const Engine& engine, int64_t i, int64_t tokens) {
   return request;
 }
 
-// Greedy to a length, to an end of sequence, to a stop string; drawn by the host, and with
-// alternatives, which make the engine wait.
+// Greedy or drawn, to a length, to an end of sequence, to a stop string; and with alternatives,
+// which make the engine wait.
 std::vector<GenerateRequest> generations(const Engine& engine) {
   std::vector<GenerateRequest> list;
   for (int64_t i = 0; i < 20; ++i) {
     GenerateRequest one = request(engine, i, 1 + i * 7 % 45);
     one.sampling.ignore_eos = i % 4 != 1;
     if (i % 4 == 2) one.sampling.stop = {"never this", i % 3 ? " t" : "was a"};
-    if (i % 10 == 3) one.sampling.temperature = 0.8;
+    if (i % 3 == 0) one.sampling.temperature = 0.8;
+    if (i % 6 == 0) one.sampling.top_p = 0.9;
+    if (i % 9 == 0) one.sampling.top_k = 20;
     if (i % 10 == 7) one.sampling.logprobs = 2;
     one.sampling.seed = static_cast<uint64_t>(i);
     list.push_back(std::move(one));
@@ -179,12 +181,13 @@ TEST_P(PlanAhead, AnswersAreThoseOfALoneRequest) {
   }
 }
 
-// Of a lone greedy request every step but the first is planned ahead, and what follows an end that
+// Of a lone request every step but the first is planned ahead, and what follows an end that
 // was not foreseen is one row.
 TEST_P(PlanAhead, OnlyUnforeseenEndsCostARow) {
   Engine engine(model().path(), options_of(GetParam(), /*ahead=*/true));
   GenerateRequest fixed = request(engine, 0, 30);
   fixed.sampling.ignore_eos = true;
+  fixed.sampling.temperature = 0.5;
   EXPECT_EQ(engine.generate(fixed).get().token_ids.size(), 30u);
   Stats stats = engine.stats();
   EXPECT_EQ(stats.steps, 30);

@@ -1,11 +1,12 @@
-// Chooses tokens from logits. Pure: the same logits, settings and position give the same token,
-// whatever else is in the batch.
+// What is asked of the logits of a generated token. Pure: the same settings and position ask for
+// the same token (ops/sampling.h), whatever else is in the batch.
 #pragma once
 
 #include <cstdint>
 #include <span>
 
 #include "endpoint/endpoint.h"
+#include "ops/logits.h"
 
 namespace narrow::engine {
 
@@ -13,7 +14,7 @@ namespace narrow::engine {
 std::vector<std::pair<int32_t, double>> best(std::span<const float> logits, int64_t count,
                                              double normalizer);
 
-// One token. index: how many tokens were generated before; with the seed it is all the randomness.
-int32_t sample(std::span<const float> logits, const endpoint::Sampling& sampling, int64_t index);
+// index: how many tokens were generated before; with the seed it is all the randomness.
+ops::LogitQuery query_of(const endpoint::Sampling& sampling, int64_t index);
 
 }  // namespace narrow::engine

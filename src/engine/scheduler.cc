@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "engine/sampler.h"
+
 namespace narrow::engine {
 namespace {
 
@@ -12,6 +14,15 @@ int64_t blocks_for(int64_t tokens) { return (tokens + kKvBlockTokens - 1) / kKvB
 
 // Of a step: at a vocabulary of 150 000 their logits are 600 MB.
 constexpr int64_t kMostLogitRows = 1024;
+
+// Of the logits at `position`, before those of later positions are asked for.
+ops::LogitQuery query_at(Sequence& sequence, int64_t position) {
+  if (sequence.scoring())
+    return {.target = sequence.tokens[static_cast<size_t>(position + 1)], .normalize = true};
+  const Generation& generation = *sequence.generation();
+  return query_of(generation.request.sampling,
+                  static_cast<int64_t>(generation.result.token_ids.size()) + sequence.pending);
+}
 
 }  // namespace
 
@@ -185,7 +196,6 @@ std::optional<Step> Scheduler::plan(bool ahead) {
 void Scheduler::add_part(Sequence& sequence, int64_t rows, Step& step) {
   const int64_t begin = sequence.computed, end = begin + rows;
   const auto known = static_cast<int64_t>(sequence.tokens.size());
-  Scoring* scoring = sequence.scoring();
   ops::Batch& batch = step.batch;
   ops::Batch::Sequence part;
   part.first_row = batch.rows();
@@ -200,15 +210,14 @@ void Scheduler::add_part(Sequence& sequence, int64_t rows, Step& step) {
     batch.positions.push_back(static_cast<int32_t>(position));
     if (position < first_logits) continue;
     step.logit_rows.push_back(static_cast<int32_t>(part.first_row + position - begin));
-    step.queries.push_back(
-        {.target = scoring ? sequence.tokens[static_cast<size_t>(position + 1)] : -1});
+    step.queries.push_back(query_at(sequence, position));
   }
   batch.sequences.push_back(std::move(part));
   step.parts.push_back({&sequence, rows, end, first_logits});
   sequence.computed = end;
   if (first_logits == end) return;
-  step.host_chooses = step.host_chooses || sequence.wants_logits();
-  if (scoring) return;
+  step.host_reads = step.host_reads || sequence.wants_logits();
+  if (sequence.scoring()) return;
   ++sequence.pending;
   sequence.source = static_cast<int32_t>(step.logit_rows.size()) - 1;
 }

@@ -34,7 +34,7 @@ struct Step {
   ops::Batch batch;
   std::vector<int32_t> logit_rows;       // of the parts, in their order
   std::vector<ops::LogitQuery> queries;  // one of each logit row
-  bool host_chooses = false;      // logits are wanted on the host before anything else is planned
+  bool host_reads = false;        // logits are read on the host before the next step is planned
   std::vector<SequencePtr> left;  // ended after the step was planned: it may still name them
 };
 

@@ -38,8 +38,7 @@ int64_t Sequence::target() { return scoring() ? known_tokens() - 1 : known_token
 
 bool Sequence::wants_logits() {
   if (Scoring* scored = scoring()) return scored->request.top > 0;
-  const endpoint::Sampling& sampling = generation()->request.sampling;
-  return sampling.temperature > 0 || sampling.logprobs > 0;
+  return generation()->request.sampling.logprobs > 0;
 }
 
 bool accept_token(Generation& generation, int32_t id, const std::vector<int32_t>& eos_ids) {

@@ -51,7 +51,7 @@ struct Sequence {
   // Position before which rows can be computed now. The last token of a continuation is scored, not
   // continued from.
   int64_t target();
-  // Whether its logits are to be seen by the host: it draws, or reports alternatives.
+  // Whether its logits are to be seen by the host: alternatives are reported.
   bool wants_logits();
 };
 

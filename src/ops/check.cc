@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "ops/sampling.h"
 
 namespace narrow::ops {
 namespace {
@@ -75,11 +76,15 @@ void check_summarize(Matrix logits, std::span<const LogitQuery> queries,
           "one query per row is needed");
   require(logits.rows * size_of(DType::i32) <= chosen.size_bytes, "summarize_logits",
           "there is no room for the chosen tokens");
-  for (const LogitQuery& query : queries)
+  for (const LogitQuery& query : queries) {
+    if (query.temperature > 0 && logits.cols > kMostSampled)
+      throw Error::failed(fmt::format("cannot draw from a vocabulary of {}", logits.cols),
+                          "summarize_logits");
     if (query.target < -1 || query.target >= logits.cols)
       throw Error::failed(
           fmt::format("token {} is outside the vocabulary of {}", query.target, logits.cols),
           "summarize_logits");
+  }
 }
 
 void check_attention(const Plan& plan, const AttentionShape& shape, Matrix qkv,

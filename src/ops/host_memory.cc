@@ -70,7 +70,7 @@ std::unique_ptr<PendingSummaries> HostBackend::summarize_logits(Matrix logits,
   for (int64_t r = 0; r < logits.rows; ++r) {
     summaries.push_back(summarize({logits.row<float>(r), static_cast<size_t>(logits.cols)},
                                   queries[static_cast<size_t>(r)]));
-    tokens[r] = summaries.back().argmax;
+    tokens[r] = summaries.back().chosen;
   }
   return std::make_unique<HostSummaries>(std::move(summaries));
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/sampling.h"
+
 namespace narrow::ops {
 
 double log_sum_exp(std::span<const float> logits) {
@@ -19,9 +21,9 @@ int32_t argmax(std::span<const float> logits) {
 LogitSummary summarize(std::span<const float> logits, const LogitQuery& query) {
   LogitSummary summary;
   summary.argmax = argmax(logits);
-  if (query.target < 0) return summary;
-  summary.target = logits[static_cast<size_t>(query.target)];
-  summary.log_sum_exp = log_sum_exp(logits);
+  summary.chosen = query.temperature > 0 ? choose(logits, query) : summary.argmax;
+  if (query.target >= 0) summary.target = logits[static_cast<size_t>(query.target)];
+  if (query.normalize) summary.log_sum_exp = log_sum_exp(logits);
   return summary;
 }
 

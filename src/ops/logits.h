@@ -12,16 +12,22 @@ double log_sum_exp(std::span<const float> logits);
 // Lowest id among the largest logits.
 int32_t argmax(std::span<const float> logits);
 
-// What is asked of a row of logits.
+// What is asked of a row of logits. How a token is drawn: ops/sampling.h.
 struct LogitQuery {
-  int32_t target = -1;  // a token to score; -1: none
+  int32_t target = -1;     // a token to score; -1: none
+  bool normalize = false;  // whether log_sum_exp is wanted
+  double temperature = 0;  // 0: the likeliest token is chosen
+  int64_t top_k = 0;       // 0: off
+  double top_p = 1;
+  uint64_t random = 0;  // uniform: all the randomness of the draw
 };
 
-// What choosing the likeliest token or scoring a given one needs.
+// What choosing a token or scoring a given one needs.
 struct LogitSummary {
-  int32_t argmax = 0;      // the token that is chosen
+  int32_t argmax = 0;
+  int32_t chosen = 0;
   float target = 0;        // logit of the token asked for
-  double log_sum_exp = 0;  // where a token was asked for
+  double log_sum_exp = 0;  // where it was asked for
 };
 
 LogitSummary summarize(std::span<const float> logits, const LogitQuery& query);

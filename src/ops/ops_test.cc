@@ -342,8 +342,9 @@ TEST(Embed, TakesTokensThatWereChosenBefore) {
     const DeviceBuffer chosen = backend->allocate(3 * size_of(DType::i32));
     std::vector<float> logits(3 * kVocabulary, 0);
     logits[7] = logits[kVocabulary + 2] = logits[2 * kVocabulary + 4] = 1;
-    const auto summaries = backend->summarize_logits({logits.data(), DType::f32, 3, kVocabulary},
-                                                     std::vector<LogitQuery>{{}, {2}, {}}, chosen);
+    const auto summaries =
+        backend->summarize_logits({logits.data(), DType::f32, 3, kVocabulary},
+                                  std::vector<LogitQuery>{{}, {.target = 2}, {}}, chosen);
     ASSERT_EQ(summaries->wait().size(), 3u);
     EXPECT_EQ(summaries->wait()[0].argmax, 7);
     EXPECT_EQ(summaries->wait()[1].target, 1);
@@ -365,9 +366,10 @@ TEST(Embed, TakesTokensThatWereChosenBefore) {
         Error);
     batch.token_sources.pop_back();
     EXPECT_THROW(backend->plan(batch), Error);
-    EXPECT_THROW(backend->summarize_logits({logits.data(), DType::f32, 3, kVocabulary},
-                                           std::vector<LogitQuery>{{}, {kVocabulary}, {}}, chosen),
-                 Error);
+    EXPECT_THROW(
+        backend->summarize_logits({logits.data(), DType::f32, 3, kVocabulary},
+                                  std::vector<LogitQuery>{{}, {.target = kVocabulary}, {}}, chosen),
+        Error);
   }
 }
 

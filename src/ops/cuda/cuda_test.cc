@@ -444,7 +444,11 @@ TEST_F(Cuda, SummariesAgreeWithTheHost) {
     logits.as<float>()[static_cast<size_t>(vocabulary - 1)] = logits.as<float>()[3] = 60;
     const DeviceBuffer buffer = device(logits);
     const std::vector<LogitQuery> queries = {
-        {3}, {-1}, {0}, {static_cast<int32_t>(vocabulary - 1)}, {5}};
+        {.target = 3, .normalize = true},
+        {},
+        {.target = 0, .normalize = true},
+        {.target = static_cast<int32_t>(vocabulary - 1), .normalize = true},
+        {.normalize = true}};
     const DeviceBuffer chosen = cuda_->allocate(rows * 4);
     const auto pending =
         cuda_->summarize_logits(matrix(buffer, rows, vocabulary, DType::f32), queries, chosen);

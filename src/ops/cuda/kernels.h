@@ -175,5 +175,9 @@ void skinny_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv
 // queries must be there when this is called. chosen: [rows]. Sums of exponentials in double.
 void summarize_logits(const float* logits, const LogitQuery* queries, LogitSummary* out,
                       int32_t* chosen, int64_t rows, int64_t vocabulary, cudaStream_t stream);
+// After it, for rows with a temperature: the token that ops/sampling.h defines, in `out` and
+// `chosen`.
+void sample_logits(const float* logits, const LogitQuery* queries, LogitSummary* out,
+                   int32_t* chosen, int64_t rows, int64_t vocabulary, cudaStream_t stream);
 
 }  // namespace narrow::ops::cuda

@@ -31,9 +31,13 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ Best bests[kWarps];
   __shared__ double sums[kWarps];
   __shared__ int32_t asked;
+  __shared__ bool normalize;
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
   // From the host's memory, while the kernel before this one runs.
-  if (threadIdx.x == 0) asked = queries[blockIdx.x].target;
+  if (threadIdx.x == 0) {
+    asked = queries[blockIdx.x].target;
+    normalize = queries[blockIdx.x].normalize;
+  }
   let_next_kernel_start();
   wait_for_previous_kernel();
   const float* row = logits + static_cast<int64_t>(blockIdx.x) * vocabulary;
@@ -47,7 +51,7 @@ __global__ void __launch_bounds__(kThreads)
   if (best.id == vocabulary) best.id = 0;
   const int32_t target = asked;
   double total = 0;
-  if (target >= 0) {
+  if (normalize) {
     for (int i = threadIdx.x; i < vocabulary; i += kThreads) total += expf(row[i] - best.value);
     for (int offset = 16; offset > 0; offset /= 2)
       total += __shfl_xor_sync(0xffffffffu, total, offset);
@@ -59,8 +63,8 @@ __global__ void __launch_bounds__(kThreads)
   }
   if (threadIdx.x == 0) {
     chosen[blockIdx.x] = best.id;
-    out[blockIdx.x] = {best.id, target >= 0 ? row[target] : 0,
-                       target >= 0 ? best.value + log(total) : 0};
+    out[blockIdx.x] = {best.id, best.id, target >= 0 ? row[target] : 0,
+                       normalize ? best.value + log(total) : 0};
   }
 }
 

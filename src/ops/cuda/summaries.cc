@@ -68,6 +68,11 @@ std::unique_ptr<PendingSummaries> SummarySlots::start(Matrix logits,
   std::copy(queries.begin(), queries.end(), slot->queries);
   cuda::summarize_logits(static_cast<const float*>(logits.data), slot->queries, slot->summaries,
                          chosen, logits.rows, logits.cols, stream);
+  const bool draws = std::any_of(queries.begin(), queries.end(),
+                                 [](const LogitQuery& query) { return query.temperature > 0; });
+  if (draws)
+    cuda::sample_logits(static_cast<const float*>(logits.data), slot->queries, slot->summaries,
+                        chosen, logits.rows, logits.cols, stream);
   check(cudaEventRecord(slot->done, stream), "event");
   return std::make_unique<Pending>(*this, std::move(slot), queries.size());
 }

@@ -66,7 +66,7 @@ struct Engine::State {
     pool = std::make_unique<BlockPool>(blocks);
     stats.total_blocks = blocks;
     info = {checkpoint->path().string(), checkpoint->format(), backend->describe(),
-            checkpoint->fingerprint(), options.max_context};
+            checkpoint->fingerprint(),   options.max_context,  backend->format_notes()};
     log::debug("{} on {}: {:.0f} MiB of weights a token, KV cache of {} tokens", info.format,
                info.backend, static_cast<double>(decoder.weight_bytes()) / 0x1p20,
                blocks * kKvBlockTokens);

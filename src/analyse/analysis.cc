@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "analyse/accuracy.h"
 #include "analyse/cost.h"
@@ -182,10 +183,16 @@ void add_warnings(const StudyRows& rows, Analysis& analysis) {
   for (const auto& note :
        json_get<std::vector<std::string>>(rows.model, "notes", "fact \"model\"", {}))
     warnings.push_back(note);
-  for (const FormatSummary& summary : analysis.formats)
+  for (const FormatSummary& summary : analysis.formats) {
     if (summary.quantized)
       for (const std::string& note : summary.quantized->notes)
         warnings.push_back(summary.format + ": " + note);
+    std::set<std::string> of_backends;
+    for (const EnvironmentCell& environment : rows.environments)
+      for (const auto& [format, note] : environment.format_notes)
+        if (format == summary.format) of_backends.insert(note);
+    for (const std::string& note : of_backends) warnings.push_back(summary.format + ": " + note);
+  }
 }
 
 }  // namespace

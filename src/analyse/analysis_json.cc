@@ -253,7 +253,8 @@ Json to_json(const Analysis& analysis) {
     return Json{{"format", item.source.format},      {"cpu", item.cpu},
                 {"backend", item.backend},           {"threads", item.threads},
                 {"memory_bytes", item.memory_bytes}, {"narrow", item.version},
-                {"hardware", item.hardware},         {"price_per_hour", item.price_per_hour}};
+                {"hardware", item.hardware},         {"price_per_hour", item.price_per_hour},
+                {"format_notes", item.format_notes}};
   });
   json["plan"] = analysis.plan;
   json["model_fact"] = analysis.model_fact;

@@ -352,6 +352,24 @@ TEST(Rows, AStudyWithoutRowsIsRefused) {
   EXPECT_THROW(analyse(test::study(), options), Error);
 }
 
+// What a backend says of a format stands above the figures, once, where the format was measured.
+TEST(Analysis, NotesOfTheBackendAreWarnings) {
+  auto cells = test::cells();
+  for (int machine = 0; machine < 2; ++machine) {
+    CellRows environment = test::cell("environment", "", std::to_string(machine));
+    test::append(environment, {{"backend", "cuda: made up"},
+                               {"format_notes",
+                                {{"w8a8-fp", "Activations were not quantized."},
+                                 {"w2a2-none", "Nobody measured this."}}}});
+    cells.push_back(environment);
+  }
+  const Analysis analysis = analyse(parse_study(test::plan({}), nullptr, cells), quick());
+  EXPECT_EQ(std::count(analysis.warnings.begin(), analysis.warnings.end(),
+                       "w8a8-fp: Activations were not quantized."),
+            1);
+  EXPECT_THAT(analysis.warnings, Not(Contains(HasSubstr("Nobody"))));
+}
+
 // The same cell run again under another key: the later finished one counts, and it is said.
 TEST(Rows, TheLastFinishedRunCounts) {
   auto cells = test::cells();

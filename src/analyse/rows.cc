@@ -187,6 +187,7 @@ EnvironmentCell parse_environment(const Source& source, const Json& data,
   cell.backend = text(data, "backend", where);
   cell.version = text(data, "narrow", where);
   cell.hardware = text(data, "hardware", where);
+  cell.format_notes = json_get<std::map<std::string, std::string>>(data, "format_notes", where, {});
   cell.threads = count(data, "threads", where);
   cell.memory_bytes = count(data, "memory_bytes", where);
   cell.price_per_hour = number_or_zero(data, "price_per_hour", where);

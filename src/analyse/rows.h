@@ -105,7 +105,8 @@ struct EnvironmentCell {
   Source source;
   std::string cpu, backend, version, hardware;
   int64_t threads = 0, memory_bytes = 0;
-  double price_per_hour = 0;  // 0: unknown
+  double price_per_hour = 0;                        // 0: unknown
+  std::map<std::string, std::string> format_notes;  // how the backend runs a format, by its name
 };
 
 // A cell of the baseline that was run a second time under another schedule (an A/A run), row

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <future>
+#include <map>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -102,6 +103,8 @@ struct Info {
   std::string backend;     // "cpu: AVX2, 2 threads", "http://..."
   std::string fingerprint; // of the model files; empty for a server
   int64_t context_tokens = 0;
+  // What a reader of results must know of how a format runs here (ops/backend.h), by its name.
+  std::map<std::string, std::string> format_notes = {};
 };
 
 class Endpoint {

@@ -59,8 +59,8 @@ struct Engine::State {
     stats = scheduler->stats;
     std::string described = backend->describe();
     if (options.kv_dtype) described += fmt::format(", KV cache in {}", name_of(*options.kv_dtype));
-    info = {checkpoint->path().string(), checkpoint->format(), described, checkpoint->fingerprint(),
-            options.max_context};
+    info = {checkpoint->path().string(), checkpoint->format(), described,
+            checkpoint->fingerprint(),   options.max_context,  backend->format_notes()};
     log::debug("{} on {}: {:.0f} MiB of weights a token, KV cache of {} tokens", info.format,
                info.backend, static_cast<double>(decoder.weight_bytes()) / 0x1p20,
                blocks * kKvBlockTokens);

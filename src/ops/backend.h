@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -92,6 +93,8 @@ class Backend {
 
   virtual std::string_view name() const = 0;  // "reference", "cpu", "cuda"
   virtual std::string describe() const = 0;   // "cpu: AVX2, 2 threads"
+  // What a reader of results must know of how a format runs here, by the format's name.
+  virtual std::map<std::string, std::string> format_notes() const { return {}; }
   virtual DType activation_dtype() const = 0;
   virtual DType kv_dtype() const = 0;  // of the KV cache: f32 on reference, bf16 on cpu
   // Whether a cache may hold `dtype`: its buffers' dtype then says so. Numbers are rounded, to the

@@ -431,6 +431,7 @@ class Study {
     const Json row{
         {"cpu", processor_name()},
         {"backend", engine.info().backend},
+        {"format_notes", engine.info().format_notes},
         {"threads", settings_.threads > 0 ? settings_.threads
                                           : static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN))},
         {"memory_bytes", memory},

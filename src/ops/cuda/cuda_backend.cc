@@ -61,8 +61,7 @@ class CudaBackend : public Backend {
     description_ =
         fmt::format("cuda: {}, {:.0f} GiB, {}", properties.name,
                     static_cast<double>(properties.totalGlobalMem) / (1 << 30),
-                    portable_ ? "portable kernels: FP8 of weights alone, activations stay bf16"
-                              : "Hopper kernels");
+                    portable_ ? "portable kernels, FP8 of weights alone" : "Hopper kernels");
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
     step_memory_ = std::make_unique<StepMemory>(stream_);
     staging_ = std::make_unique<Staging>(stream_);
@@ -83,6 +82,12 @@ class CudaBackend : public Backend {
 
   std::string_view name() const override { return "cuda"; }
   std::string describe() const override { return description_; }
+  std::map<std::string, std::string> format_notes() const override {
+    if (!portable_) return {};
+    return {{"w8a8-fp",
+             "On this GPU FP8 is of weights alone: they are multiplied with bf16 activations, "
+             "which are not quantized, so its accuracy and speed are not those of W8A8."}};
+  }
   DType activation_dtype() const override { return DType::bf16; }
   DType kv_dtype() const override { return DType::bf16; }
   bool runs_kv(DType dtype) const override {

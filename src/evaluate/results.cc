@@ -47,7 +47,8 @@ std::string python_text(const Json& value) {
 }
 
 std::string alias_of(const Task& task, const std::string& name) {
-  return name.starts_with(task.name + "_") ? name.substr(task.name.size() + 1) : name;
+  const std::string begin = task.name.substr(0, task.name.find('@')) + "_";
+  return name.starts_with(begin) ? name.substr(begin.size()) : name;
 }
 
 Json entry_of(const Task& task, const std::vector<Json>& rows, const std::string& name) {

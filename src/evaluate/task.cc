@@ -26,12 +26,15 @@ constexpr int64_t kMostTokens = 1 << 20;
 constexpr int64_t kMostSamples = 1000;
 // What the harness seeds Python's own generator with.
 constexpr uint32_t kPythonSeed = 0;
+const std::string kOldHarness = "0.4.5";
 
 class Loader {
  public:
   // part: the one subtask or group to load, without the task's name before it; empty: all.
-  Loader(const fs::path& file, const fs::path& data, const std::string& part)
-      : file_(file), data_(data), part_(part) {}
+  // variant: the harness's version; empty: the one that the file is of.
+  Loader(const fs::path& file, const fs::path& data, const std::string& part,
+         const std::string& variant)
+      : file_(file), data_(data), part_(part), variant_(variant) {}
 
   Task run() {
     std::string text = read_text(file_);
@@ -43,6 +46,8 @@ class Loader {
       yaml = std::move(task.yaml);
       text = std::move(task.source);
     }
+    Task task;
+    choose_variant(yaml, task);
     refuse_unknown(yaml, {"name",          "version",     "group_version",
                           "kind",          "data",        "subtasks",
                           "shots",         "first_shots", "leave_out_document",
@@ -51,7 +56,6 @@ class Loader {
                           "answer_prefix", "delimiter",   "examples",
                           "generate",      "filters",     "exact_match",
                           "metrics",       "normalized",  "guess_among"});
-    Task task;
     task.yaml_sha256 = sha256_hex(text);
     task.name = json_get<std::string>(yaml, "name", where_);
     task.version = json_get<Json>(yaml, "version", where_);
@@ -81,11 +85,35 @@ class Loader {
     check_whole(task);
     read_subtasks(yaml, task);
     if (translated) check_target(task);
+    if (!variant_.empty()) rename(task);
     task.data_sha256 = data_hash_.hex();
     return task;
   }
 
  private:
+  // "variants": earlier versions of the harness, each with the fields that differ there.
+  void choose_variant(Json& yaml, Task& task) const {
+    const Json variants = yaml.value("variants", Json::object());
+    refuse_unknown(variants, {kOldHarness});
+    yaml.erase("variants");
+    if (variant_.empty()) return;
+    if (!variants.contains(variant_))
+      throw Error::refused("no variant of version " + variant_ + " of the harness", where_);
+    if (!variants[variant_].is_object())
+      throw Error::refused("the variant " + variant_ + " is no mapping", where_);
+    yaml.update(variants[variant_]);
+    task.harness = Harness::v0_4_5;
+  }
+
+  // A number of another version is another number: the version stays visible wherever the name is.
+  void rename(Task& task) const {
+    task.name += "@" + variant_;
+    for (Subtask& subtask : task.subtasks) {
+      subtask.name += "@" + variant_;
+      if (!subtask.group.empty()) subtask.group += "@" + variant_;
+    }
+  }
+
   // Every template the kind evaluates is there, every metric is one it computes.
   void check_whole(const Task& task) const {
     const bool choice = task.kind == Task::Kind::choice,
@@ -284,7 +312,7 @@ class Loader {
   }
 
   const fs::path file_, data_;
-  const std::string part_;
+  const std::string part_, variant_;
   std::string where_;
   std::vector<std::string> test_files_, shot_files_;
   Sha256 data_hash_;
@@ -325,19 +353,28 @@ std::vector<std::string> task_names() { return data_file_names("tasks"); }
 
 Task load_task(const std::string& name_or_path, const fs::path& data) {
   const fs::path folder = data_root(data);
+  std::string name = name_or_path, variant;
+  if (const size_t at = name.rfind('@');
+      at != std::string::npos &&
+      name.find_first_not_of("0123456789.", at + 1) == std::string::npos) {
+    variant = name.substr(at + 1);
+    name.resize(at);
+  }
+  const auto load = [&](const std::string& task, const std::string& part) {
+    return Loader(find_data_file("tasks", task), folder, part, variant).run();
+  };
   const auto names = task_names();
-  if (std::find(names.begin(), names.end(), name_or_path) == names.end()) {
+  if (std::find(names.begin(), names.end(), name) == names.end()) {
     // A part: of the task with the longest name that begins its own, or that lists it by name.
     std::string of;
     for (const std::string& task : names)
-      if (name_or_path.starts_with(task + "_") && task.size() > of.size()) of = task;
-    if (!of.empty() && lists_part(of, name_or_path.substr(of.size() + 1)))
-      return Loader(find_data_file("tasks", of), folder, name_or_path.substr(of.size() + 1)).run();
+      if (name.starts_with(task + "_") && task.size() > of.size()) of = task;
+    if (!of.empty() && lists_part(of, name.substr(of.size() + 1)))
+      return load(of, name.substr(of.size() + 1));
     for (const std::string& task : names)
-      if (lists_part(task, name_or_path))
-        return Loader(find_data_file("tasks", task), folder, name_or_path).run();
+      if (lists_part(task, name)) return load(task, name);
   }
-  return Loader(find_data_file("tasks", name_or_path), folder, "").run();
+  return load(name, "");
 }
 
 }  // namespace narrow::evaluate

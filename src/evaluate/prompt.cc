@@ -108,7 +108,7 @@ void Prompter::add_turn(std::vector<Message>& messages, std::string question,
 
 void Prompter::add_example(std::vector<Message>& messages, const Json& doc) const {
   const Json vars = variables(doc);
-  if (task_.kind == Task::Kind::generate)
+  if (task_.kind == Task::Kind::generate || task_.kind == Task::Kind::continuation)
     return add_turn(messages, task_.question->render(vars), task_.answer->render(vars),
                     prefix(vars));
   const bool contexts = task_.kind == Task::Kind::context;
@@ -241,6 +241,10 @@ Prompt Prompter::next() {
   if (task_.kind == Task::Kind::generate) {
     prompt.contexts.push_back(context(task_.question->render(vars)));
     prompt.target = task_.answer->render(vars);
+  } else if (task_.kind == Task::Kind::continuation) {
+    prompt.contexts.push_back(context(task_.question->render(vars)));
+    prompt.target = task_.answer->render(vars);
+    prompt.choices = prompt.continuations = {prompt.target};  // the harness puts nothing between
   } else if (task_.kind == Task::Kind::context) {
     prompt.target = task_.answer->render(vars);
     prompt.choices = texts(task_.question->evaluate(vars));

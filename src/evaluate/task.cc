@@ -93,6 +93,7 @@ class Loader {
  private:
   // "variants": earlier versions of the harness, each with the fields that differ there.
   void choose_variant(Json& yaml, Task& task) const {
+    if (!yaml.is_object()) throw Error::refused("expected a mapping", where_);
     const Json variants = yaml.value("variants", Json::object());
     refuse_unknown(variants, {kOldHarness});
     yaml.erase("variants");
@@ -121,15 +122,19 @@ class Loader {
     const auto need = [&](bool there, const char* key) {
       if (!there) throw Error::refused(std::string("missing \"") + key + "\"", where_);
     };
+    const bool continuation = task.kind == Task::Kind::continuation;
     need(task.question.has_value(), "question");
     need(choice ? task.choices.has_value() : task.answer.has_value(),
          choice ? "choices" : "answer");
-    if (!generate) need(task.gold.has_value(), "gold");
-    std::set<std::string> known{"acc", "acc_norm", "acc_bytes", "mc2"};
+    if (!generate && !continuation) need(task.gold.has_value(), "gold");
+    std::set<std::string> known{"acc", "acc_norm", "acc_bytes", "mc2", "f1", "mcc"};
     if (task.kind == Task::Kind::context) known = {"acc"};
+    if (continuation) known = {"acc", "perplexity"};
     if (generate) {
       known.clear();
-      for (const Filter& filter : task.filters) known.insert("exact_match," + filter.name);
+      for (const Filter& filter : task.filters)
+        for (const char* metric : {"exact_match,", "bleu,", "chrf,"})
+          known.insert(metric + filter.name);
     }
     for (const MetricKind* of : task.kinds) known.insert(of->metrics.begin(), of->metrics.end());
     need(!task.metrics.empty(), "metrics");
@@ -177,9 +182,10 @@ class Loader {
   Task::Kind kind(const std::string& text) const {
     if (text == "choice") return Task::Kind::choice;
     if (text == "context") return Task::Kind::context;
+    if (text == "continuation") return Task::Kind::continuation;
     if (text == "generate") return Task::Kind::generate;
     throw Error::refused("unknown kind \"" + text + "\"", where_,
-                         "there are: choice, context, generate");
+                         "there are: choice, context, continuation, generate");
   }
 
   void set_template(const Json& yaml, const char* key, std::optional<text::Template>& out) const {
@@ -204,17 +210,8 @@ class Loader {
       throw Error::refused("several samples at temperature 0 are all the same", where_);
     const Json filters = yaml.value("filters", Json::object());
     if (!filters.is_object()) throw Error::refused("\"filters\" is no mapping", where_);
-    for (const auto& [name, rule] : filters.items()) {
-      refuse_unknown(rule, {"first", "last", "strip"});
-      Filter filter;
-      filter.name = name;
-      for (const char* which : {"first", "last"})
-        if (rule.contains(which))
-          filter.pattern.emplace(json_get<std::string>(rule, which, where_));
-      filter.index = rule.contains("last") ? -1 : 0;
-      filter.strip = json_get<bool>(rule, "strip", where_, false);
-      task.filters.push_back(std::move(filter));
-    }
+    for (const auto& [name, rule] : filters.items())
+      task.filters.push_back(read_filter(name, rule, where_));
     const Json score = yaml.value("exact_match", Json::object());
     refuse_unknown(score, {"ignore_case", "ignore_punctuation", "ignore"});
     task.exact_match.ignore_case = json_get<bool>(score, "ignore_case", where_, false);
@@ -342,11 +339,6 @@ fs::path data_root(const fs::path& given) {
   if (!given.empty()) return given;
   if (const char* folder = std::getenv("NARROW_DATA_DIR")) return folder;
   return fs::path(NARROW_SOURCE_DIR) / "data" / "eval";
-}
-
-std::string Filter::answer(const std::string& response) const {
-  if (pattern) return extract(*pattern, index, response);
-  return strip ? stripped(response) : response;
 }
 
 std::vector<std::string> task_names() { return data_file_names("tasks"); }

@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "base/error.h"
 #include "engine/engine.h"
 #include "evaluate/judge.h"
 #include "evaluate/run.h"
@@ -35,7 +36,7 @@ std::vector<Json> golden_rows(const std::string& label) {
 // The harness shuffles GPQA's answers set after set, which only the whole group repeats; other
 // groups would want the rows of all their subtasks.
 evaluate::Task load(const std::string& name) {
-  const bool gpqa = name.starts_with("leaderboard_gpqa");
+  const bool gpqa = name.starts_with("leaderboard_gpqa") && name.find('@') == std::string::npos;
   return evaluate::load_task(gpqa ? "leaderboard_gpqa" : name, kGoldens + "data");
 }
 
@@ -44,30 +45,64 @@ const evaluate::Subtask& subtask(const evaluate::Task& task, const std::string& 
                        [&](const evaluate::Subtask& one) { return one.name == name; });
 }
 
-TEST(Tasks, PromptsEqualTheHarness) {
-  std::map<std::string, std::vector<Json>> runs;  // task and options: documents in order
-  for (Json& row : golden_rows("prompts"))
+// Documents of a golden file by task and options, in order.
+std::map<std::string, std::vector<Json>> runs_of(const std::string& label) {
+  std::map<std::string, std::vector<Json>> runs;
+  for (Json& row : golden_rows(label))
     runs[row["task"].get<std::string>() + row.value("multiturn", Json()).dump()].push_back(
         std::move(row));
+  return runs;
+}
+
+void expect_prompts(const evaluate::Task& task, const evaluate::Subtask& of,
+                    const std::vector<Json>& rows) {
+  const bool chat = rows[0].contains("multiturn");
+  const evaluate::PromptOptions options{rows[0]["shots"].get<int64_t>(), chat,
+                                        chat && rows[0]["multiturn"].get<bool>()};
+  evaluate::check_shots(task, options);
+  evaluate::Prompter prompter(task, of, options, chat ? &model() : nullptr);
+  for (const Json& row : rows) {
+    const evaluate::Prompt prompt = prompter.next();
+    EXPECT_EQ(Json(prompt.contexts), row["contexts"]);
+    EXPECT_EQ(Json(prompt.continuations), row["continuations"]);
+    // A choice is named by its text or by its index.
+    if (row["target"] != std::to_string(prompt.gold)) {
+      EXPECT_EQ(prompt.target, row["target"].get<std::string>());
+    }
+  }
+}
+
+TEST(Tasks, PromptsEqualTheHarness) {
   std::set<std::string> names;
-  for (const auto& [key, rows] : runs) {
+  for (const auto& [key, rows] : runs_of("prompts")) {
     SCOPED_TRACE(key);
     const auto name = rows[0]["task"].get<std::string>();
     names.insert(name);
     const evaluate::Task task = load(name);
-    const bool chat = rows[0].contains("multiturn");
-    const evaluate::PromptOptions options{rows[0]["shots"].get<int64_t>(), chat,
-                                          chat && rows[0]["multiturn"].get<bool>()};
-    EXPECT_EQ(task.shots, options.shots);
-    evaluate::Prompter prompter(task, subtask(task, name), options, chat ? &model() : nullptr);
-    for (const Json& row : rows) {
-      const evaluate::Prompt prompt = prompter.next();
-      EXPECT_EQ(Json(prompt.contexts), row["contexts"]);
-      EXPECT_EQ(Json(prompt.continuations), row["continuations"]);
-      EXPECT_EQ(prompt.target, row["target"].get<std::string>());
-    }
+    EXPECT_EQ(task.shots, rows[0]["shots"].get<int64_t>());
+    expect_prompts(task, subtask(task, name), rows);
   }
-  EXPECT_EQ(names.size(), 24u + 3 + 3 + 7 + 1 + 1 + 4);
+  EXPECT_EQ(names.size(), 24u + 3 + 3 + 7 + 1 + 1 + 5);
+}
+
+// The version that the study ran: V1's six tasks, V2's six groups, Llama's variant of GSM8K.
+TEST(Tasks, PromptsEqualTheHarness045) {
+  std::set<std::string> names;
+  const std::string v1 = std::string(NARROW_SOURCE_DIR) + "/tests/goldens/evaluation/data";
+  for (const auto& [key, rows] : runs_of("prompts-0.4.5")) {
+    SCOPED_TRACE(key);
+    const auto name = rows[0]["task"].get<std::string>(), old = name + "@0.4.5";
+    names.insert(name);
+    const bool leaderboard1 =
+        !name.starts_with("leaderboard_") && name != "truthfulqa_mc2" && name != "gsm8k_cot_llama";
+    const evaluate::Task task =
+        name.starts_with("leaderboard_gpqa")
+            ? load("leaderboard_gpqa@0.4.5")
+            : evaluate::load_task(old, leaderboard1 ? v1 : kGoldens + "data");
+    EXPECT_EQ(task.version, rows[0]["version"]);
+    expect_prompts(task, subtask(task, old), rows);
+  }
+  EXPECT_EQ(names.size(), 6u + 3 + 3 + 3 + 1 + 1 + 1 + 1);
 }
 
 // With the numbers of examples of V1, which are drawn; and five drawn ones as turns.
@@ -184,6 +219,19 @@ TEST(Tasks, SuitesNameTasksThatAreThere) {
       EXPECT_EQ(request.suite, suite);
     }
   }
+}
+
+TEST(Tasks, AVersionIsPartOfTheName) {
+  const auto requests = evaluate::expand_suites({"leaderboard-v1@0.4.5", "gsm8k"});
+  ASSERT_EQ(requests.size(), 7u);
+  EXPECT_EQ(requests[0].name, "arc_challenge@0.4.5");
+  EXPECT_EQ(requests[0].suite, "leaderboard-v1@0.4.5");
+  EXPECT_EQ(requests[6].name, "gsm8k");
+  const auto task = load("leaderboard_musr@0.4.5");
+  EXPECT_EQ(task.name, "leaderboard_musr@0.4.5");
+  EXPECT_EQ(task.subtasks[0].name, "leaderboard_musr_murder_mysteries@0.4.5");
+  EXPECT_THROW(load("gsm8k_llama@0.4.5"), Error);  // came later
+  EXPECT_THROW(load("gsm8k@0.4.6"), Error);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/file.h"
 #include "checkpoint/checkpoint.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -23,6 +24,19 @@ TEST(Tokenizer, SmolLM2) {
 TEST(Tokenizer, Stories260K) {
   compare_strings(load(kGoldens + "stories260k"),
                   kGoldens + "tokenizer/stories260K-strings.jsonl.gz");
+}
+
+// The vocabulary of GPT-4 as scripts/fetch_data.py writes it (scripts/tiktoken_json.py).
+TEST(Tokenizer, Cl100k) {
+  const auto tokenizer = text::Tokenizer::from_json(
+      read_text(NARROW_DATA_DIR "/eval/arena_hard_v0.1/cl100k/tokenizer.json"), "");
+  int64_t rows = 0;
+  for_each_json_line(kGoldens + "tokenizer/cl100k-strings.jsonl.gz", [&](Json&& row, int64_t) {
+    const auto text = row["text"].get<std::string>();
+    EXPECT_EQ(tokenizer.encode(text, {}), row["ids"].get<std::vector<int32_t>>()) << text;
+    ++rows;
+  });
+  EXPECT_GE(rows, 200);
 }
 
 TEST(ChatTemplate, SmolLM2) {

@@ -72,13 +72,32 @@ Json identity(const endpoint::Endpoint& endpoint) {
           {"version", NARROW_VERSION}};
 }
 
-// Tokens by the model's tokenizer; a server's may be unknown.
-const text::Tokenizer* tokenizer_of(const endpoint::Endpoint& endpoint) {
-  try {
-    return &endpoint.tokenizer();
-  } catch (const Error&) {
-    return nullptr;
+// Counts the tokens of answers for style control: by cl100k_base, as the original does, where
+// scripts/fetch_data.py has brought it, otherwise by the model's tokenizer. A server's may be
+// unknown: then there is none.
+struct Lengths {
+  std::optional<text::Tokenizer> cl100k;
+  const text::Tokenizer* tokenizer = nullptr;
+  std::string by;
+};
+
+Lengths lengths_by(const fs::path& folder, const endpoint::Endpoint& endpoint) {
+  Lengths lengths;
+  if (const fs::path file = folder / "cl100k" / "tokenizer.json"; fs::is_regular_file(file)) {
+    lengths.cl100k = text::Tokenizer::from_json(read_text(file), "");
+    lengths.by = "cl100k_base";
+    return lengths;
   }
+  try {
+    lengths.tokenizer = &endpoint.tokenizer();
+    lengths.by = "the model's tokenizer";
+    log::warning(
+        "style control counts lengths by the model's tokenizer, the published board by cl100k: "
+        "scripts/fetch_data.py brings that");
+  } catch (const Error&) {
+    log::warning("no style control: the lengths of answers need cl100k (scripts/fetch_data.py)");
+  }
+  return lengths;
 }
 
 void run(const Arguments& arguments, const Globals& globals) {
@@ -127,7 +146,8 @@ void run(const Arguments& arguments, const Globals& globals) {
   write_text(output / "answers.jsonl", lines(answer_rows));
   write_text(output / "judgments.jsonl", lines(rows));
 
-  const text::Tokenizer* tokenizer = tokenizer_of(*model);
+  const Lengths lengths = lengths_by(folder, *model);
+  const text::Tokenizer* tokenizer = lengths.cl100k ? &*lengths.cl100k : lengths.tokenizer;
   const auto games = evaluate::arena_games(questions, rows, [&](const std::string& text) {
     return tokenizer ? static_cast<int64_t>(tokenizer->encode(text, {}).size()) : 0;
   });
@@ -149,9 +169,9 @@ void run(const Arguments& arguments, const Globals& globals) {
   if (tokenizer) {
     result["win_rate_style_control"] =
         score_json(evaluate::arena_score_style(battles, games, settings.rounds, settings.seed));
+    result["lengths_by"] = lengths.by;
   } else {
     result["win_rate_style_control"] = nullptr;
-    log::warning("no style control: the lengths of answers need the model's --tokenizer");
   }
   write_text(output / "arena.json", result.dump(1) + "\n");
   if (globals.json) {

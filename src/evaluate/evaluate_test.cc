@@ -7,6 +7,7 @@
 #include "evaluate/documents.h"
 #include "evaluate/filter.h"
 #include "evaluate/harness_task.h"
+#include "evaluate/judge.h"
 #include "evaluate/python_literal.h"
 #include "evaluate/python_random.h"
 #include "evaluate/results.h"
@@ -184,7 +185,7 @@ TEST_F(OwnTask, FieldsOutOfBoundsAreRefused) {
 TEST(HarnessTask, EqualsTheTaskOfItsName) {
   const std::string goldens = std::string(NARROW_SOURCE_DIR) + "/tests/goldens/";
   const auto files = tasks_below(goldens + "tasks/harness");
-  EXPECT_EQ(files.size(), 3u);
+  EXPECT_EQ(files.size(), 4u);
   for (const auto& [name, shots] : {std::pair{"arc_challenge", 5}, std::pair{"gsm8k", 2}}) {
     SCOPED_TRACE(name);
     const std::string data = goldens + "evaluation/data";
@@ -206,8 +207,84 @@ TEST(HarnessTask, EqualsTheTaskOfItsName) {
     }
     for (size_t f = 0; f < ours.filters.size(); ++f)
       for (const char* response : {"so 3 + 4 = 7\n#### 7", "about $12.50 or 13", "none"})
-        EXPECT_EQ(theirs.filters[f].answer(response), ours.filters[f].answer(response));
+        EXPECT_EQ(theirs.filters[f].answer(response, {}), ours.filters[f].answer(response, {}));
   }
+}
+
+// A folder with the rows of a task, by its name.
+std::filesystem::path folder_of(const std::string& name, const std::vector<Json>& rows) {
+  const auto folder = std::filesystem::temp_directory_path() / ("narrow_harness_" + name);
+  std::filesystem::create_directories(folder / name);
+  std::string lines;
+  for (const Json& row : rows) lines += to_line(row) + "\n";
+  write_text(folder / name / "test.jsonl", lines);
+  return folder;
+}
+
+Json corpus_golden() {
+  return parse_json(
+      read_text_maybe_gz(std::string(NARROW_SOURCE_DIR) + "/tests/goldens/tasks/corpus.json.gz"),
+      "corpus.json");
+}
+
+TEST(HarnessTask, TextsAreScoredTogether) {
+  const Json golden = corpus_golden()["texts"]["mixed"];
+  std::vector<Json> documents;
+  for (const Json& item : golden["items"]) documents.push_back({{"q", "?"}, {"a", item[0]}});
+  const auto folder = folder_of("t", documents);
+  write_text(
+      folder / "t.yaml",
+      "task: t\ndataset_path: x/y\ntest_split: test\ndoc_to_text: q\ndoc_to_target: '{{a}}'\n"
+      "generation_kwargs: {do_sample: true, temperature: 0.8, top_p: 0.95}\n"
+      "metric_list: [{metric: bleu, aggregation: bleu}, {metric: chrf}]\n");
+  const Task task = load_task((folder / "t.yaml").string(), folder);
+  EXPECT_EQ(task.temperature, 0.8);
+  EXPECT_EQ(task.top_p, 0.95);
+  Prompter prompter(task, task.subtasks[0], {}, nullptr);
+  std::vector<Json> rows;
+  for (size_t i = 0; i < documents.size(); ++i) {
+    rows.push_back({{"doc_id", i}, {"subtask", "t"}, {"response", golden["items"][i][1]}});
+    judge(task, documents[i], prompter.next(), rows.back());
+    for (const char* metric : {"bleu", "chrf"})
+      EXPECT_NEAR(rows.back()["metrics"][std::string(metric) + ",none"].get<double>(),
+                  golden[metric]["each"][i].get<double>(), 1e-9);
+  }
+  for (const Score& score : summarize(task, rows, "t")) {
+    const Json& expected = golden[score.metric == "bleu,none" ? "bleu" : "chrf"];
+    EXPECT_NEAR(score.mean, expected["score"].get<double>(), 1e-9);
+    EXPECT_NEAR(*score.standard_error, expected["stderr"].get<double>(), 1e-9);
+  }
+  EXPECT_NEAR(headline({&task, {}, "", rows}), golden["bleu"]["score"].get<double>(), 1e-9);
+}
+
+TEST(HarnessTask, OneContinuationIsScoredAsTheHarness) {
+  const Json golden = corpus_golden()["continuation"];
+  const auto documents = golden["rows"].get<std::vector<Json>>();
+  const Task task =
+      load_task(std::string(NARROW_SOURCE_DIR) + "/tests/goldens/tasks/harness/lambada_openai.yaml",
+                folder_of("lambada_openai", documents));
+  EXPECT_EQ(task.metrics, (std::vector<std::string>{"perplexity", "acc"}));
+  std::optional<Prompter> prompter;
+  for (size_t i = 0; i < golden["prompts"].size(); ++i) {
+    const Json& row = golden["prompts"][i];
+    if (i % documents.size() == 0)
+      prompter.emplace(task, task.subtasks[0], PromptOptions{row[0].get<int64_t>()}, nullptr);
+    const Prompt prompt = prompter->next();
+    EXPECT_EQ(prompt.contexts, std::vector{row[1].get<std::string>()});
+    EXPECT_EQ(prompt.continuations, std::vector{row[2].get<std::string>()});
+  }
+  prompter.emplace(task, task.subtasks[0], PromptOptions{}, nullptr);
+  std::vector<Json> rows;
+  for (size_t i = 0; i < documents.size(); ++i) {
+    rows.push_back({{"doc_id", i},
+                    {"subtask", "lambada_openai"},
+                    {"loglikelihoods", {golden["results"][i][0]}},
+                    {"is_greedy", {golden["results"][i][1]}}});
+    judge(task, documents[i], prompter->next(), rows.back());
+  }
+  for (const Score& score : summarize(task, rows, "lambada_openai"))
+    EXPECT_NEAR(score.mean, golden[score.metric == "acc,none" ? "acc" : "perplexity"].get<double>(),
+                1e-9);
 }
 
 TEST(HarnessTask, WhatIsNotCarriedOverIsRefusedByItsLine) {
@@ -231,11 +308,12 @@ TEST(HarnessTask, WhatIsNotCarriedOverIsRefusedByItsLine) {
            {"metric_list:\n  - metric: !function utils.f\n", "utils.f"},
            {"class: !function task.Squad\n", "task.Squad"},
            {"class: Squad\n", "class"},
-           {"output_type: loglikelihood\n", "loglikelihood"},
-           {"metric_list: [{metric: bleu}]\n", "bleu"},
+           {"output_type: loglikelihood_rolling\n", "loglikelihood_rolling"},
+           {"metric_list: [{metric: ter}]\n", "ter"},
            {"metric_list: [{metric: exact_match, ignore_numbers: true}]\n", "ignore_numbers"},
            {"filter_list: [{name: f, filter: [{function: majority_vote}]}]\n", "majority_vote"},
            {"generation_kwargs: {temperature: 0.7}\n", "temperature"},
+           {"generation_kwargs: {num_beams: 10}\n", "num_beams"},
            {"fewshot_config: {doc_to_text: x}\n", "doc_to_text"},
            {"doc_to_image: picture\n", "doc_to_image"},
            {"group: g\n", "group"}}) {

@@ -55,15 +55,15 @@ class Translator {
     const Json version = metadata.is_object() ? metadata.value("version", Json(0)) : Json(0);
     to["version"] = version.is_number() ? version : Json(0);
     const auto type = json_get<std::string>(from, "output_type", where(), "generate_until");
-    const bool choice = type == "multiple_choice";
-    if (!choice && type != "generate_until")
+    const bool choice = type == "multiple_choice", generate = type == "generate_until";
+    if (!choice && !generate && type != "loglikelihood")
       refuse("output_type", "\"" + type + "\" is not carried over");
-    to["kind"] = choice ? "choice" : "generate";
+    to["kind"] = choice ? "choice" : generate ? "generate" : "continuation";
     data(from, to);
     texts(from, to, choice);
     shots(from, to);
-    metrics(from, to, choice);
-    if (!choice) generation(from, to);
+    metrics(from, to);
+    if (generate) generation(from, to);
     return {std::move(to), std::move(source_)};
   }
 
@@ -223,17 +223,42 @@ class Translator {
     }
   }
 
-  void metrics(const Json& from, Json& to, bool choice) const {
+  // A metric's name in a task file of ours; the aggregation is the harness's own for it.
+  struct Metric {
+    const char *kind, *name, *aggregation;
+  };
+  static constexpr Metric kMetrics[] = {{"choice", "acc", "mean"},
+                                        {"choice", "acc_norm", "mean"},
+                                        {"choice", "acc_bytes", "mean"},
+                                        {"choice", "f1", "f1"},
+                                        {"choice", "mcc", "matthews_corrcoef"},
+                                        {"generate", "exact_match", "mean"},
+                                        {"generate", "bleu", "bleu"},
+                                        {"generate", "chrf", "chrf"},
+                                        {"continuation", "acc", "mean"},
+                                        {"continuation", "perplexity", "perplexity"}};
+
+  void metrics(const Json& from, Json& to) const {
+    const auto kind = to["kind"].get<std::string>();
+    const bool generate = kind == "generate";
     const Json given = from.value("metric_list", Json());
     if (!given.is_null() && !given.is_array()) refuse("metric_list", "is no list");
     std::vector<std::string> names;
     if (given.is_null())
-      names = choice ? std::vector<std::string>{"acc", "acc_norm"} : std::vector{kExactMatch};
+      names = generate           ? std::vector{kExactMatch}
+              : kind == "choice" ? std::vector<std::string>{"acc", "acc_norm"}
+                                 : std::vector<std::string>{"perplexity", "acc"};
     for (const Json& metric : given.is_null() ? Json::array() : given) {
       const auto name = json_get<std::string>(metric, "metric", where());
+      const auto known = std::find_if(std::begin(kMetrics), std::end(kMetrics), [&](const auto& m) {
+        return kind == m.kind && name == m.name;
+      });
+      if (known == std::end(kMetrics))
+        refuse("metric_list", "the metric \"" + name + "\" is not carried over");
       for (const auto& [key, value] : metric.items()) {
         if (key == "metric" || key == "higher_is_better" || key == "weight_by_size") continue;
-        if (key == "aggregation" && value == "mean") continue;
+        if (key == "aggregation" && value == known->aggregation) continue;
+        if (key == "average" && kind == "choice" && name == "f1") continue;  // unused there, too
         if (name == kExactMatch && key == "regexes_to_ignore") {
           to["exact_match"]["ignore"] = value;
         } else if (name == kExactMatch && (key == "ignore_case" || key == "ignore_punctuation")) {
@@ -242,13 +267,10 @@ class Translator {
           refuse("metric_list", "\"" + key + "\" of \"" + name + "\" is not carried over");
         }
       }
-      const bool known =
-          choice ? name == "acc" || name == "acc_norm" || name == "acc_bytes" : name == kExactMatch;
-      if (!known) refuse("metric_list", "the metric \"" + name + "\" is not carried over");
       names.push_back(name);
     }
     to["metrics"] = Json::array();
-    if (choice) {
+    if (!generate) {
       to["metrics"] = names;
       if (from.contains("filter_list") && !from["filter_list"].is_null())
         refuse("filter_list", "is not carried over to a choice");
@@ -256,7 +278,7 @@ class Translator {
     }
     filters(from, to);
     for (const auto& [filter, rule] : to["filters"].items())
-      to["metrics"].push_back(kExactMatch + "," + filter);
+      for (const std::string& name : names) to["metrics"].push_back(name + "," + filter);
   }
 
   void filters(const Json& from, Json& to) const {
@@ -268,28 +290,42 @@ class Translator {
     if (!list.is_array()) refuse("filter_list", "is no list");
     for (const Json& filter : list) {
       const auto name = json_get<std::string>(filter, "name", where());
-      Json rule = Json::object();
+      Json steps = Json::array();
       for (const Json& step : json_get<std::vector<Json>>(filter, "filter", where())) {
         const auto function = json_get<std::string>(step, "function", where());
         if (function == "take_first") continue;  // there is one response
         if (function == "remove_whitespace") {
-          if (rule.empty()) rule["strip"] = true;  // a match has none at its ends
-          continue;
-        }
-        if (function != "regex" || !rule.empty())
+          // A match has none at its ends.
+          if (steps.empty() || steps.back().contains("strip")) steps.push_back({{"strip", true}});
+        } else if (function == "regex") {
+          steps.push_back(match_of(step, {}));
+        } else if (function == "multi_choice_regex") {
+          Json choice = match_of(step, {"ignore_case", "ignore_punctuation", "regexes_to_ignore"});
+          for (const char* key : {"ignore_case", "ignore_punctuation"})
+            if (step.contains(key)) choice[key] = step[key];
+          if (step.contains("regexes_to_ignore") && !step["regexes_to_ignore"].is_null())
+            choice["ignore"] = step["regexes_to_ignore"];
+          steps.push_back({{"choice", std::move(choice)}});
+        } else {
           refuse("filter_list", "\"" + function + "\" is not carried over in \"" + name + "\"");
-        for (const auto& [key, value] : step.items())
-          if (key != "function" && key != "regex_pattern" && key != "group_select" &&
-              !(key == "fallback" && value == kNoAnswer))
-            refuse("filter_list", "\"" + key + "\" is not carried over");
-        const auto index = json_get<int64_t>(step, "group_select", where(), 0);
-        if (index != 0 && index != -1)
-          refuse("filter_list", "only the first and the last match can be selected");
-        rule[index == 0 ? "first" : "last"] =
-            json_get<std::string>(step, "regex_pattern", where(), "#### (\\-?[0-9\\.\\,]+)");
+        }
       }
-      to["filters"][name] = std::move(rule);
+      to["filters"][name] = std::move(steps);
     }
+  }
+
+  // The pattern of a step and which of its matches counts; `more`: other fields it may have.
+  Json match_of(const Json& step, const std::vector<std::string>& more) const {
+    for (const auto& [key, value] : step.items())
+      if (key != "function" && key != "regex_pattern" && key != "group_select" &&
+          !(key == "fallback" && value == kNoAnswer) &&
+          std::find(more.begin(), more.end(), key) == more.end())
+        refuse("filter_list", "\"" + key + "\" is not carried over");
+    const auto index = json_get<int64_t>(step, "group_select", where(), 0);
+    if (index != 0 && index != -1)
+      refuse("filter_list", "only the first and the last match can be selected");
+    return {{index == 0 ? "first" : "last",
+             json_get<std::string>(step, "regex_pattern", where(), "#### (\\-?[0-9\\.\\,]+)")}};
   }
 
   void generation(const Json& from, Json& to) const {
@@ -297,16 +333,29 @@ class Translator {
     if (given.is_null()) given = Json::object();
     if (!given.is_object()) refuse("generation_kwargs", "is no mapping");
     Json out{{"max_tokens", kDefaultTokens}, {"stop", Json::array({"\n\n"})}};
+    bool sampled = false;
+    double temperature = 0, top_p = 1;
     for (const auto& [key, value] : given.items()) {
       if (key == "until") {
         out["stop"] = value;
         if (value.is_string()) out["stop"] = std::vector{value.get<std::string>()};
       } else if (key == "max_gen_toks" || key == "max_new_tokens" || key == "max_tokens") {
         out["max_tokens"] = value;
-      } else if (key == "do_sample" ? value != false : key != "temperature" || value != 0) {
-        refuse("generation_kwargs", "\"" + key + "\": only greedy answers can be carried over");
+      } else if (key == "do_sample") {
+        sampled = json_get<bool>(given, "do_sample", where());
+      } else if (key == "temperature") {
+        temperature = json_get<double>(given, "temperature", where());
+      } else if (key == "top_p") {
+        top_p = json_get<double>(given, "top_p", where());
+      } else if (key != "num_beams" || value != 1) {
+        refuse("generation_kwargs", "\"" + key + "\" is not carried over");
       }
     }
+    if (sampled != (temperature > 0))
+      refuse(
+          "generation_kwargs",
+          "answers are sampled with do_sample and a temperature above 0, or greedy without both");
+    if (sampled) out.update({{"temperature", temperature}, {"top_p", top_p}});
     to["generate"] = std::move(out);
   }
 

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "evaluate/corpus_metric.h"
 #include "text/utf8.h"
 
 namespace narrow::evaluate {
@@ -19,6 +20,13 @@ int64_t characters(const std::string& text) {
 
 int64_t largest(const std::vector<double>& values) {
   return std::max_element(values.begin(), values.end()) - values.begin();
+}
+
+// The score a metric of all documents together gives this one alone.
+double score_alone(const std::string& metric, const std::string& answer,
+                   const std::string& target) {
+  const TextMetric& of = *find_text_metric(metric.substr(0, metric.find(',')));
+  return corpus_score(of, {of.count(text::repair(answer), text::repair(target))});
 }
 
 // TruthfulQA: the share of probability that the true answers hold among all.
@@ -57,11 +65,25 @@ void judge_choice(const Task& task, const Json& document, const Prompt& prompt,
       for (size_t i = 0; i < values.size(); ++i)
         values[i] /= static_cast<double>(prompt.choices[i].size());
     metrics[metric] = largest(values) == prompt.gold ? 1.0 : 0.0;
+    if (find_choice_metric(metric)) row["gold"] = prompt.gold;
   }
   row["metrics"] = std::move(metrics);
   // As the harness does, which puts the contexts of such a task where others have their target.
   const bool text = task.kind == Task::Kind::context || prompt.gold_is_text;
   row["target"] = text ? Json(prompt.target) : Json(prompt.gold);
+}
+
+void judge_continuation(const Task& task, const Prompt& prompt, const std::string& where,
+                        Json& row) {
+  const auto sums = json_get<std::vector<double>>(row, "loglikelihoods", where);
+  const auto greedy = json_get<std::vector<bool>>(row, "is_greedy", where);
+  if (sums.size() != 1 || greedy.size() != 1)
+    throw Error::refused("the log-likelihood of one continuation was expected", where);
+  row["answer"] = 0;
+  row["metrics"] = Json::object();
+  for (const std::string& metric : task.metrics)
+    row["metrics"][metric] = metric == "perplexity" ? sums[0] : greedy[0] ? 1.0 : 0.0;
+  row["target"] = prompt.target;
 }
 
 void judge_generation(const Task& task, const Json& document, const Prompt& prompt,
@@ -74,11 +96,14 @@ void judge_generation(const Task& task, const Json& document, const Prompt& prom
   std::map<std::string, double> sums;
   for (const std::string& response : responses) {
     for (const Filter& filter : task.filters) {
-      const std::string answer = filter.answer(response);
+      const std::string answer = filter.answer(response, document);
       if (!answers.contains(filter.name)) answers[filter.name] = answer;  // of the first response
       const std::string metric = "exact_match," + filter.name;
       if (std::find(task.metrics.begin(), task.metrics.end(), metric) != task.metrics.end())
         sums[metric] += task.exact_match.matches(answer, prompt.target) ? 1.0 : 0.0;
+      for (const std::string& name : {"bleu," + filter.name, "chrf," + filter.name})
+        if (std::find(task.metrics.begin(), task.metrics.end(), name) != task.metrics.end())
+          sums[name] += score_alone(name, answer, prompt.target);
     }
     for (const MetricKind* kind : task.kinds) {
       if (!kind->judge) continue;
@@ -111,6 +136,8 @@ void judge(const Task& task, const Json& document, const Prompt& prompt, Json& r
       "task " + task.name + ", document " + row.value("doc_id", Json()).dump();
   if (task.kind == Task::Kind::generate) {
     judge_generation(task, document, prompt, where, row);
+  } else if (task.kind == Task::Kind::continuation) {
+    judge_continuation(task, prompt, where, row);
   } else {
     judge_choice(task, document, prompt, where, row);
   }

@@ -40,6 +40,11 @@ bool math_verdict_minerva(const std::string& response, const std::string& gold_s
   return python::strip(answer) == python::strip(gold) || same_formula(answer, gold);
 }
 
+bool math_verdict_0_4_5(const std::string& response, const std::string& gold_solution) {
+  return same_formula(math::normalize_minerva(math_final_answer(response)),
+                      math::normalize_minerva(math::boxed_answer(text::repair(gold_solution))));
+}
+
 std::string math_final_answer(const std::string& response) {
   static const Pattern final("Final Answer: The final answer is(.*?). I hope it is correct.");
   const std::string text = text::repair(response) + "I hope it is correct.";

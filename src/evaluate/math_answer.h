@@ -16,6 +16,10 @@ bool math_verdict(const std::string& response, const std::string& gold_solution)
 // … I hope it is correct.", normalized, and then equal as text or by value.
 bool math_verdict_minerva(const std::string& response, const std::string& gold_solution);
 
+// exact_match of the harness's 0.4.5: that answer, but equal by value alone. What sympy cannot read
+// as a formula ("[2,5)", "(1,2)") counts as wrong even when the texts are the same.
+bool math_verdict_0_4_5(const std::string& response, const std::string& gold_solution);
+
 // That answer before it is normalized; "[invalidanswer]" when there is none.
 std::string math_final_answer(const std::string& response);
 

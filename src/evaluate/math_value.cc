@@ -99,9 +99,24 @@ std::optional<uint64_t> field_function(const Node& node) {
   return std::nullopt;
 }
 
+// Off the real line by Stirling's series (DLMF 5.11.1), reached by steps of Γ(z + 1) = z Γ(z):
+// eight terms are below 1e-19 from 20 on.
 Complex gamma_of(Complex z) {
-  if (z.imag() != 0) return {NAN, 0};
-  return std::tgamma(z.real());
+  constexpr long double kFrom = 20, kMostSteps = 1000;
+  if (z.imag() == 0) return std::tgamma(z.real());
+  if (!(z.real() > kFrom - kMostSteps)) return {NAN, 0};
+  Complex product = 1;
+  for (; z.real() < kFrom; z += 1.0L) product *= z;
+  static constexpr long double kTerms[] = {1 / 12.0L,    -1 / 360.0L,      1 / 1260.0L,
+                                           -1 / 1680.0L, 1 / 1188.0L,      -691 / 360360.0L,
+                                           1 / 156.0L,   -3617 / 122400.0L};
+  Complex sum = (z - 0.5L) * std::log(z) - z + 0.5L * std::log(2 * std::numbers::pi_v<long double>);
+  Complex power = 1.0L / z;
+  for (const long double term : kTerms) {
+    sum += term * power;
+    power /= z * z;
+  }
+  return std::exp(sum) / product;
 }
 
 Complex binomial(Complex n, Complex k) {

@@ -32,6 +32,11 @@ std::vector<Judged> math_equivalence(const Json& document, const std::string& re
           {math_verdict_minerva(response, solution) ? 1.0 : 0.0}};
 }
 
+std::vector<Judged> math_equivalence_0_4_5(const Json& document, const std::string& response) {
+  const auto solution = json_get<std::string>(document, "solution", "a MATH problem");
+  return {{math_verdict_0_4_5(response, solution) ? 1.0 : 0.0}};
+}
+
 // RULER: what of the expected texts the answer holds, as its own scripts count and as the
 // harness's.
 std::vector<Judged> ruler(const Json& document, const std::string& response) {
@@ -52,6 +57,7 @@ const std::vector<MetricKind>& metric_kinds() {
         "inst_level_loose_acc"},
        ifeval},
       {"math_equivalence", {"exact_match", "exact_match_original"}, math_equivalence},
+      {"math_equivalence_0_4_5", {"exact_match"}, math_equivalence_0_4_5},
       {"ruler", {"ruler", "ruler_lm_eval"}, ruler},
       {"humaneval", {"pass@1"}, nullptr, judge_humaneval, code_environment},
       {"mbpp", {"pass@1"}, nullptr, judge_mbpp, code_environment},

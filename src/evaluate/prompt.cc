@@ -108,7 +108,7 @@ void Prompter::add_turn(std::vector<Message>& messages, std::string question,
 
 void Prompter::add_example(std::vector<Message>& messages, const Json& doc) const {
   const Json vars = variables(doc);
-  if (task_.kind == Task::Kind::generate)
+  if (task_.kind == Task::Kind::generate || task_.kind == Task::Kind::continuation)
     return add_turn(messages, task_.question->render(vars), task_.answer->render(vars),
                     prefix(vars));
   const bool contexts = task_.kind == Task::Kind::context;
@@ -147,21 +147,41 @@ std::vector<const Json*> Prompter::draw(const Json& doc) {
   return examples;
 }
 
-std::string Prompter::render(const std::vector<Message>& messages) const {
-  if (options_.chat) return render_chat(messages);
+// 0.4.5: one more where examples and documents are of one split (get_context); fewer where the
+// document is among them. Without turns get_chat_context draws, and then get_context anew.
+std::vector<const Json*> Prompter::draw_0_4_5(const Json& doc) {
+  std::vector<const Json*> examples;
+  if (shots_ == 0) return examples;
+  const auto pool = static_cast<int64_t>(subtask_.shots.size());
+  const int64_t count = shots_ + (task_.leave_out_document ? 1 : 0);
+  std::vector<int64_t> drawn;
+  if (task_.first_shots) {
+    for (int64_t i = 0; i < std::min(count, pool); ++i) drawn.push_back(i);
+  } else {
+    if (options_.chat && !options_.multiturn) random_.sample(pool, count);
+    drawn = random_.sample(pool, count);
+  }
+  for (const int64_t i : drawn)
+    if (const Json& row = subtask_.shots[static_cast<size_t>(i)];
+        row != doc && static_cast<int64_t>(examples.size()) < shots_)
+      examples.push_back(&row);
+  return examples;
+}
+
+std::string Prompter::render(const std::vector<Message>& messages, bool begun) const {
+  if (options_.chat) return render_chat(messages, begun);
   std::string text;
   for (const Message& message : messages) text += message.content + message.delimiter;
   return text;
 }
 
-std::string Prompter::render_chat(const std::vector<Message>& messages) const {
+std::string Prompter::render_chat(const std::vector<Message>& messages, bool begun) const {
   const text::ChatTemplate* chat = endpoint_ ? endpoint_->chat_template() : nullptr;
   if (!chat) throw Error::refused("the model has no chat template", "task " + task_.name);
   text::ChatTemplate::Inputs inputs;
   const auto say = [&](const char* role, const std::string& content) {
     inputs.messages.push_back({{"role", role}, {"content", content}});
   };
-  const bool begun = messages.back().role == std::string("assistant");
   std::string together;
   for (size_t i = 0; i < messages.size(); ++i) {
     const Message& message = messages[i];
@@ -197,22 +217,34 @@ Prompt Prompter::next() {
   if (task_.description)
     if (std::string text = task_.description->render(vars); !text.empty())
       before.push_back({"system", std::move(text), ""});
-  for (const Json* row : draw(doc)) add_example(before, *row);
+  const bool old = task_.harness == Harness::v0_4_5;
+  for (const Json* row : old ? draw_0_4_5(doc) : draw(doc)) add_example(before, *row);
   const std::string begin = prefix(vars);
+  const bool behind_turn = old && options_.chat && task_.kind == Task::Kind::context;
+  if (behind_turn && before.empty())
+    throw Error::refused("0.4.5 cannot ask this through a chat template without examples", where());
   const auto context = [&](const std::string& question) {
     std::vector<Message> messages = before;
+    if (behind_turn) {
+      if (!options_.multiturn) messages.push_back({"user", "", ""});  // the examples' own turn
+      return render(messages, false) + question;
+    }
     add_turn(messages, question, "", begin);
-    return render(messages);
+    return render(messages, !begin.empty());
   };
 
   Prompt prompt;
   // Behind a chat template the answer begins a turn: no blank stands before it, unless the turn
   // has begun.
   const std::string delimiter =
-      options_.chat && (begin.empty() || blank(begin.back())) ? "" : task_.delimiter;
+      options_.chat && !old && (begin.empty() || blank(begin.back())) ? "" : task_.delimiter;
   if (task_.kind == Task::Kind::generate) {
     prompt.contexts.push_back(context(task_.question->render(vars)));
     prompt.target = task_.answer->render(vars);
+  } else if (task_.kind == Task::Kind::continuation) {
+    prompt.contexts.push_back(context(task_.question->render(vars)));
+    prompt.target = task_.answer->render(vars);
+    prompt.choices = prompt.continuations = {prompt.target};  // the harness puts nothing between
   } else if (task_.kind == Task::Kind::context) {
     prompt.target = task_.answer->render(vars);
     prompt.choices = texts(task_.question->evaluate(vars));

@@ -1,4 +1,8 @@
-// Prompts of a task, document by document, byte for byte as lm-evaluation-harness builds them.
+// Prompts of a task, document by document, byte for byte as lm-evaluation-harness builds them. What
+// 0.4.5 does in another way: behind a chat template the blank stays before a choice, and a
+// `context` stands behind the model's turn; examples equal to the document are left out without
+// another in their place; examples that are not turns are drawn twice, of which the second draw
+// counts.
 #pragma once
 
 #include <optional>
@@ -18,7 +22,7 @@ struct PromptOptions {
 };
 
 // What is asked about one document. choice: one context, several continuations; context: as many
-// contexts as continuations; generate: one context, no continuation.
+// contexts as continuations; continuation: one of each; generate: one context, no continuation.
 struct Prompt {
   std::vector<std::string> contexts;
   std::vector<std::string> continuations;
@@ -57,8 +61,10 @@ class Prompter {
                 const std::string& prefix) const;
   void add_example(std::vector<Message>& messages, const Json& doc) const;
   std::vector<const Json*> draw(const Json& doc);
-  std::string render(const std::vector<Message>& messages) const;
-  std::string render_chat(const std::vector<Message>& messages) const;
+  std::vector<const Json*> draw_0_4_5(const Json& doc);
+  // begun: the last message begins the model's turn, which stays open.
+  std::string render(const std::vector<Message>& messages, bool begun) const;
+  std::string render_chat(const std::vector<Message>& messages, bool begun) const;
   std::vector<std::string> texts(const Json& value) const;
   std::string where() const;
 

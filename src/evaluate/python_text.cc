@@ -162,4 +162,15 @@ std::string lower(std::string_view text) {
   return result;
 }
 
+std::string without_punctuation(std::string_view text) {
+  std::string result;
+  for_each(text, [&](uint32_t code, size_t at, size_t after) {
+    const auto kind = category(code);
+    if (kind < UTF8PROC_CATEGORY_PC || kind > UTF8PROC_CATEGORY_PO)
+      result += text.substr(at, after - at);
+    return true;
+  });
+  return result;
+}
+
 }  // namespace narrow::evaluate::python

@@ -21,6 +21,7 @@ std::vector<std::string> split(std::string_view text);  // at runs of white spac
 std::vector<std::string> split(std::string_view text, std::string_view separator);
 std::string replace(std::string_view text, std::string_view from, std::string_view to);
 std::string lower(std::string_view text);
+std::string without_punctuation(std::string_view text);  // of Unicode's categories P
 
 // All cased characters are upper (lower) case, and there is one.
 bool is_upper(std::string_view text);

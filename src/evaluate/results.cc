@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "evaluate/corpus_metric.h"
+#include "text/utf8.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -47,7 +49,8 @@ std::string python_text(const Json& value) {
 }
 
 std::string alias_of(const Task& task, const std::string& name) {
-  return name.starts_with(task.name + "_") ? name.substr(task.name.size() + 1) : name;
+  const std::string begin = task.name.substr(0, task.name.find('@')) + "_";
+  return name.starts_with(begin) ? name.substr(begin.size()) : name;
 }
 
 Json entry_of(const Task& task, const std::vector<Json>& rows, const std::string& name) {
@@ -141,6 +144,42 @@ Json sample(const Task& task, const Subtask& subtask, const Json& row, const std
 
 }  // namespace
 
+namespace {
+
+// Scores of a metric that is no mean over documents; none for any other. The standard errors of
+// f1, mcc and perplexity take the harness a hundred thousand resamplings: they are left out.
+std::optional<Score> together(const std::string& metric, const std::vector<const Json*>& rows) {
+  if (rows.empty()) return std::nullopt;
+  Score score{with_filter(metric), 0, std::nullopt, static_cast<int64_t>(rows.size())};
+  const size_t comma = std::min(metric.find(','), metric.size());
+  if (const TextMetric* of = find_text_metric(metric.substr(0, comma))) {
+    const std::string filter = metric.substr(std::min(comma + 1, metric.size()));
+    std::vector<Counts> counts;
+    for (const Json* row : rows)
+      counts.push_back(of->count(text::repair((*row)["answer"].at(filter).get<std::string>()),
+                                 text::repair((*row)["target"].get<std::string>())));
+    score.mean = corpus_score(*of, counts);
+    if (rows.size() > 1) score.standard_error = corpus_error(*of, counts);
+    return score;
+  }
+  if (const ChoiceMetric* of = find_choice_metric(metric)) {
+    ChoicePairs pairs;
+    for (const Json* row : rows)
+      pairs.emplace_back((*row)["gold"].get<int64_t>(), (*row)["answer"].get<int64_t>());
+    score.mean = of->score(pairs);
+    return score;
+  }
+  if (metric == "perplexity") {
+    double sum = 0;
+    for (const Json* row : rows) sum += (*row)["metrics"].at(metric).get<double>();
+    score.mean = std::exp(-sum / static_cast<double>(rows.size()));
+    return score;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
 std::optional<double> normalized_score(const Task& task, const std::vector<Json>& rows,
                                        const std::string& name) {
   if (task.normalized.empty()) return std::nullopt;
@@ -177,12 +216,19 @@ std::vector<Score> summarize(const Task& task, const std::vector<Json>& rows,
       counted[subtask.name] = &subtask;
   if (counted.empty()) throw Error::refused("no subtask \"" + name + "\"", "task " + task.name);
   std::vector<Score> scores;
+  std::vector<const Json*> selected;
+  for (const Json& row : rows)
+    if (counted.contains(row["subtask"].get<std::string>())) selected.push_back(&row);
   for (const std::string& metric : task.metrics) {
+    if (const auto score = together(metric, selected)) {
+      scores.push_back(*score);
+      continue;
+    }
     std::map<std::string, Sums> sums;
     bool weighted = false;
-    for (const Json& row : rows) {
+    for (const Json* of_document : selected) {
+      const Json& row = *of_document;
       const auto subtask = row["subtask"].get<std::string>();
-      if (!counted.contains(subtask)) continue;
       const auto value = row["metrics"].at(metric).get<double>();
       Sums& of = sums[subtask];
       const auto weight = row.contains("weights") ? row["weights"].value(metric, 1.0) : 1.0;
@@ -222,7 +268,8 @@ double headline(const Evaluated& evaluated) {
   for (const char* metric : {"acc_norm", "acc", "mc2", "exact_match,strict-match"})
     for (const Score& score : scores)
       if (score.metric == with_filter(metric)) return 100 * score.mean;
-  return 100 * scores[0].mean;
+  const std::string& first = scores[0].metric;  // BLEU and chrF are of 100 already
+  return (find_text_metric(first.substr(0, first.find(','))) ? 1 : 100) * scores[0].mean;
 }
 
 Json results_document(const std::vector<Evaluated>& evaluated) {

@@ -1,8 +1,7 @@
 // RULER's thirteen tasks (NVIDIA/RULER, commit c3f5e3b), generated for a length and a tokenizer.
-// The draws are those of its scripts, number for number: with equal data and tokenizer the samples
-// are equal byte for byte, but for one thing. Where needles go into essays depends on NLTK's
-// trained sentence splitter; here a sentence ends by a rule (split_sentences), so in the five essay
-// tasks they may stand some words from where RULER puts them. Everything is deterministic by seed.
+// The draws are those of its scripts, number for number, and needles go into essays between NLTK's
+// sentences (evaluate/sentences.h): with equal data and tokenizer the samples are equal byte for
+// byte. Everything is deterministic by seed.
 #pragma once
 
 #include <cstdint>

@@ -172,21 +172,4 @@ std::string read_first(const fs::path& data, const std::vector<std::string>& nam
                        "see docs/evaluation.md for where RULER's data come from");
 }
 
-std::vector<std::string> split_sentences(const std::vector<std::string>& words) {
-  std::vector<std::string> sentences;
-  std::string current;
-  for (size_t i = 0; i < words.size(); ++i) {
-    const std::string& word = words[i];
-    current += (current.empty() ? "" : " ") + word;
-    const size_t end = word.find_last_not_of("\"')]");
-    if (i + 1 == words.size() || end == std::string::npos ||
-        std::string_view(".!?").find(word[end]) == std::string_view::npos ||
-        (!words[i + 1].empty() && words[i + 1][0] >= 'a' && words[i + 1][0] <= 'z'))
-      continue;
-    sentences.push_back(std::exchange(current, {}));
-  }
-  sentences.push_back(current);
-  return sentences;
-}
-
 }  // namespace narrow::evaluate::ruler

@@ -100,8 +100,4 @@ std::vector<RulerSample> make_frequent_words(const Json& settings, const RulerOp
 std::vector<RulerSample> make_qa(const Json& settings, const RulerOptions& options,
                                  const TokenCounter& count);
 
-// Words parted by single blanks, cut behind one that ends in '.', '!' or '?' (quotes and brackets
-// may follow), unless the next begins with a small letter.
-std::vector<std::string> split_sentences(const std::vector<std::string>& words);
-
 }  // namespace narrow::evaluate::ruler

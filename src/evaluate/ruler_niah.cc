@@ -2,7 +2,11 @@
 // needles.
 #include <cmath>
 
+#include "base/error.h"
+#include "evaluate/python_text.h"
 #include "evaluate/ruler_make.h"
+#include "evaluate/sentences.h"
+#include "text/utf8.h"
 
 namespace narrow::evaluate::ruler {
 namespace {
@@ -35,14 +39,12 @@ std::vector<std::string> essay_words(const std::filesystem::path& data) {
                                  (data / "PaulGrahamEssays.json").string());
   else
     text = read_first(data, {"PaulGrahamEssays.json", "essays.txt", "tinyshakespeare.txt"});
-  std::vector<std::string> words(1);
-  bool blank = false;
-  for (const char c : text) {
-    const bool is_blank = std::string_view(" \t\n\r\f\v").find(c) != std::string_view::npos;
-    if (is_blank && !blank) words.emplace_back();
-    if (!is_blank) words.back() += c;
-    blank = is_blank;
-  }
+  text = text::repair(text);
+  auto words = python::split(text);
+  if (words.empty()) throw Error::refused("the essays are empty", data.string());
+  const std::string_view stripped = python::strip(text);
+  if (stripped.data() != text.data()) words.insert(words.begin(), "");
+  if (stripped.data() + stripped.size() != text.data() + text.size()) words.emplace_back();
   return words;
 }
 
@@ -117,13 +119,19 @@ class Niah {
     return format(kNeedle, {{"type_needle_v", value_type_}, {"key", key}, {"value", value}});
   }
 
-  std::string in_essay(int64_t size, const std::vector<std::string>& needles) {
-    std::vector<std::string> words;
+  // Of the first `size` words; the samples of a length have the same.
+  const std::vector<std::string>& essay_sentences(int64_t size) {
+    if (size == sentences_of_) return sentences_;
+    std::string text;
     for (int64_t i = 0; i < size; ++i)
-      words.push_back(essay_[static_cast<size_t>(i) % essay_.size()]);
-    while (!words.empty() && words.front().empty()) words.erase(words.begin());
-    while (!words.empty() && words.back().empty()) words.pop_back();
-    const auto sentences = split_sentences(words);
+      text += (i ? " " : "") + essay_[static_cast<size_t>(i) % essay_.size()];
+    sentences_ = sentences(std::string(python::strip(text)));
+    sentences_of_ = size;
+    return sentences_;
+  }
+
+  std::string in_essay(int64_t size, const std::vector<std::string>& needles) {
+    const auto& sentences = essay_sentences(size);
     std::vector<size_t> positions;
     for (int64_t i : draws_.python.sample(static_cast<int64_t>(depths_.size()),
                                           static_cast<int64_t>(needles.size())))
@@ -161,7 +169,8 @@ class Niah {
   const int64_t keys_, values_, queries_;
   const uint32_t seed_;
   Draws draws_;
-  std::vector<std::string> essay_;
+  std::vector<std::string> essay_, sentences_;
+  int64_t sentences_of_ = -1;
   std::vector<double> depths_;
   std::string template_, shown_type_;
 };

@@ -116,9 +116,11 @@ std::optional<Made> make(const Library& library, const Question& question, int64
     for (int64_t i = 0; i < size; ++i) chosen.push_back(i % total);
   } else if (wanted > related) {
     chosen.insert(chosen.end(), question.related.begin(), question.related.end());
+    std::vector<bool> taken(static_cast<size_t>(total));
+    for (int64_t i : chosen) taken[static_cast<size_t>(i)] = true;
     std::vector<int64_t> others;
     for (int64_t i = 0; i < total; ++i)
-      if (std::find(chosen.begin(), chosen.end(), i) == chosen.end()) others.push_back(i);
+      if (!taken[static_cast<size_t>(i)]) others.push_back(i);
     const int64_t more = wanted - related;
     if (more > static_cast<int64_t>(others.size())) return std::nullopt;
     for (int64_t i : draws.python.sample(static_cast<int64_t>(others.size()), more))

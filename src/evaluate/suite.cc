@@ -17,7 +17,14 @@ std::vector<TaskRequest> expand_suites(const std::vector<std::string>& names) {
     });
     if (!there) requests.push_back(std::move(request));
   };
-  for (const std::string& name : names) {
+  for (const std::string& given : names) {
+    // A version of the harness behind the suite's name goes behind those of its tasks.
+    const size_t at = given.find('@');
+    const bool versioned =
+        at != std::string::npos &&
+        std::find(suites.begin(), suites.end(), given.substr(0, at)) != suites.end();
+    const std::string name = versioned ? given.substr(0, at) : given,
+                      version = versioned ? given.substr(at) : "";
     if (std::find(suites.begin(), suites.end(), name) == suites.end()) {
       add({name, "", std::nullopt, std::nullopt});
       continue;
@@ -32,7 +39,8 @@ std::vector<TaskRequest> expand_suites(const std::vector<std::string>& names) {
         return task.contains(key) ? std::optional(json_get<int64_t>(task, key, where))
                                   : std::nullopt;
       };
-      add({json_get<std::string>(task, "name", where), name, number("shots"), number("limit")});
+      add({json_get<std::string>(task, "name", where) + version, given, number("shots"),
+           number("limit")});
     }
   }
   return requests;

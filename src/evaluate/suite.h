@@ -15,7 +15,8 @@ struct TaskRequest {
   std::optional<int64_t> limit;
 };
 
-// The tasks of the suites among `names`, in their place; other names as they are. A task named
+// The tasks of the suites among `names`, in their place; other names as they are. "SUITE@0.4.5":
+// its tasks, each with that version behind its name. A task named
 // twice stays once, where it stands first. Throws Error::refused for a suite without tasks.
 std::vector<TaskRequest> expand_suites(const std::vector<std::string>& names);
 

@@ -26,12 +26,15 @@ constexpr int64_t kMostTokens = 1 << 20;
 constexpr int64_t kMostSamples = 1000;
 // What the harness seeds Python's own generator with.
 constexpr uint32_t kPythonSeed = 0;
+const std::string kOldHarness = "0.4.5";
 
 class Loader {
  public:
   // part: the one subtask or group to load, without the task's name before it; empty: all.
-  Loader(const fs::path& file, const fs::path& data, const std::string& part)
-      : file_(file), data_(data), part_(part) {}
+  // variant: the harness's version; empty: the one that the file is of.
+  Loader(const fs::path& file, const fs::path& data, const std::string& part,
+         const std::string& variant)
+      : file_(file), data_(data), part_(part), variant_(variant) {}
 
   Task run() {
     std::string text = read_text(file_);
@@ -43,6 +46,8 @@ class Loader {
       yaml = std::move(task.yaml);
       text = std::move(task.source);
     }
+    Task task;
+    choose_variant(yaml, task);
     refuse_unknown(yaml, {"name",          "version",     "group_version",
                           "kind",          "data",        "subtasks",
                           "shots",         "first_shots", "leave_out_document",
@@ -51,7 +56,6 @@ class Loader {
                           "answer_prefix", "delimiter",   "examples",
                           "generate",      "filters",     "exact_match",
                           "metrics",       "normalized",  "guess_among"});
-    Task task;
     task.yaml_sha256 = sha256_hex(text);
     task.name = json_get<std::string>(yaml, "name", where_);
     task.version = json_get<Json>(yaml, "version", where_);
@@ -81,11 +85,36 @@ class Loader {
     check_whole(task);
     read_subtasks(yaml, task);
     if (translated) check_target(task);
+    if (!variant_.empty()) rename(task);
     task.data_sha256 = data_hash_.hex();
     return task;
   }
 
  private:
+  // "variants": earlier versions of the harness, each with the fields that differ there.
+  void choose_variant(Json& yaml, Task& task) const {
+    if (!yaml.is_object()) throw Error::refused("expected a mapping", where_);
+    const Json variants = yaml.value("variants", Json::object());
+    refuse_unknown(variants, {kOldHarness});
+    yaml.erase("variants");
+    if (variant_.empty()) return;
+    if (!variants.contains(variant_))
+      throw Error::refused("no variant of version " + variant_ + " of the harness", where_);
+    if (!variants[variant_].is_object())
+      throw Error::refused("the variant " + variant_ + " is no mapping", where_);
+    yaml.update(variants[variant_]);
+    task.harness = Harness::v0_4_5;
+  }
+
+  // A number of another version is another number: the version stays visible wherever the name is.
+  void rename(Task& task) const {
+    task.name += "@" + variant_;
+    for (Subtask& subtask : task.subtasks) {
+      subtask.name += "@" + variant_;
+      if (!subtask.group.empty()) subtask.group += "@" + variant_;
+    }
+  }
+
   // Every template the kind evaluates is there, every metric is one it computes.
   void check_whole(const Task& task) const {
     const bool choice = task.kind == Task::Kind::choice,
@@ -93,15 +122,19 @@ class Loader {
     const auto need = [&](bool there, const char* key) {
       if (!there) throw Error::refused(std::string("missing \"") + key + "\"", where_);
     };
+    const bool continuation = task.kind == Task::Kind::continuation;
     need(task.question.has_value(), "question");
     need(choice ? task.choices.has_value() : task.answer.has_value(),
          choice ? "choices" : "answer");
-    if (!generate) need(task.gold.has_value(), "gold");
-    std::set<std::string> known{"acc", "acc_norm", "acc_bytes", "mc2"};
+    if (!generate && !continuation) need(task.gold.has_value(), "gold");
+    std::set<std::string> known{"acc", "acc_norm", "acc_bytes", "mc2", "f1", "mcc"};
     if (task.kind == Task::Kind::context) known = {"acc"};
+    if (continuation) known = {"acc", "perplexity"};
     if (generate) {
       known.clear();
-      for (const Filter& filter : task.filters) known.insert("exact_match," + filter.name);
+      for (const Filter& filter : task.filters)
+        for (const char* metric : {"exact_match,", "bleu,", "chrf,"})
+          known.insert(metric + filter.name);
     }
     for (const MetricKind* of : task.kinds) known.insert(of->metrics.begin(), of->metrics.end());
     need(!task.metrics.empty(), "metrics");
@@ -149,9 +182,10 @@ class Loader {
   Task::Kind kind(const std::string& text) const {
     if (text == "choice") return Task::Kind::choice;
     if (text == "context") return Task::Kind::context;
+    if (text == "continuation") return Task::Kind::continuation;
     if (text == "generate") return Task::Kind::generate;
     throw Error::refused("unknown kind \"" + text + "\"", where_,
-                         "there are: choice, context, generate");
+                         "there are: choice, context, continuation, generate");
   }
 
   void set_template(const Json& yaml, const char* key, std::optional<text::Template>& out) const {
@@ -176,17 +210,8 @@ class Loader {
       throw Error::refused("several samples at temperature 0 are all the same", where_);
     const Json filters = yaml.value("filters", Json::object());
     if (!filters.is_object()) throw Error::refused("\"filters\" is no mapping", where_);
-    for (const auto& [name, rule] : filters.items()) {
-      refuse_unknown(rule, {"first", "last", "strip"});
-      Filter filter;
-      filter.name = name;
-      for (const char* which : {"first", "last"})
-        if (rule.contains(which))
-          filter.pattern.emplace(json_get<std::string>(rule, which, where_));
-      filter.index = rule.contains("last") ? -1 : 0;
-      filter.strip = json_get<bool>(rule, "strip", where_, false);
-      task.filters.push_back(std::move(filter));
-    }
+    for (const auto& [name, rule] : filters.items())
+      task.filters.push_back(read_filter(name, rule, where_));
     const Json score = yaml.value("exact_match", Json::object());
     refuse_unknown(score, {"ignore_case", "ignore_punctuation", "ignore"});
     task.exact_match.ignore_case = json_get<bool>(score, "ignore_case", where_, false);
@@ -284,7 +309,7 @@ class Loader {
   }
 
   const fs::path file_, data_;
-  const std::string part_;
+  const std::string part_, variant_;
   std::string where_;
   std::vector<std::string> test_files_, shot_files_;
   Sha256 data_hash_;
@@ -316,28 +341,32 @@ fs::path data_root(const fs::path& given) {
   return fs::path(NARROW_SOURCE_DIR) / "data" / "eval";
 }
 
-std::string Filter::answer(const std::string& response) const {
-  if (pattern) return extract(*pattern, index, response);
-  return strip ? stripped(response) : response;
-}
-
 std::vector<std::string> task_names() { return data_file_names("tasks"); }
 
 Task load_task(const std::string& name_or_path, const fs::path& data) {
   const fs::path folder = data_root(data);
+  std::string name = name_or_path, variant;
+  if (const size_t at = name.rfind('@');
+      at != std::string::npos &&
+      name.find_first_not_of("0123456789.", at + 1) == std::string::npos) {
+    variant = name.substr(at + 1);
+    name.resize(at);
+  }
+  const auto load = [&](const std::string& task, const std::string& part) {
+    return Loader(find_data_file("tasks", task), folder, part, variant).run();
+  };
   const auto names = task_names();
-  if (std::find(names.begin(), names.end(), name_or_path) == names.end()) {
+  if (std::find(names.begin(), names.end(), name) == names.end()) {
     // A part: of the task with the longest name that begins its own, or that lists it by name.
     std::string of;
     for (const std::string& task : names)
-      if (name_or_path.starts_with(task + "_") && task.size() > of.size()) of = task;
-    if (!of.empty() && lists_part(of, name_or_path.substr(of.size() + 1)))
-      return Loader(find_data_file("tasks", of), folder, name_or_path.substr(of.size() + 1)).run();
+      if (name.starts_with(task + "_") && task.size() > of.size()) of = task;
+    if (!of.empty() && lists_part(of, name.substr(of.size() + 1)))
+      return load(of, name.substr(of.size() + 1));
     for (const std::string& task : names)
-      if (lists_part(task, name_or_path))
-        return Loader(find_data_file("tasks", task), folder, name_or_path).run();
+      if (lists_part(task, name)) return load(task, name);
   }
-  return Loader(find_data_file("tasks", name_or_path), folder, "").run();
+  return load(name, "");
 }
 
 }  // namespace narrow::evaluate

@@ -1,7 +1,8 @@
 // An evaluation task: data, prompt templates, few-shot rule, filters and metrics, read from
 // tasks/*.yaml, one file each, no inheritance; or from a file of the harness that needs no Python
 // (evaluate/harness_task.h). Prompts, answers and metrics equal those of the
-// lm-evaluation-harness task of the same name and version.
+// lm-evaluation-harness task of the same name and version: of 0.4.13, or of 0.4.5 where "@0.4.5"
+// stands behind the name.
 #pragma once
 
 #include <filesystem>
@@ -10,21 +11,11 @@
 #include <vector>
 
 #include "base/json.h"
-#include "evaluate/filter.h"
+#include "evaluate/answer_filter.h"
 #include "evaluate/metric.h"
 #include "text/chat_template.h"
 
 namespace narrow::evaluate {
-
-// From a response to an answer: a match of the pattern, or without one the response itself.
-struct Filter {
-  std::string name;  // "strict-match"
-  std::optional<Pattern> pattern;
-  int index = 0;       // 0: first match, -1: last
-  bool strip = false;  // without a pattern: blanks at both ends go
-
-  std::string answer(const std::string& response) const;
-};
 
 // A set of documents with one few-shot pool: a task has one, a group such as mmlu one per subject.
 struct Subtask {
@@ -36,10 +27,14 @@ struct Subtask {
   std::vector<Json> shots;  // pool of examples; empty when the data set has none here
 };
 
+// Whose rules build prompts from a task's templates and examples (evaluate/prompt.h).
+enum class Harness { v0_4_13, v0_4_5 };
+
 struct Task {
   enum class Kind {
-    choice,   // one question, several answers: the likeliest is the answer
-    context,  // several contexts, one continuation: the likeliest context is the answer
+    choice,        // one question, several answers: the likeliest is the answer
+    context,       // several contexts, one continuation: the likeliest context is the answer
+    continuation,  // one context, one continuation: how likely it is
     generate,
   };
 
@@ -47,6 +42,7 @@ struct Task {
   Json version;        // of the harness's task: a number, written as there ("1.0")
   Json group_version;  // of its scores over several subtasks
   Kind kind = Kind::choice;
+  Harness harness = Harness::v0_4_13;
   std::string yaml_sha256, data_sha256;
   int64_t shots = 0;         // unless the caller says otherwise
   bool first_shots = false;  // the first of the pool for every document; otherwise drawn
@@ -71,8 +67,9 @@ struct Task {
   std::vector<Filter> filters;
   ExactMatch exact_match;
   std::vector<const MetricKind*> kinds;  // judges of generated answers
-  // Of rows: "acc", "acc_norm", "acc_bytes", "mc2"; for generate "exact_match,<filter>" and those
-  // of the kinds.
+  // Of rows: "acc", "acc_norm", "acc_bytes", "mc2", "f1", "mcc"; of a continuation "acc" (greedy
+  // decoding gives it) and "perplexity"; for generate "exact_match,<filter>", "bleu,<filter>",
+  // "chrf,<filter>" and those of the kinds.
   std::vector<std::string> metrics;
   // Metrics whose mean, rescaled between guessing and 1, is the normalized score; empty: none.
   std::vector<std::string> normalized;
@@ -88,8 +85,10 @@ std::filesystem::path data_root(const std::filesystem::path& given);
 std::vector<std::string> task_names();
 
 // By name from tasks/ or a path; rows from data_root(data). A subtask or group of a task is a name
-// too ("mmlu_anatomy", "mmlu_stem") and reads its own files only. Throws Error::refused naming the
-// field, or the files looked for.
+// too ("mmlu_anatomy", "mmlu_stem") and reads its own files only. "mmlu@0.4.5", "mmlu_stem@0.4.5":
+// the same of that version of the harness, for task files with such a variant; the version stays
+// behind the names of task and subtasks. Throws Error::refused naming the field, or the files
+// looked for.
 Task load_task(const std::string& name_or_path, const std::filesystem::path& data = {});
 
 }  // namespace narrow::evaluate

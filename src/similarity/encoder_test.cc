@@ -21,9 +21,9 @@ class Encoders : public testing::TestWithParam<const char*> {
  protected:
   static constexpr double kTolerance = 2e-5;  // float32 sums in another order; values up to 4
 
-  static std::vector<Json> rows(const char* kind) {
+  static std::vector<Json> rows(const char* kind, const char* file = "encoders.jsonl") {
     std::vector<Json> list;
-    for_each_json_line(kGoldens / "encoders.jsonl", [&](Json&& row, int64_t) {
+    for_each_json_line(kGoldens / file, [&](Json&& row, int64_t) {
       if (row["encoder"] == GetParam() && row.contains(kind)) list.push_back(std::move(row));
     });
     EXPECT_GE(list.size(), 14u) << kind;
@@ -58,11 +58,16 @@ TEST_P(Encoders, IdsAndStates) {
   }
 }
 
-TEST_P(Encoders, BertScores) {
+class BertScores : public Encoders {
+ protected:
+  void compare(const char* file);
+};
+
+void BertScores::compare(const char* file) {
   TextEncoder encoder(kGoldens / GetParam(), "cpu", 2);
   std::vector<std::string> texts, references;
   for (const Json& row : rows("ids")) texts.push_back(row["text"].get<std::string>());
-  const auto pairs = rows("plain");
+  const auto pairs = rows("plain", file);
   for (const Json& row : pairs) references.push_back(texts[row["a"].get<size_t>()]);
   for (const bool idf : {false, true}) {
     BertScorer scorer(encoder, pairs[0]["layer"].get<int64_t>());
@@ -79,8 +84,13 @@ TEST_P(Encoders, BertScores) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Tiny, Encoders, testing::Values("tiny-bert", "tiny-roberta"),
-                         [](const auto& test) { return std::string(test.param).substr(5); });
+TEST_P(BertScores, EqualTheFormulas) { compare("encoders.jsonl"); }
+TEST_P(BertScores, EqualThePackage) { compare("bert_score.jsonl"); }
+
+const auto kTiny = testing::Values("tiny-bert", "tiny-roberta");
+const auto kName = [](const auto& test) { return std::string(test.param).substr(5); };
+INSTANTIATE_TEST_SUITE_P(Tiny, Encoders, kTiny, kName);
+INSTANTIATE_TEST_SUITE_P(Tiny, BertScores, kTiny, kName);
 
 TEST(BertScorer, UndefinedWhereEveryWeightIsZero) {
   TextEncoder encoder(kGoldens / "tiny-bert", "cpu", 1);

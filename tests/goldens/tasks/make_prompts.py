@@ -2,13 +2,13 @@
 
     python make_prompts.py --harness DIR --data DIR --out DIR
 
-DIR of the harness is the unpacked wheel of lm-eval 0.4.13. Its ConfigurableTask builds every prompt;
-only `datasets` (a list of rows stands for it) and the metrics' packages are replaced by stand-ins.
+DIR of the harness is the unpacked wheel of lm-eval 0.4.13. Its ConfigurableTask builds every prompt
+(standins.py says what is replaced).
 Writes prompts.jsonl.gz: a line for each document with task, doc_id, shots, the contexts, the
 continuations and the target; with "multiturn" they went through SmolLM2's chat template. In data/ are
 the rows used (for GPQA, whose own are not free to be copied, invented ones).
 """
-import argparse, csv, gzip, importlib, io, json, os, random, sys, types
+import argparse, csv, gzip, io, json, os, random, sys
 
 p = argparse.ArgumentParser()
 for name in ("harness", "data", "out"): p.add_argument("--" + name, required=True)
@@ -16,62 +16,7 @@ args = p.parse_args()
 sys.path.insert(0, args.harness)
 
 
-class Rows(list):
-    """What the harness uses of datasets.Dataset."""
-    @property
-    def features(self): return {k: None for k in (self[0] if len(self) else {})}
-    def map(self, f): return Rows({**r, **f(dict(r))} for r in self)
-    def filter(self, f): return Rows(r for r in self if f(r))
-
-
-class Anything(types.ModuleType):
-    def __getattr__(self, name):
-        if name.startswith("__"): raise AttributeError(name)
-        return Anything(name)
-    def __call__(self, *a, **k): return Anything("called")
-    def __mro_entries__(self, bases): return (object,)
-    def __or__(self, other): return self
-    __ror__ = __or__
-
-
-class Finder:
-    """Stand-ins for what is not installed and makes no prompt."""
-    names = ("datasets", "evaluate", "torch", "transformers", "sacrebleu", "rouge_score", "sklearn", "nltk", "langdetect",
-             "immutabledict", "sympy", "math_verify", "sqlitedict", "dill", "accelerate", "jsonlines", "pytablewriter",
-             "more_itertools", "word2number", "zstandard", "numexpr", "tqdm_multiprocess", "requests", "aiohttp", "tenacity", "scipy", "numpy", "pandas", "peft")
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] not in self.names: return None
-        from importlib.machinery import ModuleSpec
-        return ModuleSpec(name, self, is_package=True)
-    def create_module(self, spec):
-        m = Anything(spec.name); m.__path__ = []; return m
-    def exec_module(self, module): pass
-sys.meta_path.append(Finder())
-
-import importlib.metadata, yaml
-_version = importlib.metadata.version
-importlib.metadata.version = lambda name: "3.10.4" if name == "nltk" else _version(name)
-from lm_eval.api import task as T
-
-DATA = {}
-T.datasets.load_dataset = lambda path=None, name=None, **k: DATA["splits"]
-class Loader(yaml.SafeLoader): pass
-
-
-def load(path):
-    folder = os.path.dirname(path)
-    def function(loader, node):
-        module, name = node.value.rsplit(".", 1)
-        sys.path.insert(0, folder)
-        sys.modules.pop(module, None)
-        try: return getattr(importlib.import_module(module), name)
-        finally: sys.path.pop(0)
-    Loader.add_constructor("!function", function)
-    with open(path, encoding="utf8") as f: cfg = yaml.load(f, Loader)
-    if "include" in cfg:
-        base = load(os.path.join(folder, cfg.pop("include")))
-        cfg = {**base, **cfg}
-    return cfg
+from standins import DATA, Rows, T, load, render
 
 
 def lines(name):
@@ -81,19 +26,6 @@ def bbh(s): return Rows({k: r[k] for k in ("input", "target")} for r in json.loa
 def mmlu(split, s):
     with open(f"{args.data}/mmlu/{split}/{s}_{split}.csv", encoding="utf8", newline="") as f:
         return Rows(dict(question=r[0], subject=s, choices=r[1:5], answer="ABCD".index(r[5])) for r in csv.reader(f))
-
-
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-SMOLLM2 = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI "
-    "assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] "
-    "+ '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
-def render(messages, add_generation_prompt):
-    text = SMOLLM2.render(messages=messages, add_generation_prompt=add_generation_prompt)
-    if not add_generation_prompt:  # transformers' continue_final_message
-        last = messages[-1]["content"].strip()
-        text = text[:text.rindex(last) + len(last)]
-    return text
 
 
 def keep(name, rows):
@@ -157,6 +89,7 @@ for multiturn in (None, True, False):
     rows = {split: keep(f"mmlu/{split}/anatomy.jsonl", Rows(mmlu(split, "anatomy")[:5])) for split in ("test", "dev")}
     run(I + "mmlu/mmlu_anatomy.yaml", rows, 5, 2, multiturn)
     run(I + "mmlu_cot/mmlu_anatomy.yaml", rows, 0, 2, multiturn)
+    run("gsm8k/gsm8k-cot-llama.yaml", {"test": keep("gsm8k/test.jsonl", Rows(lines("gsm8k/test.jsonl")[:2]))}, 8, 2, multiturn)
 
 os.makedirs(args.out, exist_ok=True)
 buffer = io.BytesIO()

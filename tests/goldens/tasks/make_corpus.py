@@ -1,0 +1,75 @@
+"""bleu, chrf, f1, mcc and multi_choice_regex by lm-evaluation-harness 0.4.13's own functions.
+
+    pip install lm_eval==0.4.13 --no-deps ... sacrebleu==2.6.0 scikit-learn
+    python make_corpus.py --harness DIR_OF_THE_UNPACKED_WHEEL --out .
+
+Writes corpus.json.gz: answers and targets with the score of all, its standard error, and the score of each
+document alone; pairs of choices; responses to questions with choices.
+"""
+import argparse, gzip, json, os, random, sys
+
+p = argparse.ArgumentParser()
+for name in ("harness", "out"): p.add_argument("--" + name, required=True)
+args = p.parse_args()
+sys.path.insert(0, args.harness)
+os.environ["DISABLE_MULTIPROC"] = "1"
+import sklearn.metrics  # noqa: F401  before what stands in for packages that are not installed
+import standins  # noqa: F401
+from lm_eval.api import metrics as M
+from lm_eval.filters.extraction import MultiChoiceRegexFilter
+
+draw = random.Random(7)
+WORDS = ["The", "cat", "sat", "on", "the", "mat", ",", "and", "it's", "3.5", "1,000", "well-known", "Müller", "&quot;", "&amp;", "日本語",
+         "naïve", "(so", "it", "was)", "end.", "U.S.", "a/b", "x-1", "5-", "-", "<skipped>", "\n", "-\n", "\u00a0", "«oui»", "$5", "100%", "tab\there", "no!", "?"]
+def text(n): return " ".join(draw.choice(WORDS) for _ in range(n))
+def noisy(words):
+    words = words.split(" ")
+    return " ".join(w if draw.random() < 0.8 else draw.choice(WORDS) for w in words if draw.random() < 0.9)
+targets = [text(draw.randint(1, 25)) for _ in range(40)]
+sets = {"mixed": [(t, noisy(t)) for t in targets], "equal": [(t, t) for t in targets[:3]], "short": [("a b", "a b"), ("x", "x")],
+        "nothing": [("one two", "drei"), ("three", "")], "empty_target": [("", "words"), ("a longer text of words", "a longer text of numbers")],
+        "one": [("The cat sat on the mat today.", "The cat sat on a mat today .")]}
+out = {"texts": {}, "choices": [], "filters": []}
+for name, items in sets.items():
+    items = [[target, answer] for target, answer in items]
+    entry = {"items": items}
+    for metric in ("bleu", "chrf"):
+        f = getattr(M, metric)
+        entry[metric] = {"score": f(items), "each": [f([item]) for item in items],
+                         "stderr": M.bootstrap_stderr(f, items, 100) if len(items) > 1 else None}
+    out["texts"][name] = entry
+for classes, n in ((2, 30), (2, 5), (3, 40), (2, 1)):
+    pairs = [(draw.randrange(classes), draw.randrange(classes)) for _ in range(n)]
+    out["choices"].append({"pairs": pairs, "f1": M.f1_score(pairs) if classes == 2 else None, "mcc": M.matthews_corrcoef(pairs)})
+for pairs in ([(0, 0)] * 4, [(1, 1)] * 3 + [(0, 1)], [(0, 1)] * 2 + [(1, 0)]):
+    out["choices"].append({"pairs": pairs, "f1": M.f1_score(pairs), "mcc": M.matthews_corrcoef(pairs)})
+CHOICES = [["Guilty", "Guilty of Romance", "not guilty.", "An (odd) choice+"], ["yes", "no"], ["1.5", "15", "$1.5", "É"]]
+RESPONSES = ["The answer is (B).", "It is Guilty of Romance", "guilty of romance!", "I think: C", ":\n A is right", "NO", "no, or yes", "An (odd) choice+ I say",
+             "an odd choice", "", "  ", "é", "1x5", "It is 1.5", "The best answer is [D]. The best answer is [A]", "answer: É", "$1.5", "not guilty"]
+OPTIONS = [dict(group_select=0, regex_pattern=r"(\([A-Z]\))", ignore_case=True, ignore_punctuation=True),
+           dict(group_select=-1, regex_pattern=r"best answer is (\[[A-Z]\])|(\([A-Z]\))"),
+           dict(group_select=0, regex_pattern=r"((?<=The answer is )(.*)(?=.)|(?<=answer is )(.*)(?=.))", ignore_case=True, regexes_to_ignore=[r"\+", "of "])]
+for options in OPTIONS:
+    f = MultiChoiceRegexFilter(**options)
+    for choices in CHOICES:
+        got = [list(f.apply([[response]], [{"choices": choices}]))[0][0] for response in RESPONSES]
+        out["filters"].append({"options": options, "choices": choices, "responses": RESPONSES, "answers": got})
+
+# A task of one continuation: its own file, prompts of its own code.
+rows = [{"text": "The sky is blue and the grass is green"}, {"text": "She opened the door and saw her brother"}, {"text": "One two three"}]
+standins.DATA["splits"] = {"test": standins.Rows(rows)}
+cfg = standins.load(args.harness + "/lm_eval/tasks/lambada/lambada_openai.yaml")
+cfg.pop("tag", None)
+task = standins.T.ConfigurableTask(config=cfg)
+task.set_fewshot_seed(1234)
+out["continuation"] = {"rows": rows, "prompts": []}
+for shots in (0, 1):
+    for doc in task.eval_docs:
+        context = task.fewshot_context(doc, num_fewshot=shots)
+        out["continuation"]["prompts"].append([shots, *task.construct_requests(doc, context, metadata=("t", 0, 1)).args])
+results = [(-0.5, True), (-3.25, False), (-11.0, False)]
+scored = [task.process_results(doc, [result]) for doc, result in zip(rows, results)]
+out["continuation"] |= {"results": results, **{key: task.aggregation()[key]([row[key] for row in scored]) for key in ("acc", "perplexity")}}
+
+with gzip.GzipFile(args.out + "/corpus.json.gz", "wb", mtime=0) as file: file.write(json.dumps(out, ensure_ascii=False, default=float).encode())
+print({k: (v["bleu"]["score"], v["chrf"]["score"]) for k, v in out["texts"].items()})

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <set>
 #include <thread>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -66,7 +67,7 @@ struct Engine::State {
     pool = std::make_unique<BlockPool>(blocks);
     stats.total_blocks = blocks;
     info = {checkpoint->path().string(), checkpoint->format(), backend->describe(),
-            checkpoint->fingerprint(), options.max_context};
+            checkpoint->fingerprint(),   options.max_context,  options.max_batch};
     log::debug("{} on {}: {:.0f} MiB of weights a token, KV cache of {} tokens", info.format,
                info.backend, static_cast<double>(decoder.weight_bytes()) / 0x1p20,
                blocks * kKvBlockTokens);
@@ -99,6 +100,8 @@ struct Engine::State {
   }
 
   void submit(SequencePtr sequence) {
+    // On the caller's thread: the engine's has a device to keep busy.
+    if (options.prefix_cache) extend_hashes(*sequence);
     {
       std::lock_guard lock(mutex);
       sequence->arrival = arrivals++;
@@ -171,7 +174,7 @@ struct Engine::State {
     sequence.published = 0;
   }
 
-  void extend_hashes(Sequence& sequence) {
+  static void extend_hashes(Sequence& sequence) {
     const int64_t full = static_cast<int64_t>(sequence.tokens.size()) / kKvBlockTokens;
     while (static_cast<int64_t>(sequence.hashes.size()) < full) {
       const BlockHash previous = sequence.hashes.empty() ? BlockHash() : sequence.hashes.back();
@@ -188,15 +191,20 @@ struct Engine::State {
     return static_cast<int64_t>(sequence.tokens.size()) - 1;
   }
 
-  // Moves waiting sequences into the batch while there is room. A sequence whose next block another
+  // Moves waiting sequences into the batch while there is room and the next step has rows for them:
+  // one that waits longer finds more of its prompt computed. A sequence whose next block another
   // one is computing right now waits for it: the choices of a question share their prompt.
   void admit() {
-    std::set<BlockHash> in_progress;
-    for (const SequencePtr& sequence : running)
+    if (waiting.empty()) return;
+    std::unordered_set<BlockHash> in_progress;
+    int64_t rows = 0;
+    for (const SequencePtr& sequence : running) {
+      rows += rows_wanted(*sequence, options.max_step_tokens);
       for (size_t b = static_cast<size_t>(sequence->published); b < sequence->hashes.size(); ++b)
         in_progress.insert(sequence->hashes[b]);
-    for (auto it = waiting.begin();
-         it != waiting.end() && static_cast<int64_t>(running.size()) < options.max_batch;) {
+    }
+    for (auto it = waiting.begin(); it != waiting.end() && rows < options.max_step_tokens &&
+                                    static_cast<int64_t>(running.size()) < options.max_batch;) {
       Sequence& sequence = **it;
       std::vector<int32_t> found;
       if (options.prefix_cache) {
@@ -229,6 +237,7 @@ struct Engine::State {
           generation && generation->result.token_ids.empty())
         generation->result.cached_tokens = sequence.computed;
       sequence.blocks = std::move(found);
+      rows += rows_wanted(sequence, options.max_step_tokens);
       for (const BlockHash& hash : sequence.hashes) in_progress.insert(hash);
       running.push_back(std::move(*it));
       it = waiting.erase(it);

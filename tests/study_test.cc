@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "store/store.h"
+#include "study/ahead.h"
 #include "study/shuffled_endpoint.h"
 
 namespace narrow {
@@ -179,6 +180,34 @@ TEST(Plan, FixesTheMarginOfLossless) {
   EXPECT_EQ(parsed("lossless_margin_percent: 0.5").lossless_margin_percent, 0.5);
   for (const char* wrong : {"0", "-1", "101", ".nan", "x"})
     EXPECT_THROW(parsed(std::string("lossless_margin_percent: ") + wrong), Error) << wrong;
+}
+
+TEST(Plan, TakesTheChatTemplateTaskByTask) {
+  const study::Plan plan =
+      study::parse_plan(parse_yaml("name: test\nformats: [bf16]\nchat_template: true\n"
+                                   "tasks: [{name: mmlu}, {name: gsm8k, chat_template: false}]",
+                                   "plan"),
+                        "plan");
+  EXPECT_FALSE(plan.tasks[0].chat_template);
+  EXPECT_EQ(plan.tasks[1].chat_template, false);
+  EXPECT_EQ(plan.to_json()["tasks"][1]["chat_template"], false);
+  EXPECT_THROW(study::parse_plan(parse_yaml("name: test\nformats: [bf16]\n"
+                                            "tasks: [{name: mmlu, chat_template: 1}]",
+                                            "plan"),
+                                 "plan"),
+               Error);
+}
+
+TEST(Ahead, RunsInOrderAndHandsOnWhatAStepThrows) {
+  std::vector<int> ran;
+  {
+    study::Ahead ahead({[&] { ran.push_back(0); }, [&] { ran.push_back(1); },
+                        [] { throw std::runtime_error("no"); }, [&] { ran.push_back(3); }});
+    ahead.wait(0);
+    ahead.wait(1);
+    EXPECT_THROW(ahead.wait(2), std::runtime_error);
+  }
+  EXPECT_EQ(ran, (std::vector{0, 1}));
 }
 
 // Answers with the request's id; remembers the order in which requests came.

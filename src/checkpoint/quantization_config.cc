@@ -228,7 +228,7 @@ QuantizationConfig::QuantizationConfig(const Json& config, const std::string& wh
                              place);
     }
     if (given(object, "kv_cache_scheme"))
-      log::warning("{}: kv_cache_scheme is not applied, the KV cache stays in bf16", where);
+      log::warning("{}: kv_cache_scheme is not applied, its scales are not read", where);
     const Json groups = object.contains("config_groups") ? object["config_groups"] : Json(nullptr);
     if (!groups.is_null() && (!groups.is_object() || groups.size() > kMaxTargets))
       throw Error::refused("not an object of at most 65536 groups", place + ".config_groups");

@@ -357,11 +357,12 @@ Client::Client(Options options, std::optional<Vocabulary> vocabulary)
                 .format = "served",
                 .backend = options.model + " at " + state.base,
                 .fingerprint = "",
-                .context_tokens = options.context_tokens};
+                .context_tokens = options.context_tokens,
+                .concurrency = std::clamp(options.concurrency, 1, 1024)};
   state.vocabulary = std::move(vocabulary);
-  const int threads = std::clamp(options.concurrency, 1, 1024);
   state.options = std::move(options);
-  for (int i = 0; i < threads; ++i) state.threads.emplace_back([&state] { state.work(); });
+  for (int64_t i = 0; i < state.info.concurrency; ++i)
+    state.threads.emplace_back([&state] { state.work(); });
 }
 
 Client::~Client() {

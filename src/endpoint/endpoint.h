@@ -36,8 +36,8 @@ struct Sampling {
 
 struct TokenLogprob {
   int32_t id = 0;
-  double logprob = 0;                              // natural log
-  std::vector<std::pair<int32_t, double>> top;     // best first, when asked for
+  double logprob = 0;                           // natural log
+  std::vector<std::pair<int32_t, double>> top;  // best first, when asked for
 };
 
 enum class FinishReason { stop, length, cancelled, error };
@@ -59,7 +59,7 @@ struct ChatRequest {
 
 // Times on the steady clock of this process.
 struct Timings {
-  Clock::time_point sent;               // request handed over
+  Clock::time_point sent;                 // request handed over
   std::vector<Clock::time_point> tokens;  // arrival of each generated token
   Clock::time_point finished;
 };
@@ -98,11 +98,12 @@ struct ScoreResult {
 };
 
 struct Info {
-  std::string model;       // as the user named it
-  std::string format;      // "bf16", "w8a8-fp", ...
-  std::string backend;     // "cpu: AVX2, 2 threads", "http://..."
-  std::string fingerprint; // of the model files; empty for a server
+  std::string model;        // as the user named it
+  std::string format;       // "bf16", "w8a8-fp", ...
+  std::string backend;      // "cpu: AVX2, 2 threads", "http://..."
+  std::string fingerprint;  // of the model files; empty for a server
   int64_t context_tokens = 0;
+  int64_t concurrency = 1;  // requests that run at once; more of them wait
   // What a reader of results must know of how a format runs here (ops/backend.h), by its name.
   std::map<std::string, std::string> format_notes = {};
 };

@@ -60,7 +60,8 @@ struct Engine::State {
     std::string described = backend->describe();
     if (options.kv_dtype) described += fmt::format(", KV cache in {}", name_of(*options.kv_dtype));
     info = {checkpoint->path().string(), checkpoint->format(), described,
-            checkpoint->fingerprint(),   options.max_context,  backend->format_notes()};
+            checkpoint->fingerprint(),   options.max_context,  options.max_batch,
+            backend->format_notes()};
     log::debug("{} on {}: {:.0f} MiB of weights a token, KV cache of {} tokens", info.format,
                info.backend, static_cast<double>(decoder.weight_bytes()) / 0x1p20,
                blocks * kKvBlockTokens);
@@ -93,6 +94,8 @@ struct Engine::State {
   }
 
   void submit(SequencePtr sequence) {
+    // On the caller's thread: the engine's has a device to keep busy.
+    if (options.prefix_cache) extend_hashes(*sequence);
     {
       std::lock_guard lock(mutex);
       incoming.push_back(std::move(sequence));

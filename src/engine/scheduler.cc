@@ -55,7 +55,7 @@ std::vector<SequencePtr> Scheduler::remove(bool waiting,
   return removed;
 }
 
-void Scheduler::extend_hashes(Sequence& sequence) const {
+void extend_hashes(Sequence& sequence) {
   const int64_t full = static_cast<int64_t>(sequence.tokens.size()) / kKvBlockTokens;
   while (static_cast<int64_t>(sequence.hashes.size()) < full) {
     const BlockHash previous = sequence.hashes.empty() ? BlockHash() : sequence.hashes.back();
@@ -74,16 +74,24 @@ void Scheduler::publish(const Step::Part& part) {
   }
 }
 
-// Moves waiting sequences into the batch while there is room. A sequence whose next block another
-// one is computing right now waits for it: the choices of a question share their prompt.
+// Moves waiting sequences into the batch while there is room and the next step has rows for them:
+// one that waits longer finds more of its prompt computed. A sequence whose next block another one
+// is computing right now waits for it: the choices of a question share their prompt.
 void Scheduler::admit() {
   const auto full = [&] { return static_cast<int64_t>(running_.size()) >= options_.max_batch; };
   if (waiting_.empty() || full()) return;
   std::unordered_set<BlockHash> in_progress;
-  for (const SequencePtr& sequence : running_)
+  const auto rows_of = [&](Sequence& sequence) {
+    return rows_wanted(sequence, options_.max_step_tokens, options_.max_step_tokens);
+  };
+  int64_t rows = 0;
+  for (const SequencePtr& sequence : running_) {
+    rows += rows_of(*sequence);
     for (size_t b = static_cast<size_t>(sequence->published); b < sequence->hashes.size(); ++b)
       in_progress.insert(sequence->hashes[b]);
-  for (auto it = waiting_.begin(); it != waiting_.end() && !full();) {
+  }
+  for (auto it = waiting_.begin();
+       it != waiting_.end() && !full() && rows < options_.max_step_tokens;) {
     Sequence& sequence = **it;
     std::vector<int32_t> found;
     if (options_.prefix_cache) {
@@ -117,6 +125,7 @@ void Scheduler::admit() {
       generation->result.cached_tokens = sequence.computed;
     sequence.blocks = std::move(found);
     for (const BlockHash& hash : sequence.hashes) in_progress.insert(hash);
+    rows += rows_of(sequence);
     running_.push_back(std::move(*it));
     it = waiting_.erase(it);
   }

@@ -38,6 +38,9 @@ struct Step {
   std::vector<SequencePtr> left;  // ended after the step was planned: it may still name them
 };
 
+// Hashes of all blocks that its tokens fill.
+void extend_hashes(Sequence& sequence);
+
 class Scheduler {
  public:
   // options: without zeros. blocks: of the KV cache.
@@ -65,7 +68,6 @@ class Scheduler {
   enum class Reserved { yes, preempted, later };
 
   void admit();
-  void extend_hashes(Sequence& sequence) const;
   int64_t rows_wanted(Sequence& sequence, int64_t room, int64_t logit_room) const;
   Reserved reserve(Sequence& sequence, int64_t tokens, bool ahead);
   void add_part(Sequence& sequence, int64_t rows, Step& step);

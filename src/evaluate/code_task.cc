@@ -1,6 +1,8 @@
 #include "evaluate/code_task.h"
 
 #include <cassert>
+#include <memory>
+#include <thread>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -99,13 +101,17 @@ Json code_job(CodeSet set, CodeAnswer answer, const Json& document, const std::s
 }
 
 CodeJudge::CodeJudge() : CodeJudge(sandbox::Jail::probe()) {}
-CodeJudge::CodeJudge(sandbox::Jail jail) : jail_(std::move(jail)) {}
+CodeJudge::CodeJudge(sandbox::Jail jail)
+    : jail_(std::move(jail)), places_(std::max(1u, std::thread::hardware_concurrency())) {}
 
 sandbox::Judged CodeJudge::run(const Json& job, bool alone) {
   if (alone) {
     const std::unique_lock lock(alone_);
     return jail_.judge(job, limits_of(job));
   }
+  places_.acquire();
+  const auto leave = [this](void*) { places_.release(); };
+  const std::unique_ptr<void, decltype(leave)> place(this, leave);
   const std::shared_lock lock(alone_);
   return jail_.judge(job, limits_of(job));
 }

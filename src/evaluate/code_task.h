@@ -11,6 +11,7 @@
 #include <future>
 #include <map>
 #include <mutex>
+#include <semaphore>
 #include <shared_mutex>
 #include <span>
 #include <string>
@@ -71,7 +72,8 @@ class CodeJudge {
 
   sandbox::Jail jail_;
   std::shared_mutex alone_;  // held shared by all runs, exclusively by one that is repeated
-  std::mutex mutex_;         // of references_
+  std::counting_semaphore<> places_;  // as many runs at once as there are processors
+  std::mutex mutex_;                  // of references_
   std::map<std::string, std::shared_future<Json>> references_;  // by hash of the reference job
 };
 

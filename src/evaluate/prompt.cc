@@ -270,30 +270,46 @@ Prompt Prompter::next() {
 
 endpoint::ScoreRequest score_request(const endpoint::Endpoint& endpoint, std::string context,
                                      std::string continuation, bool chat) {
+  return score_requests(endpoint, std::move(context), {std::move(continuation)}, chat)[0];
+}
+
+std::vector<endpoint::ScoreRequest> score_requests(const endpoint::Endpoint& endpoint,
+                                                   std::string context,
+                                                   const std::vector<std::string>& continuations,
+                                                   bool chat) {
   const text::Tokenizer& tokenizer = endpoint.tokenizer();
-  endpoint::ScoreRequest request;
   size_t end = context.size();
   while (end > 0 && blank(context[end - 1])) --end;
-  continuation = context.substr(end) + continuation;
+  const std::string blanks = context.substr(end);
   context.resize(end);
-  if (context.empty()) {
-    const auto start = tokenizer.bos_id() ? tokenizer.bos_id() : tokenizer.eos_id();
-    if (start) request.context = {*start};
-    request.continuation =
-        tokenizer.encode(continuation, {.add_special = false, .parse_special = chat});
-  } else {
-    const auto options = encode_options(tokenizer, context, chat);
-    request.context = tokenizer.encode(context, options);
-    const auto whole = tokenizer.encode(context + continuation, options);
-    const size_t cut = std::min(request.context.size(), whole.size());
-    request.continuation.assign(whole.begin() + static_cast<long>(cut), whole.end());
+  const auto start = tokenizer.bos_id() ? tokenizer.bos_id() : tokenizer.eos_id();
+  const auto options = encode_options(tokenizer, context, chat);
+  std::vector<int32_t> context_ids;
+  if (!context.empty()) {
+    context_ids = tokenizer.encode(context, options);
+  } else if (start) {
+    context_ids = {*start};
   }
   const auto limit = static_cast<size_t>(endpoint.info().context_tokens);
-  const size_t total = request.context.size() + request.continuation.size();
-  if (total > limit && request.continuation.size() < limit)
-    request.context.erase(request.context.begin(),
-                          request.context.begin() + static_cast<long>(total - limit));
-  return request;
+  std::vector<endpoint::ScoreRequest> requests;
+  for (const std::string& continuation : continuations) {
+    endpoint::ScoreRequest request;
+    request.context = context_ids;
+    if (context.empty()) {
+      request.continuation =
+          tokenizer.encode(blanks + continuation, {.add_special = false, .parse_special = chat});
+    } else {
+      const auto whole = tokenizer.encode(context + blanks + continuation, options);
+      const size_t cut = std::min(context_ids.size(), whole.size());
+      request.continuation.assign(whole.begin() + static_cast<long>(cut), whole.end());
+    }
+    const size_t total = request.context.size() + request.continuation.size();
+    if (total > limit && request.continuation.size() < limit)
+      request.context.erase(request.context.begin(),
+                            request.context.begin() + static_cast<long>(total - limit));
+    requests.push_back(std::move(request));
+  }
+  return requests;
 }
 
 std::vector<int32_t> generation_prompt(const endpoint::Endpoint& endpoint,

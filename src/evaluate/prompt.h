@@ -83,6 +83,11 @@ class Prompter {
 // Special tokens are added as the tokenizer does, unless the text begins with BOS (of a template).
 endpoint::ScoreRequest score_request(const endpoint::Endpoint& endpoint, std::string context,
                                      std::string continuation, bool chat);
+// The same for several continuations of one context, which is encoded once.
+std::vector<endpoint::ScoreRequest> score_requests(const endpoint::Endpoint& endpoint,
+                                                   std::string context,
+                                                   const std::vector<std::string>& continuations,
+                                                   bool chat);
 std::vector<int32_t> generation_prompt(const endpoint::Endpoint& endpoint,
                                        const std::string& context, int64_t max_tokens, bool chat);
 

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <deque>
+#include <future>
+#include <thread>
+#include <utility>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -11,8 +14,11 @@
 namespace narrow::evaluate {
 namespace {
 
-// Documents in flight: enough to fill the engine's batches with four choices each.
-constexpr size_t kInFlight = 32;
+// Documents in flight, at least: enough to fill a small engine's batches with four choices each.
+// Twice what the endpoint runs at once, so that it always has the next one and long answers do not
+// hold up the asking.
+constexpr int64_t kLeastInFlight = 32;
+constexpr int64_t kInFlightPerPlace = 2;
 
 // Choices of one token each are read from the best tokens after their one context. Letters are
 // nearly always among these; the others are asked for by themselves. No more than servers give.
@@ -57,9 +63,12 @@ void ask(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
     }
     return;
   }
-  for (size_t i = 0; i < prompt.continuations.size(); ++i) {
-    const std::string& context = prompt.contexts[prompt.contexts.size() == 1 ? 0 : i];
-    asked.requests.push_back(score_request(endpoint, context, prompt.continuations[i], chat));
+  if (prompt.contexts.size() == 1) {
+    asked.requests = score_requests(endpoint, prompt.contexts[0], prompt.continuations, chat);
+  } else {
+    for (size_t i = 0; i < prompt.continuations.size(); ++i)
+      asked.requests.push_back(
+          score_request(endpoint, prompt.contexts[i], prompt.continuations[i], chat));
   }
   if (in_one_pass(asked.requests)) {
     endpoint::ScoreRequest request = asked.requests[0];
@@ -199,12 +208,26 @@ int64_t document_count(const Task& task, const RunOptions& options) {
 void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& options,
          const std::set<int64_t>& done, const RowSink& sink) {
   check_shots(task, options.prompt);
+  const auto most_in_flight = static_cast<size_t>(
+      std::max(kLeastInFlight, kInFlightPerPlace * endpoint.info().concurrency));
+  const size_t judges = std::max(1u, std::thread::hardware_concurrency());
+  // Oldest first: asked, then waited for and judged by a thread of its own (a program's tests take
+  // seconds), then handed out.
   std::deque<Asked> in_flight;
-  const auto finish_one = [&] {
-    Asked asked = std::move(in_flight.front());
+  std::deque<std::pair<int64_t, std::future<Json>>> judged;
+  const auto hand_out_one = [&] {
+    auto [index, row] = std::move(judged.front());
+    judged.pop_front();
+    sink(index, row.get());
+  };
+  const auto judge_one = [&] {
+    if (judged.size() >= judges) hand_out_one();
+    const int64_t index = in_flight.front().index;
+    judged.emplace_back(
+        index, std::async(std::launch::async, [&, asked = std::move(in_flight.front())]() mutable {
+          return make_row(task, endpoint, asked);
+        }));
     in_flight.pop_front();
-    const int64_t index = asked.index;
-    sink(index, make_row(task, endpoint, asked));
   };
   int64_t index = 0;
   for (const Subtask& subtask : task.subtasks) {
@@ -217,10 +240,11 @@ void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
       if (done.contains(index)) continue;
       ask(task, endpoint, options, asked);
       in_flight.push_back(std::move(asked));
-      if (in_flight.size() >= kInFlight) finish_one();
+      if (in_flight.size() >= most_in_flight) judge_one();
     }
   }
-  while (!in_flight.empty()) finish_one();
+  while (!in_flight.empty()) judge_one();
+  while (!judged.empty()) hand_out_one();
 }
 
 }  // namespace narrow::evaluate

@@ -68,10 +68,12 @@ Plan parse_plan(const Json& document, const std::string& where) {
 
   for (const Json& task : document.value("tasks", Json::array())) {
     const std::string task_where = where + ", tasks";
-    refuse_unknown(task, {"name", "limit", "shots"}, task_where);
+    refuse_unknown(task, {"name", "limit", "shots", "chat_template"}, task_where);
     plan.tasks.push_back({json_get<std::string>(task, "name", task_where),
                           optional_count(task, "limit", task_where),
-                          optional_count(task, "shots", task_where)});
+                          optional_count(task, "shots", task_where), std::nullopt});
+    if (task.contains("chat_template"))
+      plan.tasks.back().chat_template = json_get<bool>(task, "chat_template", task_where);
   }
 
   const Json similarity = document.value("similarity", Json::object());
@@ -118,6 +120,7 @@ Json Plan::to_json() const {
     Json entry{{"name", task.name}};
     if (task.limit) entry["limit"] = *task.limit;
     if (task.shots) entry["shots"] = *task.shots;
+    if (task.chat_template) entry["chat_template"] = *task.chat_template;
     task_list.push_back(std::move(entry));
   }
   return {{"name", name},

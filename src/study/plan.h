@@ -15,8 +15,9 @@ namespace narrow::study {
 
 struct TaskPlan {
   std::string name;
-  std::optional<int64_t> limit;  // documents (of each subtask); none: all
-  std::optional<int64_t> shots;  // none: the task's own number
+  std::optional<int64_t> limit;       // documents (of each subtask); none: all
+  std::optional<int64_t> shots;       // none: the task's own number
+  std::optional<bool> chat_template;  // none: the plan's
   bool operator==(const TaskPlan&) const = default;
 };
 
@@ -27,7 +28,7 @@ struct Plan {
   int64_t calibration_samples = 128;
   int64_t calibration_length = 2048;
   std::vector<TaskPlan> tasks;
-  bool chat_template = false;  // tasks through the model's chat template
+  bool chat_template = false;  // tasks through the model's chat template, unless they say
   int64_t kl_windows = 0;      // 0: no divergence cells
   int64_t kl_length = 512;
   int64_t text_prompts = 0;  // 0: no text similarity cells

@@ -3,7 +3,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <deque>
 #include <fstream>
+#include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <optional>
@@ -25,6 +29,7 @@
 #include "similarity/answers.h"
 #include "similarity/divergence.h"
 #include "store/store.h"
+#include "study/ahead.h"
 #include "study/shuffled_endpoint.h"
 
 namespace narrow::study {
@@ -35,9 +40,10 @@ using store::Cell;
 
 constexpr const char* kBaseline = "bf16";
 
-// Of the baseline's second run: unlike the engine's own, and no divisors of them.
-constexpr int64_t kRepeatBatch = 24;
-constexpr int64_t kRepeatStepTokens = 300;
+// Of the baseline's second run: shares of what the engine takes on its backend by itself, which
+// divide neither (24 of 64 sequences, 300 of 512 rows).
+constexpr int64_t kRepeatBatch[] = {3, 8};
+constexpr int64_t kRepeatStepTokens[] = {75, 128};
 
 std::string processor_name() {
   std::ifstream info("/proc/cpuinfo");
@@ -71,7 +77,7 @@ class Study {
     for (const std::string& format : plan.formats) recipes_.emplace(format, recipe(format));
     for (const TaskPlan& task : plan.tasks) {
       tasks_.push_back(evaluate::load_task(task.name, settings.data));
-      evaluate::check_shots(tasks_.back(), {task.shots, plan.chat_template});
+      evaluate::check_shots(tasks_.back(), run_options(tasks_.size() - 1).prompt);
     }
     if (!settings.encoder.empty() && plan.text_prompts > 0) {
       encoder_ = std::make_unique<similarity::AnswerEncoder>(
@@ -83,14 +89,28 @@ class Study {
   }
 
   void run() {
+    // Where rows are measured on a device, the processor makes the next checkpoints meanwhile;
+    // not beside loads, whose timings it would lengthen.
+    std::optional<Ahead> made;
+    if (load_cases().empty() && measures_on_device()) {
+      std::vector<std::function<void()>> steps;
+      for (const std::string& format : plan_.formats)
+        steps.push_back([this, format] { quantize(format); });
+      made.emplace(std::move(steps));
+    }
     for (size_t f = 0; f < plan_.formats.size(); ++f) {
       const std::string& format = plan_.formats[f];
       log::info("format {} ({} of {})", format, f + 1, plan_.formats.size());
-      quantize(format);
+      if (made) {
+        made->wait(f);
+      } else {
+        quantize(format);
+      }
       if (engine_cells_left(format)) {
         engine::Engine engine(checkpoint_of(format), engine_options());
         environment(engine);
-        for (size_t t = 0; t < tasks_.size(); ++t) evaluate_task(format, t, engine);
+        evaluate_tasks(format, engine);
+        log_tokens(format, engine);
         answers(format, engine);
         loads(format, engine);
       }
@@ -101,6 +121,11 @@ class Study {
   }
 
  private:
+  bool measures_on_device() const {
+    return settings_.backend != "cpu" && settings_.backend != "reference" &&
+           ops::make_backend(settings_.backend, settings_.threads)->describe().starts_with("cuda");
+  }
+
   quantize::Recipe recipe(const std::string& format) const {
     quantize::Recipe recipe = quantize::load_recipe(format);
     recipe.samples = plan_.calibration_samples;
@@ -206,27 +231,60 @@ class Study {
 
   evaluate::RunOptions run_options(size_t t) const {
     const TaskPlan& plan = plan_.tasks[t];
-    return {plan.limit, {plan.shots, plan_.chat_template}};
+    return {plan.limit, {plan.shots, plan.chat_template.value_or(plan_.chat_template)}};
   }
 
-  void evaluate_task(const std::string& format, size_t t, endpoint::Endpoint& endpoint) {
-    evaluate_cell(task_cell(format, t), format, t, endpoint);
+  static void log_tokens(const std::string& label, const engine::Engine& engine) {
+    const engine::Stats stats = engine.stats();
+    if (stats.steps == 0) return;
+    log::info("{} tasks: {} prompt tokens computed, {} found computed, {} generated, in {} steps",
+              label, stats.prompt_tokens, stats.cached_tokens, stats.generated_tokens, stats.steps);
   }
 
-  void evaluate_cell(const Cell& cell, const std::string& label, size_t t,
-                     endpoint::Endpoint& endpoint) {
-    if (store_.finished(cell)) return;
-    store_.add_cell(cell);
-    const auto options = run_options(t);
-    const auto done = indices(store_.rows(cell));
-    Progress progress(fmt::format("{} {}", label, tasks_[t].name),
-                      evaluate::document_count(tasks_[t], options), "documents");
-    progress.skip(static_cast<int64_t>(done.size()));
-    evaluate::run(tasks_[t], endpoint, options, done, [&](int64_t index, Json row) {
-      store_.append(cell, {index, std::move(row)});
-      progress.advance();
-    });
-    store_.finish_cell(cell);
+  void evaluate_tasks(const std::string& format, endpoint::Endpoint& endpoint) {
+    std::vector<Cell> cells;
+    for (size_t t = 0; t < tasks_.size(); ++t) cells.push_back(task_cell(format, t));
+    evaluate_cells(format, cells, [&](size_t) -> endpoint::Endpoint& { return endpoint; });
+  }
+
+  // A cell for each task, all side by side, so that the long answers of one leave no step of the
+  // engine empty, and prompts are made on more than one processor.
+  void evaluate_cells(const std::string& label, const std::vector<Cell>& cells,
+                      const std::function<endpoint::Endpoint&(size_t task)>& endpoint_of) {
+    int64_t documents = 0, there = 0;
+    std::vector<std::set<int64_t>> done(cells.size());
+    for (size_t t = 0; t < cells.size(); ++t) {
+      if (store_.finished(cells[t])) continue;
+      store_.add_cell(cells[t]);
+      done[t] = indices(store_.rows(cells[t]));
+      documents += evaluate::document_count(tasks_[t], run_options(t));
+      there += static_cast<int64_t>(done[t].size());
+    }
+    if (documents == 0) return;
+    Progress progress(label + " tasks", documents, "documents");
+    progress.skip(there);
+    std::atomic<bool> failed = false;
+    std::vector<std::future<void>> running;
+    for (size_t t = 0; t < cells.size(); ++t) {
+      if (store_.finished(cells[t])) continue;
+      running.push_back(std::async(std::launch::async, [&, t] {
+        try {
+          evaluate::run(tasks_[t], endpoint_of(t), run_options(t), done[t],
+                        [&](int64_t index, Json row) {
+                          if (failed) throw Error::failed("another task failed");
+                          store_.append(cells[t], {index, std::move(row)});
+                          progress.advance();
+                        });
+        } catch (...) {
+          // The first to fail says why, below; the others stop at their next row.
+          if (!failed.exchange(true)) throw;
+          return;
+        }
+        store_.finish_cell(cells[t]);
+      }));
+    }
+    for (auto& task : running) task.wait();
+    for (auto& task : running) task.get();
   }
 
   // The answers themselves are a cell of every format; the comparison with the baseline's is made
@@ -286,7 +344,8 @@ class Study {
     cell.kind = "repeat";
     cell.key["repeat"] = {{"seed", settings_.seed + 1},
                           {"max_batch", kRepeatBatch},
-                          {"max_step_tokens", kRepeatStepTokens}};
+                          {"max_step_tokens", kRepeatStepTokens},
+                          {"shuffled", "task by task"}};
     return cell;
   }
 
@@ -304,15 +363,23 @@ class Study {
     left |= text && !store_.finished(*text);
     if (!left) return;
     engine::Options options = engine_options();
-    options.max_batch = kRepeatBatch;
-    options.max_step_tokens = kRepeatStepTokens;
+    const ops::EngineDefaults defaults =
+        ops::make_backend(settings_.backend, settings_.threads)->engine_defaults();
+    options.max_batch = defaults.sequences * kRepeatBatch[0] / kRepeatBatch[1];
+    options.max_step_tokens = defaults.step_tokens * kRepeatStepTokens[0] / kRepeatStepTokens[1];
     engine::Engine engine(checkpoint_of(kBaseline), options);
-    ShuffledEndpoint shuffled(engine, settings_.seed + 1);
+    // One for each task and the answers: it hands results back in the order they were asked for,
+    // and a choice must not wait for another task's long answer.
+    std::deque<ShuffledEndpoint> shuffled;
+    for (size_t i = 0; i <= tasks_.size(); ++i)
+      shuffled.emplace_back(engine, settings_.seed + 1 + i);
     const std::string label = std::string(kBaseline) + " again,";
-    for (size_t t = 0; t < tasks_.size(); ++t) evaluate_cell(tasks[t], label, t, shuffled);
+    evaluate_cells(label, tasks, [&](size_t t) -> endpoint::Endpoint& { return shuffled[t]; });
+    log_tokens(label, engine);
     if (text)
       answer_cell(*text, label,
-                  similarity::read_prompts(prompts_file_.string(), plan_.text_prompts), shuffled);
+                  similarity::read_prompts(prompts_file_.string(), plan_.text_prompts),
+                  shuffled.back());
   }
 
   Cell text_cell(const std::string& format) const {

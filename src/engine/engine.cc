@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "engine/fit.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
 
@@ -25,6 +26,24 @@ Options with_defaults(Options options, const ops::EngineDefaults& defaults) {
   return options;
 }
 
+// Throws Error::refused, saying what would fit, when loading broke and the weights do not.
+model::Decoder load(const checkpoint::Checkpoint& checkpoint, ops::Backend& backend,
+                    int64_t max_rows) {
+  const int64_t free = backend.free_bytes();
+  try {
+    return {checkpoint, backend, max_rows};
+  } catch (const Error& error) {
+    const Scheme scheme = checkpoint.scheme("model.layers.0.self_attn.q_proj");
+    const int64_t needed =
+        weight_bytes(checkpoint.config(), scheme.weights ? scheme.weights->bits : 16);
+    if (error.kind() != Error::Kind::failed || needed < free) throw;
+    throw Error::refused(
+        fmt::format("the weights need {:.1f} GiB, {:.1f} are free",
+                    static_cast<double>(needed) / 0x1p30, static_cast<double>(free) / 0x1p30),
+        checkpoint.path().string(), formats_that_fit(checkpoint.config(), free));
+  }
+}
+
 }  // namespace
 
 struct Engine::State {
@@ -34,7 +53,7 @@ struct Engine::State {
         checkpoint(std::move(opened)),
         tokenizer(text::Tokenizer::from_json(checkpoint->documents().tokenizer,
                                              checkpoint->documents().tokenizer_config)),
-        decoder(*checkpoint, *backend, options.max_step_tokens) {
+        decoder(load(*checkpoint, *backend, options.max_step_tokens)) {
     if (!checkpoint->documents().chat_template.empty())
       chat = std::make_unique<text::ChatTemplate>(checkpoint->documents().chat_template);
     const checkpoint::ModelConfig& config = checkpoint->config();
@@ -52,7 +71,8 @@ struct Engine::State {
           fmt::format("the KV cache of {} tokens needs {:.1f} GiB, {:.1f} GiB are free",
                       blocks * kKvBlockTokens, static_cast<double>(blocks * block_bytes) / 0x1p30,
                       static_cast<double>(backend->free_bytes()) / 0x1p30),
-          checkpoint->path().string(), "use a smaller --max-context");
+          checkpoint->path().string(),
+          context_that_fits(block_bytes, backend->free_bytes() / 10 * 9));
     }
     kv = std::make_unique<model::KvCache>(config, *backend, blocks, options.kv_dtype);
     scheduler = std::make_unique<Scheduler>(options, blocks);

@@ -23,6 +23,9 @@ namespace {
 // Partial results of decode attention are kept below this: many rows of long contexts go in turns.
 constexpr int64_t kMostAttentionWorkspace = int64_t{256} << 20;
 
+// Of rows to gather, whose number grows from step to step: growing waits for the device.
+constexpr int64_t kLeastIndexBytes = int64_t{32} << 10;
+
 // Blocks a processor from which on rows need not be split to keep it busy.
 constexpr int kManyBlocks = 3;
 
@@ -274,7 +277,7 @@ class CudaBackend : public Backend {
   void gather_rows(Matrix x, std::span<const int32_t> rows, Matrix out) override {
     check_gather(x, rows, out);
     const auto bytes = static_cast<int64_t>(rows.size_bytes());
-    auto* indices = indices_.at_least<int32_t>(bytes, stream_);
+    auto* indices = indices_.at_least<int32_t>(std::max(bytes, kLeastIndexBytes), stream_);
     staging_->copy(indices, rows.data(), bytes);
     cuda::gather_rows(bf16_of(x), indices, bf16_of(out), out.rows, out.cols, stream_);
   }

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/interrupt.h"
+#include "base/log.h"
 #include "evaluate/judge.h"
 
 namespace narrow::evaluate {
@@ -23,7 +24,8 @@ struct Asked {
   const Subtask* subtask = nullptr;
   int64_t doc_id = 0;
   Prompt prompt;
-  std::vector<endpoint::ScoreRequest> requests;            // by choice
+  int64_t cut = 0;                               // tokens that the longest request lost at the left
+  std::vector<endpoint::ScoreRequest> requests;  // by choice
   std::vector<std::future<endpoint::ScoreResult>> scores;  // by choice, or of the first for all
   std::vector<std::future<endpoint::GenerateResult>> generations;  // one per sample
 };
@@ -50,7 +52,8 @@ void ask(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
     request.sampling.stop = task.stop;
     request.sampling.temperature = task.temperature;
     request.sampling.top_p = task.top_p;
-    request.prompt = generation_prompt(endpoint, prompt.contexts[0], task.max_tokens, chat);
+    request.prompt =
+        generation_prompt(endpoint, prompt.contexts[0], task.max_tokens, chat, &asked.cut);
     for (int64_t sample = 0; sample < task.samples; ++sample) {
       request.sampling.seed = static_cast<uint64_t>(asked.index * task.samples + sample);
       asked.generations.push_back(endpoint.generate(request));
@@ -59,7 +62,8 @@ void ask(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
   }
   for (size_t i = 0; i < prompt.continuations.size(); ++i) {
     const std::string& context = prompt.contexts[prompt.contexts.size() == 1 ? 0 : i];
-    asked.requests.push_back(score_request(endpoint, context, prompt.continuations[i], chat));
+    asked.requests.push_back(
+        score_request(endpoint, context, prompt.continuations[i], chat, &asked.cut));
   }
   if (in_one_pass(asked.requests)) {
     endpoint::ScoreRequest request = asked.requests[0];
@@ -164,6 +168,7 @@ Json make_row(const Task& task, endpoint::Endpoint& endpoint, Asked& asked) {
   } else {
     add_likelihoods(endpoint, asked, row);
   }
+  if (asked.cut > 0) row["cut_tokens"] = asked.cut;
   judge(task, doc, prompt, row);
   return row;
 }
@@ -200,10 +205,12 @@ void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
          const std::set<int64_t>& done, const RowSink& sink) {
   check_shots(task, options.prompt);
   std::deque<Asked> in_flight;
+  int64_t cut = 0;
   const auto finish_one = [&] {
     Asked asked = std::move(in_flight.front());
     in_flight.pop_front();
     const int64_t index = asked.index;
+    cut += asked.cut > 0;
     sink(index, make_row(task, endpoint, asked));
   };
   int64_t index = 0;
@@ -213,7 +220,7 @@ void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
     for (int64_t doc = 0; doc < documents; ++doc, ++index) {
       throw_if_interrupted();
       // Built even when the row is there: the few-shot generator must advance.
-      Asked asked{index, &subtask, doc, prompter.next(), {}, {}, {}};
+      Asked asked{index, &subtask, doc, prompter.next(), 0, {}, {}, {}};
       if (done.contains(index)) continue;
       ask(task, endpoint, options, asked);
       in_flight.push_back(std::move(asked));
@@ -221,6 +228,9 @@ void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
     }
   }
   while (!in_flight.empty()) finish_one();
+  if (cut > 0)
+    log::warning("{}: prompts longer than the model's context, cut at the left: {}", task.name,
+                 cut);
 }
 
 }  // namespace narrow::evaluate

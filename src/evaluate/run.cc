@@ -1,6 +1,7 @@
 #include "evaluate/run.h"
 
 #include <algorithm>
+#include <cmath>
 #include <deque>
 
 #include "base/error.h"
@@ -127,6 +128,11 @@ void add_likelihoods(endpoint::Endpoint& endpoint, Asked& asked, Json& row) {
       greedy.push_back(result.all_greedy());
     }
   }
+  // Of weights that became no numbers, say: no answer is the likeliest then, and none is kept.
+  for (const double sum : sums)
+    if (!std::isfinite(sum))
+      throw Error::failed("the model gives a log-likelihood that is no number",
+                          asked.subtask->name + ", document " + std::to_string(asked.doc_id));
   row["loglikelihoods"] = sums;
   row["is_greedy"] = greedy;
 }

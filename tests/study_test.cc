@@ -15,6 +15,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "checkpoint/checkpoint.h"
+#include "quantize/calibration.h"
 #include "store/store.h"
 #include "study/ahead.h"
 #include "study/shuffled_endpoint.h"
@@ -146,6 +148,33 @@ TEST_F(StudyTest, AnEncoderAddsItsScores) {
   for (const store::Cell& cell : store.cells())
     cells += cell.kind == "similarity" && cell.name == "text";
   EXPECT_EQ(cells, 2);
+}
+
+TEST_F(StudyTest, QuestionsInTheCalibrationTextAreCounted) {
+  const auto model = checkpoint::open(plan_.model);
+  const auto tokenizer = text::Tokenizer::from_json(model->documents().tokenizer, "");
+  constexpr int64_t kLength = 256;
+  const auto calibration = quantize::load_calibration("", tokenizer, 1, kLength);
+  write_text(root_ / "data/asked.jsonl",
+             to_line({{"q", tokenizer.decode(calibration.windows.at(0))}}) + "\n" +
+                 to_line({{"q", "One day, Lily saw a bird."}}) + "\n");
+  write_text(root_ / "asked.yaml",
+             "name: asked\nversion: 1\nkind: choice\ndata: {test: [asked.jsonl]}\n"
+             "question: '{{q}}'\nchoices: \"{{['a', 'b']}}\"\ngold: '0'\nmetrics: [acc]\n");
+  plan_.formats = {"bf16", "w8a8-int"};
+  plan_.calibration_samples = 1;
+  plan_.calibration_length = kLength;
+  plan_.tasks.resize(1);
+  plan_.tasks[0].name = (root_ / "asked.yaml").string();
+  ASSERT_EQ(run_in_child(root_ / "study", ""), 0);
+  const store::Store store(root_ / "study/study.db");
+  int64_t found = 0;
+  for (const store::Cell& cell : store.cells()) {
+    if (cell.kind != "quantize" || cell.format != "w8a8-int") continue;
+    ++found;
+    EXPECT_EQ(store.rows(cell).at(0).data["calibration_overlap"], (Json{{"asked", 1}}));
+  }
+  EXPECT_EQ(found, 1);
 }
 
 TEST_F(StudyTest, AnotherPlanIsRefusedInTheSameFolder) {

@@ -209,13 +209,19 @@ struct Client::State {
     GenerateResult result;
     const auto failure =
         repeat(request.cancel, [&](const std::function<bool()>& stopped) -> std::optional<Failure> {
-          GenerationReader reader(chat, request.sampling.max_tokens, sink, url);
+          GenerationReader reader(chat, request.sampling.max_tokens, sink, url,
+                                  request.sampling.stop);
           SseReader events(kEventBytes, url,
                            [&](std::string_view data) { reader.event(data, Clock::now()); });
           const int64_t limit = answer_limit_bytes(request.sampling.max_tokens);
           try {
             const Response response = connection.send(
-                {url, text, limit, [&](std::string_view bytes) { events.push(bytes); }, stopped});
+                {url, text, limit, [&](std::string_view bytes) { events.push(bytes); },
+                 [&] { return reader.cut() || stopped(); }});
+            if (reader.cut()) {
+              result = reader.result(tokenizer());
+              return std::nullopt;
+            }
             const bool fed = sink && reader.started();
             if (response.outcome != Response::Outcome::answered || response.status != 200) {
               Failure of = failure_of(response);

@@ -20,7 +20,10 @@ Json sampling_fields(const endpoint::Sampling& sampling) {
     if (sampling.top_p < 1) body["top_p"] = sampling.top_p;
     if (sampling.top_k > 0) body["top_k"] = sampling.top_k;
   }
-  if (!sampling.stop.empty()) body["stop"] = sampling.stop;
+  if (!sampling.stop.empty())
+    body["stop"] = std::vector(
+        sampling.stop.begin(),
+        sampling.stop.begin() + static_cast<long>(std::min(sampling.stop.size(), kMostStops)));
   if (sampling.min_tokens > 0) body["min_tokens"] = sampling.min_tokens;
   if (sampling.ignore_eos) body["ignore_eos"] = true;
   return body;
@@ -237,8 +240,28 @@ std::string refusal_text(std::string_view body) {
 }
 
 GenerationReader::GenerationReader(bool chat, int64_t max_tokens, endpoint::TokenSink sink,
-                                   std::string where)
-    : chat_(chat), max_tokens_(max_tokens), sink_(std::move(sink)), where_(std::move(where)) {}
+                                   std::string where, std::span<const std::string> stops)
+    : chat_(chat),
+      max_tokens_(max_tokens),
+      sink_(std::move(sink)),
+      where_(std::move(where)),
+      stops_(stops.begin() + static_cast<long>(std::min(stops.size(), kMostStops)), stops.end()) {}
+
+std::string GenerationReader::up_to_stop(const std::string& piece) {
+  if (stops_.empty()) return piece;
+  const std::string whole = text_ + piece;
+  size_t end = whole.size();
+  for (const std::string& stop : stops_) {
+    // It may have begun in the pieces before.
+    const size_t from = text_.size() - std::min(text_.size(), stop.size());
+    end = std::min(end, stop.empty() ? end : whole.find(stop, from));
+  }
+  if (end == whole.size()) return piece;
+  cut_ = finished_ = true;
+  finish_ = endpoint::FinishReason::stop;
+  if (end < text_.size()) text_.resize(end);
+  return whole.substr(text_.size(), end - text_.size());
+}
 
 void GenerationReader::usage(const Json& usage) {
   if (const Json* count = field(usage, "prompt_tokens"))
@@ -256,6 +279,7 @@ void GenerationReader::usage(const Json& usage) {
 }
 
 void GenerationReader::event(std::string_view data, Clock::time_point now) {
+  if (cut_) return;
   if (done_) throw Error::failed("the stream goes on behind [DONE]", where_);
   if (data == "[DONE]") {
     done_ = true;
@@ -292,12 +316,12 @@ void GenerationReader::event(std::string_view data, Clock::time_point now) {
       ids.push_back(static_cast<int32_t>(
           std::min<int64_t>(count_of(id, "an entry of \"token_ids\"", where_), INT32_MAX)));
   }
-  const std::string piece = text ? text->get<std::string>() : "";
+  const std::string piece = up_to_stop(text ? text->get<std::string>() : "");
   const int64_t fresh = !ids.empty() ? static_cast<int64_t>(ids.size())
                         : counted
                             ? std::max<int64_t>(0, completion_tokens_.value_or(before) - before)
                             : 0;
-  if (!piece.empty() || fresh > 0) {
+  if (!piece.empty() || fresh > 0 || cut_) {
     chunks_.push_back({now, fresh});
     text_ += piece;
     ids_.insert(ids_.end(), ids.begin(), ids.end());
@@ -308,7 +332,7 @@ void GenerationReader::event(std::string_view data, Clock::time_point now) {
       sink_(ids.empty() ? -1 : ids.back(), piece);
     }
   }
-  if (const Json* reason = field(choice, "finish_reason")) {
+  if (const Json* reason = field(choice, "finish_reason"); reason && !cut_) {
     finished_ = true;
     if (*reason == "length") {
       finish_ = endpoint::FinishReason::length;

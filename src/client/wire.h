@@ -51,10 +51,16 @@ bool echo_lines_up(const Json& answer, std::span<const int32_t> ids,
 // Message of a refusal, made safe for a terminal: "error.message" where the body has it.
 std::string refusal_text(std::string_view body);
 
+// Strings at which a server ends an answer: the API allows four, and vLLM refuses more.
+inline constexpr size_t kMostStops = 4;
+
 // Collects the events of one streamed answer. Not to be shared between threads.
 class GenerationReader {
  public:
-  GenerationReader(bool chat, int64_t max_tokens, endpoint::TokenSink sink, std::string where);
+  // stops: those of the request; behind the first kMostStops, which the server knows, the answer is
+  // cut here. A sink may have been fed the beginning of such a one.
+  GenerationReader(bool chat, int64_t max_tokens, endpoint::TokenSink sink, std::string where,
+                   std::span<const std::string> stops = {});
 
   // data of one event, arrived at `now`. Throws Error::failed for what breaks the protocol, for an
   // error the server reports in the stream and for more tokens than were asked for.
@@ -63,6 +69,8 @@ class GenerationReader {
   // A finish reason or "[DONE]" has come; without either the answer was cut off.
   bool complete() const { return finished_ || done_; }
   bool started() const { return !chunks_.empty(); }
+  // A stop that the server does not know has come: the rest of the stream is not looked at.
+  bool cut() const { return cut_; }
 
   // REQUIRES: complete(). A chunk with k tokens counts as k arrivals, evenly spread since the chunk
   // before. Ids are the server's; where it gives none, those of the text under `tokenizer`
@@ -75,17 +83,19 @@ class GenerationReader {
     int64_t tokens = 0;  // 0: the server does not say
   };
   void usage(const Json& usage);
+  std::string up_to_stop(const std::string& piece);  // sets cut_
 
   const bool chat_;
   const int64_t max_tokens_;
   const endpoint::TokenSink sink_;
   const std::string where_;
+  const std::vector<std::string> stops_;  // those the server does not know
   std::string text_;
   std::vector<int32_t> ids_;
   std::vector<Chunk> chunks_;
   std::optional<int64_t> prompt_tokens_, completion_tokens_;
   int64_t cached_tokens_ = 0;
-  bool finished_ = false, done_ = false;
+  bool finished_ = false, done_ = false, cut_ = false;
   endpoint::FinishReason finish_ = endpoint::FinishReason::stop;
 };
 

@@ -153,6 +153,26 @@ TEST(Generation, SpreadsTheTokensOfAChunk) {
   EXPECT_THROW(reader.event("[DONE]", t0), Error);
 }
 
+// vLLM 0.32 refuses more than four stops: the others are found here, across pieces too.
+TEST(Generation, CutsAtStopsBeyondTheFourth) {
+  const std::vector<std::string> stops{"a", "b", "c", "d", "END", "Q:"};
+  const Json body = completion_body("m", "p", {.max_tokens = 9, .stop = stops}, false);
+  EXPECT_EQ(body["stop"], Json::parse(R"(["a", "b", "c", "d"])"));
+  const auto read = [&](const std::vector<std::string>& pieces) {
+    GenerationReader reader(false, 9, {}, "stream", stops);
+    for (const std::string& piece : pieces)
+      reader.event(Json{{"choices", {{{"text", piece}}}}}.dump(), {});
+    EXPECT_EQ(reader.cut(), reader.complete());
+    const auto result = reader.result(nullptr);
+    EXPECT_EQ(result.finish, endpoint::FinishReason::stop);
+    return result.text;
+  };
+  EXPECT_EQ(read({"one ", "two EN", "D three", "four"}), "one two ");
+  EXPECT_EQ(read({"1Q: 2END"}), "1");
+  EXPECT_EQ(read({"Q", ":"}), "");
+  EXPECT_EQ(read({"a EN", "Q ", ":"}), "a ENQ :");  // "a" is the server's to find
+}
+
 TEST(Refusal, IsShortAndHarmless) {
   EXPECT_EQ(refusal_text(R"({"error": {"message": "no\u001b[2J"}})"), "no [2J");
   EXPECT_EQ(refusal_text(R"({"error": "plain"})"), "plain");

@@ -25,6 +25,19 @@ text::Tokenizer::EncodeOptions encode_options(const text::Tokenizer& tokenizer,
   return {.add_special = !begun, .parse_special = chat};
 }
 
+// Leaves of the prompt what fits before `answer` tokens. limit: the context; 0: unknown.
+void fit(std::vector<int32_t>& prompt, int64_t answer, int64_t limit, int64_t* cut) {
+  if (limit == 0) return;
+  if (answer >= limit)
+    throw Error::refused(
+        fmt::format("an answer of {} tokens leaves no room in a context of {}", answer, limit),
+        "a prompt");
+  const int64_t over = static_cast<int64_t>(prompt.size()) + answer - limit;
+  if (over <= 0) return;
+  prompt.erase(prompt.begin(), prompt.begin() + over);
+  if (cut) *cut = std::max(*cut, over);
+}
+
 }  // namespace
 
 void check_shots(const Task& task, const PromptOptions& options) {
@@ -269,14 +282,14 @@ Prompt Prompter::next() {
 }
 
 endpoint::ScoreRequest score_request(const endpoint::Endpoint& endpoint, std::string context,
-                                     std::string continuation, bool chat) {
-  return score_requests(endpoint, std::move(context), {std::move(continuation)}, chat)[0];
+                                     std::string continuation, bool chat, int64_t* cut) {
+  return score_requests(endpoint, std::move(context), {std::move(continuation)}, chat, cut)[0];
 }
 
 std::vector<endpoint::ScoreRequest> score_requests(const endpoint::Endpoint& endpoint,
                                                    std::string context,
                                                    const std::vector<std::string>& continuations,
-                                                   bool chat) {
+                                                   bool chat, int64_t* cut) {
   const text::Tokenizer& tokenizer = endpoint.tokenizer();
   size_t end = context.size();
   while (end > 0 && blank(context[end - 1])) --end;
@@ -290,7 +303,6 @@ std::vector<endpoint::ScoreRequest> score_requests(const endpoint::Endpoint& end
   } else if (start) {
     context_ids = {*start};
   }
-  const auto limit = static_cast<size_t>(endpoint.info().context_tokens);
   std::vector<endpoint::ScoreRequest> requests;
   for (const std::string& continuation : continuations) {
     endpoint::ScoreRequest request;
@@ -300,25 +312,22 @@ std::vector<endpoint::ScoreRequest> score_requests(const endpoint::Endpoint& end
           tokenizer.encode(blanks + continuation, {.add_special = false, .parse_special = chat});
     } else {
       const auto whole = tokenizer.encode(context + blanks + continuation, options);
-      const size_t cut = std::min(context_ids.size(), whole.size());
-      request.continuation.assign(whole.begin() + static_cast<long>(cut), whole.end());
+      const size_t boundary = std::min(context_ids.size(), whole.size());
+      request.continuation.assign(whole.begin() + static_cast<long>(boundary), whole.end());
     }
-    const size_t total = request.context.size() + request.continuation.size();
-    if (total > limit && request.continuation.size() < limit)
-      request.context.erase(request.context.begin(),
-                            request.context.begin() + static_cast<long>(total - limit));
+    fit(request.context, static_cast<int64_t>(request.continuation.size()),
+        endpoint.info().context_tokens, cut);
     requests.push_back(std::move(request));
   }
   return requests;
 }
 
 std::vector<int32_t> generation_prompt(const endpoint::Endpoint& endpoint,
-                                       const std::string& context, int64_t max_tokens, bool chat) {
+                                       const std::string& context, int64_t max_tokens, bool chat,
+                                       int64_t* cut) {
   const text::Tokenizer& tokenizer = endpoint.tokenizer();
   auto ids = tokenizer.encode(context, encode_options(tokenizer, context, chat));
-  const int64_t limit = endpoint.info().context_tokens - max_tokens;
-  if (static_cast<int64_t>(ids.size()) > limit && limit > 0)
-    ids.erase(ids.begin(), ids.end() - limit);
+  fit(ids, max_tokens, endpoint.info().context_tokens, cut);
   return ids;
 }
 

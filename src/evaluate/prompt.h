@@ -79,16 +79,22 @@ class Prompter {
 
 // Token ids of context and continuation by lm-evaluation-harness's rule: blanks at the end of the
 // context move to the continuation, both are encoded together, and the context's own length cuts.
-// Too long: cut from the left. An empty context is the model's BOS (or EOS) token.
-// Special tokens are added as the tokenizer does, unless the text begins with BOS (of a template).
+// An empty context is the model's BOS (or EOS) token. Special tokens are added as the tokenizer
+// does, unless the text begins with BOS (of a template).
+//
+// What is longer than the model's context, with the answer that is to come, loses tokens at the
+// left, as in the vLLM models of the harness's 0.4.5 (to score a choice its Hugging Face models
+// keep one token more, 0.4.13's vLLM models one fewer); `cut`, if given, is raised to their number.
+// Throws Error::refused where the answer alone fills the context.
 endpoint::ScoreRequest score_request(const endpoint::Endpoint& endpoint, std::string context,
-                                     std::string continuation, bool chat);
+                                     std::string continuation, bool chat, int64_t* cut = nullptr);
 // The same for several continuations of one context, which is encoded once.
 std::vector<endpoint::ScoreRequest> score_requests(const endpoint::Endpoint& endpoint,
                                                    std::string context,
                                                    const std::vector<std::string>& continuations,
-                                                   bool chat);
+                                                   bool chat, int64_t* cut = nullptr);
 std::vector<int32_t> generation_prompt(const endpoint::Endpoint& endpoint,
-                                       const std::string& context, int64_t max_tokens, bool chat);
+                                       const std::string& context, int64_t max_tokens, bool chat,
+                                       int64_t* cut = nullptr);
 
 }  // namespace narrow::evaluate

@@ -135,6 +135,7 @@ Json sample(const Task& task, const Subtask& subtask, const Json& row, const std
   }
   line["metrics"] = std::move(names);
   line["doc_hash"] = row["doc_hash"];
+  if (row.contains("cut_tokens")) line["cut_tokens"] = row["cut_tokens"];
   const Json& prompt = row["prompt"];
   line["prompt_hash"] = sha256_hex((prompt.is_array() ? prompt[0] : prompt).get<std::string>());
   line["target_hash"] = sha256_hex(target);
@@ -305,6 +306,10 @@ Json results_document(const std::vector<Evaluated>& evaluated) {
       configs[subtask.name] = task_key(*task, options);
       samples[subtask.name] = {{"original", subtask.test.size()},
                                {"effective", entry["sample_len"]}};
+      const auto cut = std::count_if(rows.begin(), rows.end(), [&](const Json& row) {
+        return row["subtask"] == subtask.name && row.contains("cut_tokens");
+      });
+      if (cut > 0) samples[subtask.name]["cut"] = cut;
       if (!is_single(*task) && (subtask.group.empty() || subtask.group == task->name))
         members[task->name].push_back(subtask.name);
     }

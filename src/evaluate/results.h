@@ -46,7 +46,8 @@ struct Evaluated {
 double headline(const Evaluated& evaluated);
 
 // results.json without its "config": results, groups, group_subtasks, configs (task_key of each),
-// versions, n-shot, higher_is_better, n-samples; suites: the headline of each task, their average.
+// versions, n-shot, higher_is_better, n-samples (with "cut", the prompts that lost tokens, if any);
+// suites: the headline of each task, their average.
 Json results_document(const std::vector<Evaluated>& evaluated);
 
 // samples_<subtask>.jsonl: one line per document, and for generation per document and filter.

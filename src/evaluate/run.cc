@@ -1,6 +1,7 @@
 #include "evaluate/run.h"
 
 #include <algorithm>
+#include <cmath>
 #include <deque>
 #include <future>
 #include <thread>
@@ -9,6 +10,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/interrupt.h"
+#include "base/log.h"
 #include "evaluate/judge.h"
 
 namespace narrow::evaluate {
@@ -29,7 +31,8 @@ struct Asked {
   const Subtask* subtask = nullptr;
   int64_t doc_id = 0;
   Prompt prompt;
-  std::vector<endpoint::ScoreRequest> requests;            // by choice
+  int64_t cut = 0;                               // tokens that the longest request lost at the left
+  std::vector<endpoint::ScoreRequest> requests;  // by choice
   std::vector<std::future<endpoint::ScoreResult>> scores;  // by choice, or of the first for all
   std::vector<std::future<endpoint::GenerateResult>> generations;  // one per sample
 };
@@ -56,7 +59,8 @@ void ask(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
     request.sampling.stop = task.stop;
     request.sampling.temperature = task.temperature;
     request.sampling.top_p = task.top_p;
-    request.prompt = generation_prompt(endpoint, prompt.contexts[0], task.max_tokens, chat);
+    request.prompt =
+        generation_prompt(endpoint, prompt.contexts[0], task.max_tokens, chat, &asked.cut);
     for (int64_t sample = 0; sample < task.samples; ++sample) {
       request.sampling.seed = static_cast<uint64_t>(asked.index * task.samples + sample);
       asked.generations.push_back(endpoint.generate(request));
@@ -64,11 +68,12 @@ void ask(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
     return;
   }
   if (prompt.contexts.size() == 1) {
-    asked.requests = score_requests(endpoint, prompt.contexts[0], prompt.continuations, chat);
+    asked.requests =
+        score_requests(endpoint, prompt.contexts[0], prompt.continuations, chat, &asked.cut);
   } else {
     for (size_t i = 0; i < prompt.continuations.size(); ++i)
       asked.requests.push_back(
-          score_request(endpoint, prompt.contexts[i], prompt.continuations[i], chat));
+          score_request(endpoint, prompt.contexts[i], prompt.continuations[i], chat, &asked.cut));
   }
   if (in_one_pass(asked.requests)) {
     endpoint::ScoreRequest request = asked.requests[0];
@@ -132,6 +137,11 @@ void add_likelihoods(endpoint::Endpoint& endpoint, Asked& asked, Json& row) {
       greedy.push_back(result.all_greedy());
     }
   }
+  // Of weights that became no numbers, say: no answer is the likeliest then, and none is kept.
+  for (const double sum : sums)
+    if (!std::isfinite(sum))
+      throw Error::failed("the model gives a log-likelihood that is no number",
+                          asked.subtask->name + ", document " + std::to_string(asked.doc_id));
   row["loglikelihoods"] = sums;
   row["is_greedy"] = greedy;
 }
@@ -173,6 +183,7 @@ Json make_row(const Task& task, endpoint::Endpoint& endpoint, Asked& asked) {
   } else {
     add_likelihoods(endpoint, asked, row);
   }
+  if (asked.cut > 0) row["cut_tokens"] = asked.cut;
   judge(task, doc, prompt, row);
   return row;
 }
@@ -220,9 +231,11 @@ void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
     judged.pop_front();
     sink(index, row.get());
   };
+  int64_t cut = 0;
   const auto judge_one = [&] {
     if (judged.size() >= judges) hand_out_one();
     const int64_t index = in_flight.front().index;
+    cut += in_flight.front().cut > 0;
     judged.emplace_back(
         index, std::async(std::launch::async, [&, asked = std::move(in_flight.front())]() mutable {
           return make_row(task, endpoint, asked);
@@ -236,7 +249,7 @@ void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
     for (int64_t doc = 0; doc < documents; ++doc, ++index) {
       throw_if_interrupted();
       // Built even when the row is there: the few-shot generator must advance.
-      Asked asked{index, &subtask, doc, prompter.next(), {}, {}, {}};
+      Asked asked{index, &subtask, doc, prompter.next(), 0, {}, {}, {}};
       if (done.contains(index)) continue;
       ask(task, endpoint, options, asked);
       in_flight.push_back(std::move(asked));
@@ -245,6 +258,9 @@ void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
   }
   while (!in_flight.empty()) judge_one();
   while (!judged.empty()) hand_out_one();
+  if (cut > 0)
+    log::warning("{}: prompts longer than the model's context, cut at the left: {}", task.name,
+                 cut);
 }
 
 }  // namespace narrow::evaluate

@@ -22,6 +22,7 @@
 #include "base/progress.h"
 #include "checkpoint/hub.h"
 #include "engine/engine.h"
+#include "evaluate/overlap.h"
 #include "evaluate/run.h"
 #include "load/hardware.h"
 #include "load/load.h"
@@ -175,6 +176,7 @@ class Study {
     const quantize::Recipe& recipe = recipes_.at(format);
     quantize::Calibration calibration;
     quantize::Report report;
+    Json overlap;
     if (format == kBaseline) {
       report.checkpoint_bytes = model->config().parameters() * size_of(DType::bf16);
     } else {
@@ -183,6 +185,7 @@ class Study {
                                                           model->documents().tokenizer_config);
         calibration = quantize::load_calibration(recipe.calibration, tokenizer, recipe.samples,
                                                  recipe.length);
+        overlap = calibration_overlap(calibration, tokenizer);
       }
       // A directory without its row: the process ended between the two. It is made again.
       fs::remove_all(checkpoint_of(format));
@@ -193,8 +196,27 @@ class Study {
       report = quantize::quantize(*model, recipe, calibration, checkpoint_of(format), *backend,
                                   settings_.threads);
     }
-    store_.append(cell, {0, quantize_row(format, report, calibration)});
+    Json row = quantize_row(format, report, calibration);
+    if (!overlap.is_null()) row["calibration_overlap"] = std::move(overlap);
+    store_.append(cell, {0, std::move(row)});
     store_.finish_cell(cell);
+  }
+
+  // By task, the questions that stand in the text methods calibrate on: a format made on them would
+  // look better than it is.
+  Json calibration_overlap(const quantize::Calibration& calibration,
+                           const text::Tokenizer& tokenizer) const {
+    evaluate::WordRuns runs;
+    for (const auto& window : calibration.windows) runs.add(tokenizer.decode(window));
+    Json overlap = Json::object();
+    for (const evaluate::Task& task : tasks_) {
+      const int64_t shared = evaluate::shared_documents(task, runs);
+      overlap[task.name] = shared;
+      if (shared > 0)
+        log::warning("{}: {} questions share {} words in a row with the calibration text {}",
+                     task.name, shared, evaluate::WordRuns::kWords, calibration.name);
+    }
+    return overlap;
   }
 
   Json quantize_row(const std::string& format, const quantize::Report& report,

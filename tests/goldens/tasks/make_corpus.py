@@ -4,7 +4,7 @@
     python make_corpus.py --harness DIR_OF_THE_UNPACKED_WHEEL --out .
 
 Writes corpus.json.gz: answers and targets with the score of all, its standard error, and the score of each
-document alone; pairs of choices; responses to questions with choices.
+document alone; pairs of choices; responses to questions with choices; a task of one continuation; runs of words.
 """
 import argparse, gzip, json, os, random, sys
 
@@ -70,6 +70,19 @@ for shots in (0, 1):
 results = [(-0.5, True), (-3.25, False), (-11.0, False)]
 scored = [task.process_results(doc, [result]) for doc, result in zip(rows, results)]
 out["continuation"] |= {"results": results, **{key: task.aggregation()[key]([row[key] for row in scored]) for key in ("acc", "perplexity")}}
+
+# Runs of 13 words that a question shares with a text.
+from lm_eval.decontamination.janitor import Janitor, word_ngrams
+janitor = Janitor()
+runs = lambda t: set(word_ngrams(janitor.normalize_string(t), 13))
+out["overlap"] = []
+for i in range(24):
+    base = text(draw.randint(12, 60))
+    words = base.split(" ")
+    at = draw.randrange(len(words))
+    question = " ".join(words[at:at + draw.randint(10, 30)]).upper() if i % 2 else noisy(base)
+    question = "Question: " + question + "?"
+    out["overlap"].append({"text": base, "question": question, "shared": bool(runs(base) & runs(question))})
 
 with gzip.GzipFile(args.out + "/corpus.json.gz", "wb", mtime=0) as file: file.write(json.dumps(out, ensure_ascii=False, default=float).encode())
 print({k: (v["bleu"]["score"], v["chrf"]["score"]) for k, v in out["texts"].items()})

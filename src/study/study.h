@@ -13,6 +13,7 @@ namespace narrow::study {
 struct Settings {
   std::string backend = "auto";
   int threads = 0;
+  int jobs = 1;  // checkpoints made side by side while a device is measured; each takes `threads`
   uint64_t seed = 0;
   std::string hardware = "cpu";          // a file of hardware/
   std::optional<double> price_per_hour;  // USD; none: the hardware's

@@ -231,7 +231,8 @@ TEST(Ahead, RunsInOrderAndHandsOnWhatAStepThrows) {
   std::vector<int> ran;
   {
     study::Ahead ahead({[&] { ran.push_back(0); }, [&] { ran.push_back(1); },
-                        [] { throw std::runtime_error("no"); }, [&] { ran.push_back(3); }});
+                        [] { throw std::runtime_error("no"); }, [&] { ran.push_back(3); }},
+                       /*jobs=*/1);
     ahead.wait(0);
     ahead.wait(1);
     EXPECT_THROW(ahead.wait(2), std::runtime_error);

@@ -13,6 +13,7 @@ namespace {
 struct Arguments {
   std::string model, suite = "smoke", output, formats, data, encoder, hardware = "cpu";
   double price = -1;
+  int jobs = 1;
 };
 
 void run(const Arguments& arguments, const Globals& globals) {
@@ -31,6 +32,7 @@ void run(const Arguments& arguments, const Globals& globals) {
   settings.backend = globals.backend;
   settings.threads = globals.threads;
   settings.kv_dtype = globals.kv_dtype();
+  settings.jobs = arguments.jobs;
   settings.seed = globals.seed;
   settings.hardware = arguments.hardware;
   if (arguments.price >= 0) settings.price_per_hour = arguments.price;
@@ -66,6 +68,10 @@ void add_study(CLI::App& app, Globals& globals) {
       ->capture_default_str();
   verb->add_option("--price", arguments->price, "USD per hour, instead of the hardware's")
       ->check(CLI::Range(0.0, 1e6));
+  verb->add_option("--jobs", arguments->jobs,
+                   "formats quantized at once while a GPU evaluates others; each needs memory")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
   add_globals(*verb, globals);
   add_kv_cache_flag(*verb, globals);
   verb->callback([arguments, &globals] { run(*arguments, globals); });

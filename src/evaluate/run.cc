@@ -1,10 +1,10 @@
 #include "evaluate/run.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <deque>
 #include <future>
-#include <thread>
 #include <utility>
 
 #include "base/error.h"
@@ -21,6 +21,10 @@ namespace {
 // hold up the asking.
 constexpr int64_t kLeastInFlight = 32;
 constexpr int64_t kInFlightPerPlace = 2;
+
+// Verdicts that may be missing while others are made: few programs take a minute, and the ones
+// behind must not wait for them. What runs at once is bounded where it costs (CodeJudge).
+constexpr size_t kJudgedAtOnce = 256;
 
 // Choices of one token each are read from the best tokens after their one context. Letters are
 // nearly always among these; the others are asked for by themselves. No more than servers give.
@@ -163,7 +167,8 @@ void add_responses(Asked& asked, Json& row) {
   if (responses.size() > 1) row["responses"] = std::move(responses);
 }
 
-Json make_row(const Task& task, endpoint::Endpoint& endpoint, Asked& asked) {
+// Everything but the verdict.
+Json answered_row(const Task& task, endpoint::Endpoint& endpoint, Asked& asked) {
   const Json& doc = asked.subtask->test[static_cast<size_t>(asked.doc_id)];
   const Prompt& prompt = asked.prompt;
   Sha256 prompt_hash;
@@ -184,7 +189,6 @@ Json make_row(const Task& task, endpoint::Endpoint& endpoint, Asked& asked) {
     add_likelihoods(endpoint, asked, row);
   }
   if (asked.cut > 0) row["cut_tokens"] = asked.cut;
-  judge(task, doc, prompt, row);
   return row;
 }
 
@@ -217,11 +221,15 @@ int64_t document_count(const Task& task, const RunOptions& options) {
 }
 
 void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& options,
-         const std::set<int64_t>& done, const RowSink& sink) {
+         const std::set<int64_t>& done, const RowSink& sink,
+         const std::function<void()>& answered) {
   check_shots(task, options.prompt);
   const auto most_in_flight = static_cast<size_t>(
       std::max(kLeastInFlight, kInFlightPerPlace * endpoint.info().concurrency));
-  const size_t judges = std::max(1u, std::thread::hardware_concurrency());
+  std::atomic<int64_t> unanswered = 1;  // documents, and one for the asking itself
+  const auto one_answered = [&] {
+    if (--unanswered == 0 && answered) answered();
+  };
   // Oldest first: asked, then waited for and judged by a thread of its own (a program's tests take
   // seconds), then handed out.
   std::deque<Asked> in_flight;
@@ -233,12 +241,15 @@ void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
   };
   int64_t cut = 0;
   const auto judge_one = [&] {
-    if (judged.size() >= judges) hand_out_one();
+    if (judged.size() >= kJudgedAtOnce) hand_out_one();
     const int64_t index = in_flight.front().index;
     cut += in_flight.front().cut > 0;
     judged.emplace_back(
         index, std::async(std::launch::async, [&, asked = std::move(in_flight.front())]() mutable {
-          return make_row(task, endpoint, asked);
+          Json row = answered_row(task, endpoint, asked);
+          one_answered();
+          judge(task, asked.subtask->test[static_cast<size_t>(asked.doc_id)], asked.prompt, row);
+          return row;
         }));
     in_flight.pop_front();
   };
@@ -252,11 +263,13 @@ void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
       Asked asked{index, &subtask, doc, prompter.next(), 0, {}, {}, {}};
       if (done.contains(index)) continue;
       ask(task, endpoint, options, asked);
+      ++unanswered;
       in_flight.push_back(std::move(asked));
       if (in_flight.size() >= most_in_flight) judge_one();
     }
   }
   while (!in_flight.empty()) judge_one();
+  one_answered();
   while (!judged.empty()) hand_out_one();
   if (cut > 0)
     log::warning("{}: prompts longer than the model's context, cut at the left: {}", task.name,

@@ -31,8 +31,11 @@ Json task_key(const Task& task, const RunOptions& options);
 int64_t document_count(const Task& task, const RunOptions& options);
 
 // Skips the indices in `done`. Requests are in flight side by side; rows come in the order of the
-// documents. Throws Error::failed when the endpoint cannot answer.
+// documents. `answered` is called once, from any thread, when the endpoint has answered everything:
+// it is not used any more, while verdicts may still be missing. Throws Error::failed when the
+// endpoint cannot answer; `answered` is not called then.
 void run(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& options,
-         const std::set<int64_t>& done, const RowSink& sink);
+         const std::set<int64_t>& done, const RowSink& sink,
+         const std::function<void()>& answered = {});
 
 }  // namespace narrow::evaluate

@@ -4,12 +4,15 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <deque>
 #include <fstream>
 #include <functional>
 #include <future>
+#include <latch>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <set>
 
@@ -97,7 +100,7 @@ class Study {
       std::vector<std::function<void()>> steps;
       for (const std::string& format : plan_.formats)
         steps.push_back([this, format] { quantize(format); });
-      made.emplace(std::move(steps));
+      made.emplace(std::move(steps), settings_.jobs);
     }
     for (size_t f = 0; f < plan_.formats.size(); ++f) {
       const std::string& format = plan_.formats[f];
@@ -113,11 +116,13 @@ class Study {
         evaluate_tasks(format, engine);
         log_tokens(format, engine);
         answers(format, engine);
+        if (!load_cases().empty()) finish_evaluations();  // no programs beside what is timed
         loads(format, engine);
       }
       if (format == kBaseline) repeat_baseline();
       if (format != kBaseline) divergence(format);
     }
+    finish_evaluations();
     store_.flush();
   }
 
@@ -259,8 +264,10 @@ class Study {
   static void log_tokens(const std::string& label, const engine::Engine& engine) {
     const engine::Stats stats = engine.stats();
     if (stats.steps == 0) return;
-    log::info("{} tasks: {} prompt tokens computed, {} found computed, {} generated, in {} steps",
-              label, stats.prompt_tokens, stats.cached_tokens, stats.generated_tokens, stats.steps);
+    log::info(
+        "{} tasks answered: {} prompt tokens computed, {} found computed, {} generated, in {} "
+        "steps",
+        label, stats.prompt_tokens, stats.cached_tokens, stats.generated_tokens, stats.steps);
   }
 
   void evaluate_tasks(const std::string& format, endpoint::Endpoint& endpoint) {
@@ -269,44 +276,83 @@ class Study {
     evaluate_cells(format, cells, [&](size_t) -> endpoint::Endpoint& { return endpoint; });
   }
 
+  // Tasks that are being evaluated.
+  struct Evaluation {
+    Evaluation(const std::string& label, int64_t documents, size_t tasks)
+        : progress(std::in_place, label + " tasks", documents, "documents"),
+          unanswered(static_cast<std::ptrdiff_t>(tasks)),
+          unfinished(static_cast<int64_t>(tasks)) {}
+    std::optional<Progress> progress;  // until the last task is finished
+    std::latch unanswered;             // tasks that may yet use the endpoint
+    std::atomic<int64_t> unfinished;
+    std::atomic<bool> failed = false;
+    std::vector<std::future<void>> tasks;
+  };
+
   // A cell for each task, all side by side, so that the long answers of one leave no step of the
-  // engine empty, and prompts are made on more than one processor.
+  // engine empty, and prompts are made on more than one processor. Returns when the endpoint has
+  // answered; verdicts on programs may be missing until finish_evaluations().
   void evaluate_cells(const std::string& label, const std::vector<Cell>& cells,
                       const std::function<endpoint::Endpoint&(size_t task)>& endpoint_of) {
-    int64_t documents = 0, there = 0;
+    std::vector<size_t> left;
     std::vector<std::set<int64_t>> done(cells.size());
+    int64_t documents = 0, there = 0;
     for (size_t t = 0; t < cells.size(); ++t) {
       if (store_.finished(cells[t])) continue;
+      left.push_back(t);
       store_.add_cell(cells[t]);
       done[t] = indices(store_.rows(cells[t]));
       documents += evaluate::document_count(tasks_[t], run_options(t));
       there += static_cast<int64_t>(done[t].size());
     }
-    if (documents == 0) return;
-    Progress progress(label + " tasks", documents, "documents");
-    progress.skip(there);
-    std::atomic<bool> failed = false;
-    std::vector<std::future<void>> running;
-    for (size_t t = 0; t < cells.size(); ++t) {
-      if (store_.finished(cells[t])) continue;
-      running.push_back(std::async(std::launch::async, [&, t] {
-        try {
-          evaluate::run(tasks_[t], endpoint_of(t), run_options(t), done[t],
-                        [&](int64_t index, Json row) {
-                          if (failed) throw Error::failed("another task failed");
-                          store_.append(cells[t], {index, std::move(row)});
-                          progress.advance();
-                        });
-        } catch (...) {
-          // The first to fail says why, below; the others stop at their next row.
-          if (!failed.exchange(true)) throw;
-          return;
-        }
-        store_.finish_cell(cells[t]);
-      }));
+    if (left.empty()) return;
+    Evaluation& evaluation = evaluations_.emplace_back(label, documents, left.size());
+    evaluation.progress->skip(there);
+    const auto start = std::chrono::steady_clock::now();
+    for (const size_t t : left)
+      evaluation.tasks.push_back(std::async(
+          std::launch::async,
+          [this, &evaluation, t, cell = cells[t], done = std::move(done[t]),
+           &endpoint = endpoint_of(t)] { evaluate_cell(evaluation, cell, t, done, endpoint); }));
+    evaluation.unanswered.wait();
+    if (evaluation.failed) finish_evaluations();
+    const double seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    log::info("{} tasks: {} documents answered in {:.1f} s, {:.0f}/s", label, documents - there,
+              seconds, static_cast<double>(documents - there) / seconds);
+  }
+
+  void evaluate_cell(Evaluation& evaluation, const Cell& cell, size_t t,
+                     const std::set<int64_t>& done, endpoint::Endpoint& endpoint) {
+    std::once_flag answered;
+    const auto no_longer_asking = [&] {
+      std::call_once(answered, [&] { evaluation.unanswered.count_down(); });
+    };
+    try {
+      evaluate::run(
+          tasks_[t], endpoint, run_options(t), done,
+          [&](int64_t index, Json row) {
+            if (evaluation.failed) throw Error::failed("another task failed");
+            store_.append(cell, {index, std::move(row)});
+            evaluation.progress->advance();
+          },
+          no_longer_asking);
+      store_.finish_cell(cell);
+      if (--evaluation.unfinished == 0) evaluation.progress.reset();
+    } catch (...) {
+      const bool first = !evaluation.failed.exchange(true);
+      no_longer_asking();
+      // The first to fail says why; the others stop at their next row.
+      if (first) throw;
     }
-    for (auto& task : running) task.wait();
-    for (auto& task : running) task.get();
+  }
+
+  // Until all verdicts are there. Throws what the first task that failed threw.
+  void finish_evaluations() {
+    for (; !evaluations_.empty(); evaluations_.pop_front()) {
+      for (auto& task : evaluations_.front().tasks) task.wait();
+      for (auto& task : evaluations_.front().tasks) task.get();
+    }
   }
 
   // The answers themselves are a cell of every format; the comparison with the baseline's is made
@@ -544,6 +590,7 @@ class Study {
   std::unique_ptr<similarity::AnswerEncoder> encoder_;
   Json encoder_key_;
   fs::path kl_text_, prompts_file_;
+  std::deque<Evaluation> evaluations_;  // last: their threads use all the others
 };
 
 }  // namespace

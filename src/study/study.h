@@ -16,6 +16,7 @@ struct Settings {
   std::string backend = "auto";
   int threads = 0;
   std::optional<DType> kv_dtype;  // of the engine's KV cache; by default the backend's
+  int jobs = 1;  // checkpoints made side by side while a device is measured; each takes `threads`
   uint64_t seed = 0;
   std::string hardware = "cpu";          // a file of hardware/
   std::optional<double> price_per_hour;  // USD; none: the hardware's

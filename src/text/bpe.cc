@@ -1,5 +1,7 @@
 #include "text/bpe.h"
 
+#include <atomic>
+#include <functional>
 #include <queue>
 
 #include "text/utf8.h"
@@ -22,7 +24,25 @@ struct Candidate {
   }
 };
 
+// What a thread remembers: bounded, so that texts without repetition cost little memory.
+constexpr size_t kLongestWord = 48, kMostWords = size_t{1} << 16;
+
+struct Hash {
+  using is_transparent = void;
+  size_t operator()(std::string_view word) const { return std::hash<std::string_view>()(word); }
+};
+
+struct Remembered {
+  uint64_t number = 0;
+  std::unordered_map<std::string, std::vector<int32_t>, Hash, std::equal_to<>> words;
+};
+
 }  // namespace
+
+uint64_t Bpe::next_number() {
+  static std::atomic<uint64_t> last = 0;
+  return ++last;
+}
 
 void Bpe::start_symbols(std::string_view word, std::vector<int32_t>& symbols) const {
   if (byte_level) {
@@ -56,6 +76,20 @@ void Bpe::start_symbols(std::string_view word, std::vector<int32_t>& symbols) co
 }
 
 void Bpe::encode(std::string_view word, std::vector<int32_t>& out) const {
+  if (word.size() > kLongestWord) return merge(word, out);
+  thread_local Remembered remembered;
+  if (remembered.number != number_ || remembered.words.size() >= kMostWords)
+    remembered = {number_, {}};
+  auto found = remembered.words.find(word);
+  if (found == remembered.words.end()) {
+    std::vector<int32_t> made;
+    merge(word, made);
+    found = remembered.words.emplace(word, std::move(made)).first;
+  }
+  out.insert(out.end(), found->second.begin(), found->second.end());
+}
+
+void Bpe::merge(std::string_view word, std::vector<int32_t>& out) const {
   if (ignore_merges) {
     if (const auto found = ids.find(std::string(word)); found != ids.end()) {
       out.push_back(found->second);

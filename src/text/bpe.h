@@ -1,4 +1,4 @@
-// Byte-pair encoding of one word. Immutable; threads may share it.
+// Byte-pair encoding of one word. Immutable once it has encoded; threads may share it.
 #pragma once
 
 #include <array>
@@ -27,11 +27,16 @@ class Bpe {
   bool fuse_unknown = false;
   int32_t unknown_id = -1;
 
-  // Appends the ids of `word`. Time n log n in its length.
+  // Appends the ids of `word`. Time n log n in its length; short words are remembered, each thread
+  // for itself and of the Bpe it used last: prompts say the same ones again and again.
   void encode(std::string_view word, std::vector<int32_t>& out) const;
 
  private:
+  static uint64_t next_number();
+  void merge(std::string_view word, std::vector<int32_t>& out) const;
   void start_symbols(std::string_view word, std::vector<int32_t>& symbols) const;
+
+  uint64_t number_ = next_number();  // whose words a thread remembers
 };
 
 }  // namespace narrow::text

@@ -109,7 +109,7 @@ int main(int argc, char** argv) try {
   int64_t at_once = 0;
   for (int i = 3; i < argc; ++i) {
     const std::string_view argument = argv[i];
-    if (std::isdigit(argument.front())) at_once = std::stoll(argv[i]);
+    if (!argument.empty() && std::isdigit(argument.front())) at_once = std::stoll(argv[i]);
     sync = sync || argument == "sync";
     drawn = drawn || argument == "drawn";
     async = async || argument == "async";

@@ -23,25 +23,11 @@ struct Row {
   const float* logits;
   int vocabulary;
 
-  // function(rank, logit) of tokens first, first + step, … before `end`. Some are loaded before the
-  // first is used: what a block waits for is memory.
-  template <class Function>
-  __device__ void for_each(int first, int end, int step, Function function) const {
-    constexpr int kAtOnce = 4;
-    for (int id = first; id < end; id += kAtOnce * step) {
-      float values[kAtOnce];
-#pragma unroll
-      for (int i = 0; i < kAtOnce; ++i)
-        if (id + i * step < end) values[i] = logits[id + i * step];
-#pragma unroll
-      for (int i = 0; i < kAtOnce; ++i)
-        if (id + i * step < end) function(rank_of(values[i], id + i * step), values[i]);
-    }
-  }
-  // All tokens, dealt to the threads.
+  // function(rank, logit) of every token, dealt to the threads.
   template <class Function>
   __device__ void for_each(Function function) const {
-    for_each(threadIdx.x, vocabulary, kThreads, function);
+    for (int id = threadIdx.x; id < vocabulary; id += kThreads)
+      function(rank_of(logits[id], id), logits[id]);
   }
 };
 
@@ -66,14 +52,13 @@ __device__ void sum_of_block(uint64_t (&values)[kCount], Scratch& scratch) {
   for (int i = 0; i < kCount; ++i) values[i] = sum_of_warp(scratch.sums[lane][i]);
 }
 
-// The largest cut such that the tokens ranked in [cut, high) measure wanted_of(total) or more
-// together, where those in [low, high) measure `total`; low when that is 0. measure(logit): of one
-// token. REQUIRES: wanted_of(total) <= total.
-template <class Measure, class Wanted>
-__device__ uint64_t find_cut(Row row, uint64_t low, uint64_t high, Measure measure,
-                             Wanted wanted_of, Scratch& scratch) {
-  uint64_t wanted = 0, count = 0;
-  for (bool first = true; first || count > kFew; first = false) {
+// The largest cut such that the tokens ranked in [cut, high) measure `wanted` or more together.
+// measure(logit): of one token. REQUIRES: those in [low, high) do; wanted > 0.
+template <class Measure>
+__device__ uint64_t find_cut(Row row, uint64_t low, uint64_t high, uint64_t wanted, Measure measure,
+                             Scratch& scratch) {
+  uint64_t count;
+  do {
     const uint64_t piece = (high - low + kWays - 1) / kWays;
     // From the beginning of each piece up to `high`: measures, then numbers of tokens.
     uint64_t sums[2 * kWays] = {};
@@ -88,8 +73,6 @@ __device__ uint64_t find_cut(Row row, uint64_t low, uint64_t high, Measure measu
         }
     });
     sum_of_block(sums, scratch);
-    if (first) wanted = wanted_of(sums[0]);
-    if (wanted == 0) return low;
     uint64_t above = 0;
     uint64_t next_low = low, next_high = high;
     count = 0;
@@ -110,7 +93,7 @@ __device__ uint64_t find_cut(Row row, uint64_t low, uint64_t high, Measure measu
     low = next_low;
     high = min(next_high, high);
     wanted -= above;
-  }
+  } while (count > kFew);
 
   if (threadIdx.x == 0) scratch.cut = scratch.few = 0;
   __syncthreads();
@@ -135,19 +118,15 @@ __device__ uint64_t find_cut(Row row, uint64_t low, uint64_t high, Measure measu
   return scratch.cut;
 }
 
-// The token at which the running sum of the weights of those ranked `cut` or better passes
-// `random`; in one thread, -1 in the others and when there is no weight.
-__device__ int draw(Row row, uint64_t cut, uint64_t random, TokenWeights weight_of,
-                    Scratch& scratch) {
+// The token at which the running sum of the kept weights passes `random`, -1 when there is no
+// weight; in one thread, -1 in the others.
+template <class Weight>
+__device__ int draw(Row row, uint64_t random, Weight weight_of_id, Scratch& scratch) {
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
-  const auto weight_of_kept = [&](uint64_t rank, float logit) {
-    return rank >= cut ? weight_of(logit) : 0;
-  };
   // A warp sums a piece of the row, then the block shares the piece in which the point lies.
   const int piece = (row.vocabulary + kWarps - 1) / kWarps;
   uint64_t sum = 0;
-  row.for_each(warp * piece + lane, min((warp + 1) * piece, row.vocabulary), kWarpSize,
-               [&](uint64_t rank, float logit) { sum += weight_of_kept(rank, logit); });
+  for (int i = lane; i < piece; i += kWarpSize) sum += weight_of_id(warp * piece + i);
   sum = sum_of_warp(sum);
   __syncthreads();
   if (lane == 0) scratch.sums[warp][0] = sum;
@@ -161,10 +140,9 @@ __device__ int draw(Row row, uint64_t cut, uint64_t random, TokenWeights weight_
 
   const int part = (piece + kThreads - 1) / kThreads;
   const int first = chosen * piece + static_cast<int>(threadIdx.x) * part;
-  const int last = min(first + part, min((chosen + 1) * piece, row.vocabulary));
+  const int last = min(first + part, (chosen + 1) * piece);
   uint64_t own = 0;
-  row.for_each(first, last, 1,
-               [&](uint64_t rank, float logit) { own += weight_of_kept(rank, logit); });
+  for (int id = first; id < last; ++id) own += weight_of_id(id);
   uint64_t before = own;
   for (int offset = 1; offset < kWarpSize; offset *= 2) {
     const uint64_t other = __shfl_up_sync(0xffffffffu, before, offset);
@@ -176,11 +154,9 @@ __device__ int draw(Row row, uint64_t cut, uint64_t random, TokenWeights weight_
   for (int w = 0; w < warp; ++w) before += scratch.sums[w][1];
   if (point < before || point - before >= own) return -1;
   point -= before;
-  for (int id = first;; ++id) {
-    const uint64_t weight = weight_of_kept(rank_of(row.logits[id], id), row.logits[id]);
-    if (point < weight) return id;
-    point -= weight;
-  }
+  int id = first;
+  for (uint64_t weight; point >= (weight = weight_of_id(id)); ++id) point -= weight;
+  return id;
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -188,12 +164,13 @@ __global__ void __launch_bounds__(kThreads)
                          int32_t* chosen, int vocabulary) {
   __shared__ Scratch scratch;
   __shared__ double temperature, top_p;
-  __shared__ uint64_t top_k, random;
+  __shared__ int64_t top_k;
+  __shared__ uint64_t random;
   if (threadIdx.x == 0) {
     const LogitQuery* query = queries + blockIdx.x;
     temperature = query->temperature;
     top_p = query->top_p;
-    top_k = query->top_k > 0 ? query->top_k : 0;
+    top_k = query->top_k;
     random = query->random;
   }
   let_next_kernel_start();
@@ -206,15 +183,34 @@ __global__ void __launch_bounds__(kThreads)
   // Tokens below have no weight.
   uint64_t cut = uint64_t{order_key(weightless_below(largest, temperature))} << 32;
   const uint64_t high = (uint64_t{order_key(largest)} + 1) << 32;
-  if (top_k > 0)
-    cut = find_cut(
-        row, cut, high, [](float) { return uint64_t{1}; },
-        [&](uint64_t all) { return all > top_k ? top_k : 0; }, scratch);
-  if (top_p < 1)
-    cut = find_cut(
-        row, cut, high, weight_of,
-        [&](uint64_t all) { return all > 0 ? nucleus_weight(all, top_p) : 0; }, scratch);
-  const int id = draw(row, cut, random, weight_of, scratch);
+  if (top_k > 0 || top_p < 1) {
+    uint64_t sums[1] = {};
+    if (top_k > 0) {
+      row.for_each([&](uint64_t rank, float) { sums[0] += rank >= cut && rank < high; });
+      sum_of_block(sums, scratch);
+      if (sums[0] > static_cast<uint64_t>(top_k))
+        cut = find_cut(
+            row, cut, high, static_cast<uint64_t>(top_k), [](float) { return uint64_t{1}; },
+            scratch);
+    }
+    if (top_p < 1) {
+      sums[0] = 0;
+      row.for_each([&](uint64_t rank, float logit) {
+        if (rank >= cut) sums[0] += weight_of(logit);
+      });
+      sum_of_block(sums, scratch);
+      if (sums[0] > 0)
+        cut = find_cut(row, cut, high, nucleus_weight(sums[0], top_p), weight_of, scratch);
+    }
+  }
+  const int id = draw(
+      row, random,
+      [&](int i) {
+        if (i >= vocabulary) return uint64_t{0};
+        const float logit = row.logits[i];
+        return rank_of(logit, i) >= cut ? weight_of(logit) : 0;
+      },
+      scratch);
   if (id >= 0) out[blockIdx.x].chosen = chosen[blockIdx.x] = id;
 }
 

@@ -1,13 +1,16 @@
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <random>
+#include <thread>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
 #include "checkpoint/checkpoint.h"
+#include "quantize/blas.h"
 #include "quantize/gptq.h"
 #include "quantize/recipe.h"
 #include "quantize/rounding.h"
@@ -75,6 +78,33 @@ Tensor correlated_inputs(int64_t rows, int64_t cols) {
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t c = 1; c < cols; ++c) m(r, c) = 0.8f * m(r, c - 1) + 0.4f * m(r, c);
   return x;
+}
+
+TEST(Blas, ThreadsSideBySideGetTheProductOfOneAlone) {
+  constexpr int kSize = 128, kThreads = 8, kTimes = 2000;
+  std::mt19937 random(1);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  std::vector<float> a(kSize * kSize), b(kSize * kSize), alone(kSize * kSize);
+  for (float& value : a) value = uniform(random);
+  for (float& value : b) value = uniform(random);
+  const auto multiply = [&](std::vector<float>& product) {
+    blas().sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, kSize, kSize, kSize, 1.0f, a.data(),
+                 kSize, b.data(), kSize, 0.0f, product.data(), kSize);
+  };
+  multiply(alone);
+  std::atomic<int> wrong = 0;
+  {
+    std::vector<std::jthread> threads;
+    for (int t = 0; t < kThreads; ++t)
+      threads.emplace_back([&] {
+        std::vector<float> product(alone.size());
+        for (int i = 0; i < kTimes; ++i) {
+          multiply(product);
+          wrong += product != alone;
+        }
+      });
+  }
+  EXPECT_EQ(wrong, 0);
 }
 
 TEST(InverseFactor, InvertsTheHessian) {

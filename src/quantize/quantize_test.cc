@@ -12,6 +12,7 @@
 #include "checkpoint/checkpoint.h"
 #include "quantize/blas.h"
 #include "quantize/gptq.h"
+#include "quantize/pipeline.h"
 #include "quantize/recipe.h"
 #include "quantize/rounding.h"
 #include "quantize/smoothing.h"
@@ -171,6 +172,19 @@ TEST(Gptq, SaysWhenItFallsBack) {
   const auto result =
       gptq(random_matrix(4, 32, 5), hessian, with_group("w4a16-int", 32), {0.0, true, {}}, pool);
   EXPECT_TRUE(result.fell_back);
+}
+
+TEST(Report, SaysOfEachKindOfNoteWhereItIsFirst) {
+  Report report;
+  report.add({"a", 0.1, 0.1, 0, ""});
+  report.add({"b", 0.1, 2.3, 0, ""});
+  report.add({"c", 2.0, 0.1, 0, ""});
+  report.add({"d", 0.1, -1, 0, "groups of 64"});
+  report.add({"e", 0.1, -1, 0, "groups of 64"});
+  ASSERT_EQ(report.notes.size(), 2u);
+  EXPECT_TRUE(report.notes[0].starts_with("b: its error is larger than the layer itself"));
+  EXPECT_EQ(report.notes[1], "d: groups of 64");
+  EXPECT_EQ(report.modules.size(), 5u);
 }
 
 TEST(Observer, ZeroGroupsStayZero) {

@@ -230,9 +230,7 @@ void LayerQuantizer::quantize(model::LayerWeights& weights, Statistics& statisti
       }
     }
     module.relative_error = norm(error) / norm(original.at(name));
-    if (!module.note.empty() && report.notes.empty())
-      report.notes.push_back(module.module + ": " + module.note);
-    report.modules.push_back(std::move(module));
+    report.add(std::move(module));
   }
 }
 

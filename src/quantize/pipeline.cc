@@ -1,5 +1,6 @@
 #include "quantize/pipeline.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <map>
@@ -197,6 +198,17 @@ int64_t directory_bytes(const fs::path& directory) {
 }
 
 }  // namespace
+
+void Report::add(ModuleReport module) {
+  if (module.relative_error > 1 || module.output_error > 1)
+    module.note += std::string(module.note.empty() ? "" : "; ") +
+                   "its error is larger than the layer itself: do not use this checkpoint";
+  const bool said = std::any_of(modules.begin(), modules.end(), [&](const ModuleReport& earlier) {
+    return earlier.note == module.note;
+  });
+  if (!module.note.empty() && !said) notes.push_back(module.module + ": " + module.note);
+  modules.push_back(std::move(module));
+}
 
 Json Report::to_json(const Recipe& recipe, const Calibration& calibration) const {
   Json layers = Json::array();

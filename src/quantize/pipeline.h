@@ -25,9 +25,13 @@ struct ModuleReport {
 
 struct Report {
   std::vector<ModuleReport> modules;
-  std::vector<std::string> notes;
+  std::vector<std::string> notes;  // the first module of each note there is, "module: note"
   int64_t checkpoint_bytes = 0;
   double seconds = 0;
+
+  // Takes a finished module. One whose error is larger than what it should have been, which no
+  // recipe makes of sound statistics, gets a note that says so.
+  void add(ModuleReport module);
 
   // The quantize row of a study (docs/metrics.md); narrow.json has the same less the seconds.
   Json to_json(const Recipe& recipe, const Calibration& calibration) const;

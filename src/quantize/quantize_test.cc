@@ -1,14 +1,18 @@
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <random>
+#include <thread>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
 #include "checkpoint/checkpoint.h"
+#include "quantize/blas.h"
 #include "quantize/gptq.h"
+#include "quantize/pipeline.h"
 #include "quantize/recipe.h"
 #include "quantize/rounding.h"
 #include "quantize/smoothing.h"
@@ -77,6 +81,33 @@ Tensor correlated_inputs(int64_t rows, int64_t cols) {
   return x;
 }
 
+TEST(Blas, ThreadsSideBySideGetTheProductOfOneAlone) {
+  constexpr int kSize = 128, kThreads = 8, kTimes = 2000;
+  std::mt19937 random(1);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  std::vector<float> a(kSize * kSize), b(kSize * kSize), alone(kSize * kSize);
+  for (float& value : a) value = uniform(random);
+  for (float& value : b) value = uniform(random);
+  const auto multiply = [&](std::vector<float>& product) {
+    blas().sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, kSize, kSize, kSize, 1.0f, a.data(),
+                 kSize, b.data(), kSize, 0.0f, product.data(), kSize);
+  };
+  multiply(alone);
+  std::atomic<int> wrong = 0;
+  {
+    std::vector<std::jthread> threads;
+    for (int t = 0; t < kThreads; ++t)
+      threads.emplace_back([&] {
+        std::vector<float> product(alone.size());
+        for (int i = 0; i < kTimes; ++i) {
+          multiply(product);
+          wrong += product != alone;
+        }
+      });
+  }
+  EXPECT_EQ(wrong, 0);
+}
+
 TEST(InverseFactor, InvertsTheHessian) {
   ThreadPool pool(2);
   constexpr int64_t n = 40;
@@ -141,6 +172,19 @@ TEST(Gptq, SaysWhenItFallsBack) {
   const auto result =
       gptq(random_matrix(4, 32, 5), hessian, with_group("w4a16-int", 32), {0.0, true, {}}, pool);
   EXPECT_TRUE(result.fell_back);
+}
+
+TEST(Report, SaysOfEachKindOfNoteWhereItIsFirst) {
+  Report report;
+  report.add({"a", 0.1, 0.1, 0, ""});
+  report.add({"b", 0.1, 2.3, 0, ""});
+  report.add({"c", 2.0, 0.1, 0, ""});
+  report.add({"d", 0.1, -1, 0, "groups of 64"});
+  report.add({"e", 0.1, -1, 0, "groups of 64"});
+  ASSERT_EQ(report.notes.size(), 2u);
+  EXPECT_TRUE(report.notes[0].starts_with("b: its error is larger than the layer itself"));
+  EXPECT_EQ(report.notes[1], "d: groups of 64");
+  EXPECT_EQ(report.modules.size(), 5u);
 }
 
 TEST(Observer, ZeroGroupsStayZero) {

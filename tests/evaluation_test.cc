@@ -99,7 +99,7 @@ TEST(Evaluation, Gsm8kAnswersAndScores) {
   for (const Json& row : golden_rows("gsm8k-5shot")) {
     for (const evaluate::Filter& filter : task.filters) {
       if (filter.name != row["filter"]) continue;
-      const std::string answer = filter.answer(row["response"].get<std::string>());
+      const std::string answer = filter.answer(row["response"].get<std::string>(), {});
       EXPECT_EQ(answer, row["filtered"][0]) << row["doc_id"];
       EXPECT_EQ(task.exact_match.matches(answer, row["target"].get<std::string>()),
                 row["metrics"]["exact_match"] == 1.0)

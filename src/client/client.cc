@@ -248,9 +248,10 @@ struct Client::State {
     return result;
   }
 
+  // tokens: of the prompt, which the server must count alike; 0: unknown.
   std::future<GenerateResult> start_stream(std::string path, Json body, bool chat,
                                            endpoint::GenerateRequest request,
-                                           endpoint::TokenSink sink) {
+                                           endpoint::TokenSink sink, int64_t tokens = 0) {
     auto promise = std::make_shared<std::promise<GenerateResult>>();
     auto future = promise->get_future();
     if (request.sampling.logprobs > 0) {
@@ -261,8 +262,15 @@ struct Client::State {
       return future;
     }
     enqueue([this, promise, path = std::move(path), body = std::move(body), chat,
-             request = std::move(request), sink = std::move(sink)](Transport& connection) {
-      promise->set_value(stream(connection, path, body, chat, request, sink));
+             request = std::move(request), sink = std::move(sink), tokens](Transport& connection) {
+      auto result = stream(connection, path, body, chat, request, sink);
+      if (tokens > 0 && result.prompt_tokens > 0 && result.prompt_tokens != tokens &&
+          result.finish != FinishReason::error) {
+        result.finish = FinishReason::error;
+        result.error = fmt::format("the server counts {} tokens in a prompt of {}",
+                                   result.prompt_tokens, tokens);
+      }
+      promise->set_value(std::move(result));
     });
     return future;
   }
@@ -295,10 +303,27 @@ struct Client::State {
                          "it has: " + list);
   }
 
-  // One completion by token ids; says whether the server counts the tokens as we do.
+  // One completion by token ids or, of a server that refuses them, by their text; says whether the
+  // server counts the tokens as we do.
   void check_ids(Transport& connection, const std::vector<int32_t>& ids) {
     Json body = score_body(options.model, ids, 0, ScoreWay::prompt_logprobs);
     body.erase("prompt_logprobs");
+    auto failure = probe(connection, body, ids.size());
+    if (failure && (failure->status == 400 || failure->status == 422)) {
+      body["prompt"] = text_of(ids).value_or("");
+      if (!probe(connection, body, ids.size())) {
+        abilities.texts_only = true;
+        return;
+      }
+    }
+    if (failure && failure->status == 0) throw Error::failed(failure->what, base);
+    if (failure)
+      throw Error::refused("the server takes no prompts of token ids: " + failure->what, base,
+                           "evaluation and load need /v1/completions with token ids, or with texts "
+                           "that the tokenizer of the served model (--tokenizer) counts alike");
+  }
+
+  std::optional<Failure> probe(Transport& connection, Json body, size_t tokens) {
     std::optional<Failure> failure;
     for (const bool return_ids : {true, false}) {
       if (return_ids)
@@ -310,9 +335,9 @@ struct Client::State {
           [&](const Json& answer) {
             const Json count =
                 json_get<Json>(json_get<Json>(answer, "usage", base), "prompt_tokens", base);
-            if (count != ids.size())
+            if (count != tokens)
               throw Error::failed(fmt::format("{} token ids were sent, the server counts {} tokens",
-                                              ids.size(), refusal_text(count.dump())));
+                                              tokens, refusal_text(count.dump())));
             const Json choices = json_get<Json>(answer, "choices", base);
             abilities.returns_ids = return_ids && choices.is_array() && choices.size() == 1 &&
                                     choices[0].is_object() &&
@@ -320,11 +345,14 @@ struct Client::State {
           });
       if (!failure || (failure->status != 400 && failure->status != 422)) break;
     }
-    if (failure && failure->status == 0) throw Error::failed(failure->what, base);
-    if (failure)
-      throw Error::refused("the server takes no prompts of token ids: " + failure->what, base,
-                           "evaluation and load need /v1/completions with token ids, and the "
-                           "tokenizer of the served model");
+    return failure;
+  }
+
+  // The text that the vocabulary reads as these ids; none when there is none.
+  std::optional<std::string> text_of(const std::vector<int32_t>& ids) const {
+    std::string text = vocabulary->tokenizer.decode(ids);
+    if (vocabulary->tokenizer.encode(text, {.parse_special = true}) != ids) return std::nullopt;
+    return text;
   }
 
   void find_way(Transport& connection, const std::vector<int32_t>& ids) {
@@ -388,6 +416,9 @@ Abilities Client::prepare(const Needs& needs) {
   state.check_model(connection);
   if (by_ids) {
     state.check_ids(connection, ids);
+    if (needs.scores && state.abilities.texts_only)
+      throw Error::refused("the server takes prompts as text only", state.base,
+                           "tasks that score choices need token ids; tasks that generate do not");
     if (needs.scores) state.find_way(connection, ids);
   }
   throw_if_interrupted();
@@ -409,10 +440,24 @@ const text::ChatTemplate* Client::chat_template() const {
 
 std::future<GenerateResult> Client::generate(endpoint::GenerateRequest request,
                                              endpoint::TokenSink sink) {
-  Json body = completion_body(state_->options.model, request.prompt, request.sampling,
+  Json prompt = request.prompt;
+  if (state_->abilities.texts_only) {
+    const auto text = state_->text_of(request.prompt);
+    if (!text) {
+      GenerateResult result;
+      result.id = request.id;
+      result.error = "the server takes texts only, and no text gives these tokens";
+      std::promise<GenerateResult> promise;
+      promise.set_value(std::move(result));
+      return promise.get_future();
+    }
+    prompt = *text;
+  }
+  Json body = completion_body(state_->options.model, std::move(prompt), request.sampling,
                               state_->abilities.returns_ids);
+  const auto tokens = static_cast<int64_t>(request.prompt.size());
   return state_->start_stream("/completions", std::move(body), false, std::move(request),
-                              std::move(sink));
+                              std::move(sink), tokens);
 }
 
 std::future<GenerateResult> Client::generate_text(endpoint::GenerateRequest request,

@@ -38,6 +38,7 @@ struct Vocabulary {
 // Answers of a server asked before work starts.
 struct Abilities {
   bool returns_ids = false;         // of generated tokens
+  bool texts_only = false;          // takes prompts as text, not as token ids
   std::optional<ScoreWay> scoring;  // none: it cannot, or was not asked
 };
 
@@ -64,7 +65,9 @@ class Client : public endpoint::Endpoint {
 
   // Sampling::logprobs must be 0: servers do not say which tokens their alternatives are. The sink
   // is called once per token where the server gives ids, otherwise once per piece of text, with
-  // id -1. A request that has fed its sink is not sent again.
+  // id -1. A request that has fed its sink is not sent again. To a server that takes texts only the
+  // text of the ids is sent: an error where it does not give them back, or where the server counts
+  // other tokens.
   std::future<endpoint::GenerateResult> generate(endpoint::GenerateRequest request,
                                                  endpoint::TokenSink sink = {}) override;
   // REQUIRES: prepare() with `scores`.

@@ -91,6 +91,24 @@ class Served : public testing::Test {
 const std::vector<int32_t> kPrompt = {400, 401, 402, 403, 404};
 constexpr double kLogprobs[] = {-0.5, -0.75, -1.0, -1.25, -1.5};  // of kPrompt: 401 % 7 == 2, ...
 
+TEST_F(Served, SendsTextsWhereNoIdsAreTaken) {
+  Client client = connect("text_only");
+  EXPECT_TRUE(client.prepare({.token_ids = true}).texts_only);
+  const auto ids = client.tokenizer().encode("Once upon a time", {});
+  const auto result = client.generate(request(ids)).get();
+  EXPECT_EQ(result.error, "");
+  EXPECT_EQ(result.prompt_tokens, static_cast<int64_t>(ids.size()));
+  EXPECT_EQ(seen("text_only")["requests"].back()["body"]["prompt"], "Once upon a time");
+  // Letter by letter: no text is read so.
+  std::vector<int32_t> letters;
+  for (const char* letter : {"n", "c", "e"}) letters.push_back(*client.tokenizer().id_of(letter));
+  EXPECT_THAT(client.generate(request(letters)).get().error, HasSubstr("no text gives"));
+
+  Client other = connect("text_miscounted");
+  EXPECT_TRUE(other.prepare({.token_ids = true}).texts_only);
+  EXPECT_THAT(other.generate(request(ids)).get().error, HasSubstr("the server counts"));
+}
+
 TEST_F(Served, GeneratesFromTokenIds) {
   Client client = connect("good");
   EXPECT_TRUE(client.prepare({.token_ids = true}).returns_ids);
@@ -196,7 +214,7 @@ TEST_F(Served, RefusesByNameWhatTheServerCannot) {
   EXPECT_EQ(refusal("blind", {.token_ids = true}), "");
   EXPECT_THAT(refusal("shifted", {.scores = true}), HasSubstr("echoed tokens"));
   EXPECT_THAT(refusal("bos", {.token_ids = true}), HasSubstr("the server counts"));
-  EXPECT_THAT(refusal("text_only", {.token_ids = true}), HasSubstr("prompt must be a string"));
+  EXPECT_THAT(refusal("text_only", {.scores = true}), HasSubstr("as text only"));
   EXPECT_THAT(refusal("elsewhere", {}), HasSubstr("it has: other"));
   EXPECT_THAT(refusal("key", {}), HasSubstr("--api-key-env"));
   Options with_key = options("key");

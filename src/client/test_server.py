@@ -22,6 +22,16 @@ def logprob(i):
     return -(i % 7) / 4 - 0.25
 
 
+def tokens_of(text):
+    """Words of the vocabulary, longest first: as the tests' texts are tokenized."""
+    text, ids = "▁" + text.replace(" ", "▁"), []
+    while text:
+        token = next(text[:n] for n in range(len(text), 0, -1) if text[:n] in VOCABULARY)
+        ids.append(VOCABULARY[token])
+        text = text[len(token):]
+    return ids
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -110,10 +120,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if mode == "gather":
             time.sleep(0.1)
         prompt = body["prompt"]
+        if mode.startswith("text_") and not isinstance(prompt, str):
+            return self.refuse(400, "prompt must be a string")
         if isinstance(prompt, str):
             chunks = [{"choices": [{"index": 0, "text": word}]} for word in prompt.split()]
             end = {"choices": [{"index": 0, "text": "", "finish_reason": "stop"}]}
-            return self.stream(mode, chunks, end, 3, len(chunks), count)
+            tokens = len(tokens_of(prompt)) if mode.startswith("text_") else 3
+            tokens += mode == "text_miscounted"
+            return self.stream(mode, chunks, end, tokens, len(chunks), count)
         ids = prompt[::-1][:body["max_tokens"]]
         chunks = []
         for k in range(0, len(ids), 2):
@@ -146,8 +160,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def score(self, mode, body):
         ids = body["prompt"]
-        if mode == "text_only" and not isinstance(ids, str):
+        if mode.startswith("text_") and not isinstance(ids, str):
             return self.refuse(400, "prompt must be a string")
+        if mode.startswith("text_"):
+            ids = tokens_of(ids)
         echo, wants_map = body.get("echo"), body.get("prompt_logprobs")
         if wants_map and mode in ("echo", "echo_one", "shifted"):
             return self.refuse(400, "unknown field prompt_logprobs")

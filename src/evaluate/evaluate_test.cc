@@ -282,6 +282,9 @@ TEST(HarnessTask, OneContinuationIsScoredAsTheHarness) {
                     {"is_greedy", {golden["results"][i][1]}}});
     judge(task, documents[i], prompter->next(), rows.back());
   }
+  const Json better =
+      results_document({{&task, {}, "", rows}})["higher_is_better"]["lambada_openai"];
+  EXPECT_EQ(better, (Json{{"perplexity", false}, {"acc", true}}));
   for (const Score& score : summarize(task, rows, "lambada_openai"))
     EXPECT_NEAR(score.mean, golden[score.metric == "acc,none" ? "acc" : "perplexity"].get<double>(),
                 1e-9);

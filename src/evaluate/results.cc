@@ -270,7 +270,9 @@ double headline(const Evaluated& evaluated) {
     for (const Score& score : scores)
       if (score.metric == with_filter(metric)) return 100 * score.mean;
   const std::string& first = scores[0].metric;  // BLEU and chrF are of 100 already
-  return (find_text_metric(first.substr(0, first.find(','))) ? 1 : 100) * scores[0].mean;
+  const bool as_it_is =
+      first == with_filter("perplexity") || find_text_metric(first.substr(0, first.find(',')));
+  return (as_it_is ? 1 : 100) * scores[0].mean;
 }
 
 Json results_document(const std::vector<Evaluated>& evaluated) {
@@ -288,7 +290,8 @@ Json results_document(const std::vector<Evaluated>& evaluated) {
       shots[name] = options.prompt.shots.value_or(task->shots);
       better[name] = Json::object();
       for (const std::string& metric : task->metrics)
-        better[name][with_filter(metric).substr(0, with_filter(metric).find(','))] = true;
+        better[name][with_filter(metric).substr(0, with_filter(metric).find(','))] =
+            metric != "perplexity";
       return document["results"][name] = entry_of(*task, rows, name);
     };
     if (!is_single(*task)) {

@@ -3,30 +3,22 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <chrono>
 #include <deque>
 #include <fstream>
 #include <functional>
-#include <future>
-#include <latch>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
-#include <set>
 
 #include "base/data_files.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
-#include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "checkpoint/hub.h"
 #include "engine/engine.h"
 #include "evaluate/overlap.h"
-#include "evaluate/run.h"
 #include "load/hardware.h"
 #include "load/load.h"
 #include "quantize/pipeline.h"
@@ -34,6 +26,7 @@
 #include "similarity/divergence.h"
 #include "store/store.h"
 #include "study/ahead.h"
+#include "study/evaluations.h"
 #include "study/shuffled_endpoint.h"
 
 namespace narrow::study {
@@ -54,12 +47,6 @@ std::string processor_name() {
   for (std::string line; std::getline(info, line);)
     if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
   return "unknown";
-}
-
-std::set<int64_t> indices(const std::vector<store::Row>& rows) {
-  std::set<int64_t> done;
-  for (const store::Row& row : rows) done.insert(row.index);
-  return done;
 }
 
 class Study {
@@ -116,13 +103,13 @@ class Study {
         evaluate_tasks(format, engine);
         log_tokens(format, engine);
         answers(format, engine);
-        if (!load_cases().empty()) finish_evaluations();  // no programs beside what is timed
+        if (!load_cases().empty()) evaluations_.finish();  // no programs beside what is timed
         loads(format, engine);
       }
       if (format == kBaseline) repeat_baseline();
       if (format != kBaseline) divergence(format);
     }
-    finish_evaluations();
+    evaluations_.finish();
     store_.flush();
   }
 
@@ -270,89 +257,15 @@ class Study {
         label, stats.prompt_tokens, stats.cached_tokens, stats.generated_tokens, stats.steps);
   }
 
+  Evaluations::Item item(size_t t, Cell cell, endpoint::Endpoint& endpoint) const {
+    return {&tasks_[t], run_options(t), std::move(cell), &endpoint};
+  }
+
   void evaluate_tasks(const std::string& format, endpoint::Endpoint& endpoint) {
-    std::vector<Cell> cells;
-    for (size_t t = 0; t < tasks_.size(); ++t) cells.push_back(task_cell(format, t));
-    evaluate_cells(format, cells, [&](size_t) -> endpoint::Endpoint& { return endpoint; });
-  }
-
-  // Tasks that are being evaluated.
-  struct Evaluation {
-    Evaluation(const std::string& label, int64_t documents, size_t tasks)
-        : progress(std::in_place, label + " tasks", documents, "documents"),
-          unanswered(static_cast<std::ptrdiff_t>(tasks)),
-          unfinished(static_cast<int64_t>(tasks)) {}
-    std::optional<Progress> progress;  // until the last task is finished
-    std::latch unanswered;             // tasks that may yet use the endpoint
-    std::atomic<int64_t> unfinished;
-    std::atomic<bool> failed = false;
-    std::vector<std::future<void>> tasks;
-  };
-
-  // A cell for each task, all side by side, so that the long answers of one leave no step of the
-  // engine empty, and prompts are made on more than one processor. Returns when the endpoint has
-  // answered; verdicts on programs may be missing until finish_evaluations().
-  void evaluate_cells(const std::string& label, const std::vector<Cell>& cells,
-                      const std::function<endpoint::Endpoint&(size_t task)>& endpoint_of) {
-    std::vector<size_t> left;
-    std::vector<std::set<int64_t>> done(cells.size());
-    int64_t documents = 0, there = 0;
-    for (size_t t = 0; t < cells.size(); ++t) {
-      if (store_.finished(cells[t])) continue;
-      left.push_back(t);
-      store_.add_cell(cells[t]);
-      done[t] = indices(store_.rows(cells[t]));
-      documents += evaluate::document_count(tasks_[t], run_options(t));
-      there += static_cast<int64_t>(done[t].size());
-    }
-    if (left.empty()) return;
-    Evaluation& evaluation = evaluations_.emplace_back(label, documents, left.size());
-    evaluation.progress->skip(there);
-    const auto start = std::chrono::steady_clock::now();
-    for (const size_t t : left)
-      evaluation.tasks.push_back(std::async(
-          std::launch::async,
-          [this, &evaluation, t, cell = cells[t], done = std::move(done[t]),
-           &endpoint = endpoint_of(t)] { evaluate_cell(evaluation, cell, t, done, endpoint); }));
-    evaluation.unanswered.wait();
-    if (evaluation.failed) finish_evaluations();
-    const double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    log::info("{} tasks: {} documents answered in {:.1f} s, {:.0f}/s", label, documents - there,
-              seconds, static_cast<double>(documents - there) / seconds);
-  }
-
-  void evaluate_cell(Evaluation& evaluation, const Cell& cell, size_t t,
-                     const std::set<int64_t>& done, endpoint::Endpoint& endpoint) {
-    std::once_flag answered;
-    const auto no_longer_asking = [&] {
-      std::call_once(answered, [&] { evaluation.unanswered.count_down(); });
-    };
-    try {
-      evaluate::run(
-          tasks_[t], endpoint, run_options(t), done,
-          [&](int64_t index, Json row) {
-            if (evaluation.failed) throw Error::failed("another task failed");
-            store_.append(cell, {index, std::move(row)});
-            evaluation.progress->advance();
-          },
-          no_longer_asking);
-      store_.finish_cell(cell);
-      if (--evaluation.unfinished == 0) evaluation.progress.reset();
-    } catch (...) {
-      const bool first = !evaluation.failed.exchange(true);
-      no_longer_asking();
-      // The first to fail says why; the others stop at their next row.
-      if (first) throw;
-    }
-  }
-
-  // Until all verdicts are there. Throws what the first task that failed threw.
-  void finish_evaluations() {
-    for (; !evaluations_.empty(); evaluations_.pop_front()) {
-      for (auto& task : evaluations_.front().tasks) task.wait();
-      for (auto& task : evaluations_.front().tasks) task.get();
-    }
+    std::vector<Evaluations::Item> items;
+    for (size_t t = 0; t < tasks_.size(); ++t)
+      items.push_back(item(t, task_cell(format, t), endpoint));
+    evaluations_.run(format, items);
   }
 
   // The answers themselves are a cell of every format; the comparison with the baseline's is made
@@ -394,7 +307,7 @@ class Study {
                    endpoint::Endpoint& endpoint) {
     if (store_.finished(cell)) return;
     store_.add_cell(cell);
-    const auto done = indices(store_.rows(cell));
+    const auto done = indices_of(store_.rows(cell));
     Progress progress(label + " answers", plan_.text_prompts, "prompts");
     progress.skip(static_cast<int64_t>(done.size()));
     similarity::generate_answers(
@@ -442,7 +355,9 @@ class Study {
     for (size_t i = 0; i <= tasks_.size(); ++i)
       shuffled.emplace_back(engine, settings_.seed + 1 + i);
     const std::string label = std::string(kBaseline) + " again,";
-    evaluate_cells(label, tasks, [&](size_t t) -> endpoint::Endpoint& { return shuffled[t]; });
+    std::vector<Evaluations::Item> items;
+    for (size_t t = 0; t < tasks_.size(); ++t) items.push_back(item(t, tasks[t], shuffled[t]));
+    evaluations_.run(label, items);
     log_tokens(label, engine);
     if (text)
       answer_cell(*text, label,
@@ -477,7 +392,7 @@ class Study {
     const auto text =
         similarity::read_windows(kl_text_.string(), tokenizer, plan_.kl_windows, plan_.kl_length);
     model::Decoder base(*base_model, *base_backend), variant(*variant_model, *base_backend);
-    const auto done = indices(store_.rows(cell));
+    const auto done = indices_of(store_.rows(cell));
     Progress progress(format + " divergence", plan_.kl_windows, "windows");
     progress.skip(static_cast<int64_t>(done.size()));
     similarity::measure_divergence(base, variant, text, done, [&](int64_t index, Json row) {
@@ -590,7 +505,7 @@ class Study {
   std::unique_ptr<similarity::AnswerEncoder> encoder_;
   Json encoder_key_;
   fs::path kl_text_, prompts_file_;
-  std::deque<Evaluation> evaluations_;  // last: their threads use all the others
+  Evaluations evaluations_{store_};  // last: its threads use all the others
 };
 
 }  // namespace

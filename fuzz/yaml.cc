@@ -1,4 +1,5 @@
-// A YAML document of arbitrary text: a recipe, or refused with an Error. (Tasks read data files too.)
+// A YAML document of arbitrary text: a recipe, or refused with an Error. (Tasks read data files
+// too.)
 #include "base/error.h"
 #include "base/json.h"
 #include "quantize/recipe.h"

@@ -90,7 +90,8 @@ TEST(ThreadPool, RethrowsAndGoesOn) {
   EXPECT_EQ(sum, 10);
 }
 
-// Aliases that multiply, cycles and depth (fuzz/regressions/yaml, and every input fuzzing ever found).
+// Aliases that multiply, cycles and depth (fuzz/regressions/yaml, and every input fuzzing ever
+// found).
 TEST(Yaml, RegressionsAreRefused) {
   const std::string folder = std::string(NARROW_SOURCE_DIR) + "/fuzz/regressions/yaml";
   int files = 0;

@@ -200,7 +200,10 @@ int64_t directory_bytes(const fs::path& directory) {
 }  // namespace
 
 void Report::add(ModuleReport module) {
-  if (module.relative_error > 1 || module.output_error > 1)
+  // Weights that meet hardly any input may be far off where their error costs nothing: smoothing
+  // and GPTQ move it there. What counts is the output, if it was measured.
+  const double error = module.output_error >= 0 ? module.output_error : module.relative_error;
+  if (error > 1)
     module.note += std::string(module.note.empty() ? "" : "; ") +
                    "its error is larger than the layer itself: do not use this checkpoint";
   const bool said = std::any_of(modules.begin(), modules.end(), [&](const ModuleReport& earlier) {

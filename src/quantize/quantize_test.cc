@@ -176,9 +176,9 @@ TEST(Gptq, SaysWhenItFallsBack) {
 
 TEST(Report, SaysOfEachKindOfNoteWhereItIsFirst) {
   Report report;
-  report.add({"a", 0.1, 0.1, 0, ""});
+  report.add({"a", 2.0, 0.1, 0, ""});
   report.add({"b", 0.1, 2.3, 0, ""});
-  report.add({"c", 2.0, 0.1, 0, ""});
+  report.add({"c", 2.0, -1, 0, ""});
   report.add({"d", 0.1, -1, 0, "groups of 64"});
   report.add({"e", 0.1, -1, 0, "groups of 64"});
   ASSERT_EQ(report.notes.size(), 2u);

@@ -1,6 +1,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <cmath>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -267,6 +268,12 @@ struct Engine::State {
       return;
     }
     Generation& generation = *sequence.generation();
+    if (std::isnan(summary.target)) {
+      generation.result.finish = FinishReason::error;
+      generation.result.error = "the model's logits are no numbers";
+      sequence.done = true;
+      return;
+    }
     const endpoint::Sampling& sampling = generation.request.sampling;
     const int32_t id = summary.chosen;
     if (sampling.logprobs > 0) {

@@ -5,8 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
 #include "engine/block_pool.h"
 #include "engine/sampler.h"
 #include "engine/test_backends.h"
@@ -69,6 +74,30 @@ std::vector<GenerateResult> run_all(Engine& engine, bool together) {
 }
 
 class EngineTest : public testing::TestWithParam<std::string> {};
+
+// Weights that became no numbers make every logit such; that is an error, not a text.
+TEST_P(EngineTest, LogitsThatAreNoNumbersAreAnError) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::path(testing::TempDir()) / ("nan_logits_" + GetParam());
+  fs::create_directories(folder);
+  fs::copy(kModel, folder, fs::copy_options::recursive | fs::copy_options::overwrite_existing);
+  std::string file = read_text(folder / "model.safetensors");
+  uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, file.data(), sizeof(header_bytes));
+  const Json header = Json::parse(file.substr(sizeof(header_bytes), header_bytes));
+  const auto range = header.at("model.norm.weight").at("data_offsets");
+  for (auto at = range[0].get<size_t>(); at < range[1].get<size_t>(); ++at)
+    file[sizeof(header_bytes) + header_bytes + at] = '\xff';  // NaN in every float
+  std::ofstream(folder / "model.safetensors", std::ios::binary) << file;
+  Engine engine(folder, options(GetParam()));
+  for (const double temperature : {0.0, 0.8}) {
+    endpoint::GenerateRequest asked = request(engine, "Once upon a time", 8, temperature);
+    asked.sampling.logprobs = 0;
+    const GenerateResult result = engine.generate(asked).get();
+    EXPECT_EQ(result.finish, FinishReason::error);
+    EXPECT_EQ(result.error, "the model's logits are no numbers");
+  }
+}
 
 // A cache in e4m3 is a quarter of the reference's and gives other, close likelihoods.
 TEST(EngineKvCache, MayBeE4m3WhereTheBackendRunsIt) {

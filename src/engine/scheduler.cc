@@ -20,8 +20,11 @@ ops::LogitQuery query_at(Sequence& sequence, int64_t position) {
   if (sequence.scoring())
     return {.target = sequence.tokens[static_cast<size_t>(position + 1)], .normalize = true};
   const Generation& generation = *sequence.generation();
-  return query_of(generation.request.sampling,
-                  static_cast<int64_t>(generation.result.token_ids.size()) + sequence.pending);
+  ops::LogitQuery query =
+      query_of(generation.request.sampling,
+               static_cast<int64_t>(generation.result.token_ids.size()) + sequence.pending);
+  query.target = 0;  // any token: a sum that became no number makes all logits such (engine.cc)
+  return query;
 }
 
 }  // namespace

@@ -116,6 +116,19 @@ struct Joined {
   }
 };
 
+// Of row r of a warp that has the scores of a whole piece: they become weights, and the piece is
+// taken into `joined`.
+__device__ inline Joined::Shares weigh_row(PageScores (&score)[kPages], int r, Joined& joined) {
+  float largest = largest_of(score[0], r);
+#pragma unroll
+  for (int page = 1; page < kPages; ++page) largest = fmaxf(largest, largest_of(score[page], r));
+  largest = quad_max(largest);
+  float sum = to_weights(score[0], r, largest);
+#pragma unroll
+  for (int page = 1; page < kPages; ++page) sum += to_weights(score[page], r, largest);
+  return joined.join(largest, quad_sum(sum));
+}
+
 // What the warps of a block, each with the scores of the page of its number, tell each other of a
 // piece.
 struct Exchange {

@@ -217,17 +217,7 @@ __global__ void __launch_bounds__(kThreads, 1)
                 whole || first + page * kPage + 8 * half + 2 * t + (c & 1) < visible[c >> 1]);
       Joined::Shares shares[2];
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        float largest = largest_of(score[0], r);
-#pragma unroll
-        for (int page = 1; page < kPages; ++page)
-          largest = fmaxf(largest, largest_of(score[page], r));
-        largest = quad_max(largest);
-        float sum = to_weights(score[0], r, largest);
-#pragma unroll
-        for (int page = 1; page < kPages; ++page) sum += to_weights(score[page], r, largest);
-        shares[r] = joined[r].join(largest, quad_sum(sum));
-      }
+      for (int r = 0; r < 2; ++r) shares[r] = weigh_row(score, r, joined[r]);
       uint32_t weights[kPages][4];
 #pragma unroll
       for (int page = 0; page < kPages; ++page) {

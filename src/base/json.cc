@@ -2,11 +2,13 @@
 
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <set>
 #include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/yaml_scalar.h"
 
 namespace narrow {
 namespace {
@@ -50,9 +52,9 @@ Document parse(std::string_view text, const std::string& where, const JsonLimits
   }
 }
 
-// Counts nodes so that YAML aliases cannot unfold into a bomb.
-Json from_yaml(const YAML::Node& node, const std::string& where, const JsonLimits& limits,
-               int depth, int64_t& nodes) {
+// Counts nodes so that YAML aliases cannot unfold into a bomb. `text`: the source.
+Json from_yaml(const YAML::Node& node, std::string_view text, const std::string& where,
+               const JsonLimits& limits, int depth, int64_t& nodes) {
   constexpr int64_t kMaxNodes = 1'000'000;
   if (depth > limits.depth)
     throw Error::refused("nested deeper than " + std::to_string(limits.depth), where);
@@ -64,7 +66,7 @@ Json from_yaml(const YAML::Node& node, const std::string& where, const JsonLimit
     case YAML::NodeType::Sequence: {
       Json array = Json::array();
       for (const YAML::Node& item : node)
-        array.push_back(from_yaml(item, where, limits, depth + 1, nodes));
+        array.push_back(from_yaml(item, text, where, limits, depth + 1, nodes));
       return array;
     }
     case YAML::NodeType::Map: {
@@ -72,7 +74,7 @@ Json from_yaml(const YAML::Node& node, const std::string& where, const JsonLimit
       for (const auto& entry : node) {
         const auto key = entry.first.as<std::string>();
         if (object.contains(key)) throw Error::refused("duplicate key \"" + key + "\"", where);
-        object[key] = from_yaml(entry.second, where, limits, depth + 1, nodes);
+        object[key] = from_yaml(entry.second, text, where, limits, depth + 1, nodes);
       }
       return object;
     }
@@ -80,7 +82,12 @@ Json from_yaml(const YAML::Node& node, const std::string& where, const JsonLimit
       break;
   }
   // "!" is the tag of a quoted scalar: always text.
-  if (node.Tag() == "!") return node.Scalar();
+  if (node.Tag() == "!") {
+    const auto at = static_cast<size_t>(std::max(0, node.Mark().pos));
+    return quoted_scalar(text, at).value_or(node.Scalar());
+  }
+  if (node.Tag() == "tag:yaml.org,2002:str") return node.Scalar();
+  if (node.Tag() == "tag:yaml.org,2002:null") return nullptr;
   bool flag;
   int64_t integer;
   double real;
@@ -104,9 +111,16 @@ SortedJson parse_sorted_json(std::string_view text, const std::string& where,
 Json parse_yaml(std::string_view text, const std::string& where, const JsonLimits& limits) {
   if (static_cast<int64_t>(text.size()) > limits.bytes)
     throw Error::refused("YAML text above " + std::to_string(limits.bytes) + " bytes", where);
+  // yaml-cpp would put other characters for broken ones, and its places would be no longer ours.
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+  try {
+    (void)Json(text).dump();
+  } catch (const nlohmann::json::exception&) {
+    throw Error::refused("not valid UTF-8", where);
+  }
   try {
     int64_t nodes = 0;
-    return from_yaml(YAML::Load(std::string(text)), where, limits, 0, nodes);
+    return from_yaml(YAML::Load(std::string(text)), text, where, limits, 0, nodes);
   } catch (const YAML::Exception& error) {
     throw Error::refused(std::string("not valid YAML: ") + error.what(), where);
   }

@@ -44,6 +44,26 @@ TEST(ParseYaml, BecomesTheSameDocument) {
   EXPECT_THROW(parse_yaml("a: [1", "x"), Error);
 }
 
+// What yaml-cpp reads otherwise; the values are PyYAML's:
+// python3 -c "import yaml; print(yaml.safe_load(TEXT))"
+TEST(ParseYaml, QuotedTextsAreWhatPyYamlReads) {
+  for (const auto& [text, value] : std::vector<std::pair<std::string, std::string>>{
+           {"'one\n\n\n  '", "one\n\n"},
+           {"'\n\n  '", "\n"},
+           {"'\n  '", " "},
+           {"'it''s\n  two \n\n three'", "it's two\nthree"},
+           {"\"one\\\n  two\\\n\n\n  three\n\n\n\"", "onetwo\n\nthree\n\n"},
+           {R"("a\_b\N\xe9\u20ac\U0001F600\0\e\"\\\/\tz")",
+            std::string("a\u00a0b\u0085\u00e9\u20ac\U0001F600\0\x1b\"\\/\tz", 22)},
+           {"!!null 'null'", ""},
+           {"!!str 5", "5"}}) {
+    const Json parsed = parse_yaml("\xEF\xBB\xBF# \u00e9\r\na: [1, " + text + "]\r\n", "x");
+    EXPECT_EQ(parsed["a"][1], text.starts_with("!!null") ? Json() : Json(value)) << text;
+  }
+  EXPECT_THROW(parse_yaml("a: \"\\x\"", "x"), Error);
+  EXPECT_THROW(parse_yaml("a: \"\xe9\"", "x"), Error);  // no UTF-8
+}
+
 TEST(ParseYaml, AliasesDoNotUnfoldIntoABomb) {
   std::string bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n";
   for (int i = 1; i < 9; ++i) {

@@ -73,7 +73,8 @@ Json from_yaml(const YAML::Node& node, std::string_view text, const std::string&
       Json object = Json::object();
       for (const auto& entry : node) {
         const auto key = entry.first.as<std::string>();
-        if (object.contains(key)) throw Error::refused("duplicate key \"" + key + "\"", where);
+        if (object.contains(key) && !limits.duplicate_keys)
+          throw Error::refused("duplicate key \"" + key + "\"", where);
         object[key] = from_yaml(entry.second, text, where, limits, depth + 1, nodes);
       }
       return object;

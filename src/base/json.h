@@ -1,6 +1,6 @@
-// JSON and YAML as one document type. Parsing is bounded: depth, size, no duplicate keys; what
-// breaks a bound is an Error that names file and position. YAML becomes the same document, so
-// nothing above this header knows which of the two a file was.
+// JSON and YAML as one document type. Parsing is bounded: depth, size, no duplicate keys unless
+// they are asked for; what breaks a bound is an Error that names file and position. YAML becomes
+// the same document, so nothing above this header knows which of the two a file was.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +24,9 @@ using SortedJson = nlohmann::json;
 struct JsonLimits {
   int64_t bytes = int64_t{1} << 28;
   int depth = 64;
+  // Of a YAML file only: a key may stand twice in a mapping and counts as it stands last, which is
+  // what PyYAML makes of such a file.
+  bool duplicate_keys = false;
 };
 
 // `where` names the source in messages. Throws Error::refused.

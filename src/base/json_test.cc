@@ -44,6 +44,12 @@ TEST(ParseYaml, BecomesTheSameDocument) {
   EXPECT_THROW(parse_yaml("a: [1", "x"), Error);
 }
 
+// python3 -c "import yaml; print(yaml.safe_load('a: 1\nb: {c: 2, c: 3}\na: 4'))"
+TEST(ParseYaml, TheLastOfTwoKeysCountsWhereTheyAreAllowed) {
+  const Json parsed = parse_yaml("a: 1\nb: {c: 2, c: 3}\na: 4\n", "x", {.duplicate_keys = true});
+  EXPECT_EQ(parsed, parse_json(R"({"a":4,"b":{"c":3}})", "x"));
+}
+
 // What yaml-cpp reads otherwise; the values are PyYAML's:
 // python3 -c "import yaml; print(yaml.safe_load(TEXT))"
 TEST(ParseYaml, QuotedTextsAreWhatPyYamlReads) {

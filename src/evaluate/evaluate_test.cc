@@ -290,6 +290,22 @@ TEST(HarnessTask, OneContinuationIsScoredAsTheHarness) {
                 1e-9);
 }
 
+// python3 -c "import yaml; print(yaml.safe_load(TEXT)['doc_to_text'])"
+TEST(HarnessTask, OfTwoKeysTheLastCounts) {
+  const auto folder = folder_of("twice", {{{"q", "One"}, {"a", "b"}}});
+  write_text(folder / "base.yaml",
+             "dataset_path: x/y\ntest_split: test\ndoc_to_target: a\ndoc_to_text: '{{q}}?'\n"
+             "doc_to_text: '{{q}}!'\n");
+  write_text(folder / "t.yaml", "task: first\ninclude: base.yaml\ntask: twice\n");
+  const Task task = load_task((folder / "t.yaml").string(), folder);
+  EXPECT_EQ(task.name, "twice");
+  Prompter prompter(task, task.subtasks[0], {}, nullptr);
+  EXPECT_EQ(prompter.next().contexts[0], "One!");
+  // A file of our own says each thing once.
+  write_text(folder / "t.yaml", "name: t\nversion: 1\nversion: 2\n");
+  EXPECT_THROW(load_task((folder / "t.yaml").string(), folder), Error);
+}
+
 TEST(HarnessTask, WhatIsNotCarriedOverIsRefusedByItsLine) {
   const auto folder = std::filesystem::temp_directory_path() / "narrow_harness_task";
   std::filesystem::create_directories(folder);

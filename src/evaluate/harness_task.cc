@@ -90,7 +90,7 @@ class Translator {
                              "only tasks that need no Python can be loaded");
       if (const std::string key = key_of(line); is_identifier(key)) lines_.emplace(key, place);
     }
-    Json yaml = parse_yaml(text, file.string());
+    Json yaml = parse_yaml(text, file.string(), kHarnessYaml);
     if (!yaml.is_object()) throw Error::refused("expected a mapping", file.string());
     if (yaml.contains("class"))
       refuse("class", "Python code; only tasks that need none can be loaded");

@@ -10,6 +10,9 @@
 
 namespace narrow::evaluate {
 
+// How the harness reads its files: of a key that stands twice in a mapping the last one counts.
+inline constexpr JsonLimits kHarnessYaml{.duplicate_keys = true};
+
 // Whether a parsed file is one of the harness's: it has "task", ours have "name".
 bool is_harness_task(const Json& yaml);
 

@@ -39,12 +39,14 @@ class Loader {
   Task run() {
     std::string text = read_text(file_);
     where_ = file_.string();
-    Json yaml = parse_yaml(text, where_);
+    Json yaml = parse_yaml(text, where_, kHarnessYaml);
     const bool translated = is_harness_task(yaml);
     if (translated) {
       TranslatedTask task = translate_harness_task(file_);
       yaml = std::move(task.yaml);
       text = std::move(task.source);
+    } else {
+      yaml = parse_yaml(text, where_);
     }
     Task task;
     choose_variant(yaml, task);

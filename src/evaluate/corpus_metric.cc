@@ -10,6 +10,7 @@
 #include "evaluate/filter.h"
 #include "evaluate/python_random.h"
 #include "evaluate/python_text.h"
+#include "evaluate/ter.h"
 #include "text/utf8.h"
 
 namespace narrow::evaluate {
@@ -148,6 +149,18 @@ double chrf(const Counts& counts) {
   return 100 * (1 + kBetaSquared) * precision * recall / (kBetaSquared * precision + recall);
 }
 
+// ---- TER: edits, words of the target.
+
+Counts count_ter(const std::string& answer, const std::string& target) {
+  const Edits edits = translation_edits(answer, target);
+  return {edits.edits, edits.words};
+}
+
+double ter(const Counts& counts) {
+  if (counts[1] == 0) return counts[0] > 0 ? 100 : 0;
+  return 100 * (static_cast<double>(counts[0]) / static_cast<double>(counts[1]));
+}
+
 // ---- Choices.
 
 double f1(const ChoicePairs& pairs) {
@@ -184,9 +197,14 @@ double matthews(const ChoicePairs& pairs) {
 
 }  // namespace
 
+const std::vector<TextMetric>& text_metrics() {
+  static const std::vector<TextMetric> metrics{
+      {"bleu", count_bleu, bleu}, {"chrf", count_chrf, chrf}, {"ter", count_ter, ter, false}};
+  return metrics;
+}
+
 const TextMetric* find_text_metric(const std::string& name) {
-  static constexpr TextMetric kMetrics[] = {{"bleu", count_bleu, bleu}, {"chrf", count_chrf, chrf}};
-  for (const TextMetric& metric : kMetrics)
+  for (const TextMetric& metric : text_metrics())
     if (name == metric.name) return &metric;
   return nullptr;
 }

@@ -1,7 +1,7 @@
-// Metrics of all documents of a task together, which are no mean over documents: BLEU and chrF of
-// generated answers as sacrebleu computes them by default (lm-evaluation-harness's `bleu` and
-// `chrf`), F1 and Matthews' correlation of choices as scikit-learn does (its `f1` and `mcc`). Pure
-// functions.
+// Metrics of all documents of a task together, which are no mean over documents: BLEU, chrF and
+// TER of generated answers as sacrebleu computes them by default (lm-evaluation-harness's `bleu`,
+// `chrf` and `ter`), F1 and Matthews' correlation of choices as scikit-learn does (its `f1` and
+// `mcc`). Pure functions.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,10 @@ using Counts = std::vector<int64_t>;
 struct TextMetric {
   const char* name;
   Counts (*count)(const std::string& answer, const std::string& target);
-  double (*score)(const Counts& summed);  // 0 … 100
+  double (*score)(const Counts& summed);  // 0 … 100; TER above 100 too
+  bool higher_is_better = true;
 };
+const std::vector<TextMetric>& text_metrics();
 // nullptr: there is none of this name.
 const TextMetric* find_text_metric(const std::string& name);
 

@@ -236,7 +236,7 @@ TEST(HarnessTask, TextsAreScoredTogether) {
       folder / "t.yaml",
       "task: t\ndataset_path: x/y\ntest_split: test\ndoc_to_text: q\ndoc_to_target: '{{a}}'\n"
       "generation_kwargs: {do_sample: true, temperature: 0.8, top_p: 0.95}\n"
-      "metric_list: [{metric: bleu, aggregation: bleu}, {metric: chrf}]\n");
+      "metric_list: [{metric: bleu, aggregation: bleu}, {metric: chrf}, {metric: ter}]\n");
   const Task task = load_task((folder / "t.yaml").string(), folder);
   EXPECT_EQ(task.temperature, 0.8);
   EXPECT_EQ(task.top_p, 0.95);
@@ -245,16 +245,18 @@ TEST(HarnessTask, TextsAreScoredTogether) {
   for (size_t i = 0; i < documents.size(); ++i) {
     rows.push_back({{"doc_id", i}, {"subtask", "t"}, {"response", golden["items"][i][1]}});
     judge(task, documents[i], prompter.next(), rows.back());
-    for (const char* metric : {"bleu", "chrf"})
+    for (const char* metric : {"bleu", "chrf", "ter"})
       EXPECT_NEAR(rows.back()["metrics"][std::string(metric) + ",none"].get<double>(),
                   golden[metric]["each"][i].get<double>(), 1e-9);
   }
   for (const Score& score : summarize(task, rows, "t")) {
-    const Json& expected = golden[score.metric == "bleu,none" ? "bleu" : "chrf"];
+    const Json& expected = golden[score.metric.substr(0, score.metric.find(','))];
     EXPECT_NEAR(score.mean, expected["score"].get<double>(), 1e-9);
     EXPECT_NEAR(*score.standard_error, expected["stderr"].get<double>(), 1e-9);
   }
   EXPECT_NEAR(headline({&task, {}, "", rows}), golden["bleu"]["score"].get<double>(), 1e-9);
+  EXPECT_EQ(results_document({{&task, {}, "", rows}})["higher_is_better"]["t"],
+            (Json{{"bleu", true}, {"chrf", true}, {"ter", false}}));
 }
 
 TEST(HarnessTask, OneContinuationIsScoredAsTheHarness) {
@@ -328,7 +330,7 @@ TEST(HarnessTask, WhatIsNotCarriedOverIsRefusedByItsLine) {
            {"class: !function task.Squad\n", "task.Squad"},
            {"class: Squad\n", "class"},
            {"output_type: loglikelihood_rolling\n", "loglikelihood_rolling"},
-           {"metric_list: [{metric: ter}]\n", "ter"},
+           {"metric_list: [{metric: chrf++}]\n", "chrf++"},
            {"metric_list: [{metric: exact_match, ignore_numbers: true}]\n", "ignore_numbers"},
            {"filter_list: [{name: f, filter: [{function: majority_vote}]}]\n", "majority_vote"},
            {"generation_kwargs: {temperature: 0.7}\n", "temperature"},

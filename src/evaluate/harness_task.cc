@@ -235,6 +235,7 @@ class Translator {
                                         {"generate", "exact_match", "mean"},
                                         {"generate", "bleu", "bleu"},
                                         {"generate", "chrf", "chrf"},
+                                        {"generate", "ter", "ter"},
                                         {"continuation", "acc", "mean"},
                                         {"continuation", "perplexity", "perplexity"}};
 

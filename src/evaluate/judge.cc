@@ -23,9 +23,7 @@ int64_t largest(const std::vector<double>& values) {
 }
 
 // The score a metric of all documents together gives this one alone.
-double score_alone(const std::string& metric, const std::string& answer,
-                   const std::string& target) {
-  const TextMetric& of = *find_text_metric(metric.substr(0, metric.find(',')));
+double score_alone(const TextMetric& of, const std::string& answer, const std::string& target) {
   return corpus_score(of, {of.count(text::repair(answer), text::repair(target))});
 }
 
@@ -101,9 +99,11 @@ void judge_generation(const Task& task, const Json& document, const Prompt& prom
       const std::string metric = "exact_match," + filter.name;
       if (std::find(task.metrics.begin(), task.metrics.end(), metric) != task.metrics.end())
         sums[metric] += task.exact_match.matches(answer, prompt.target) ? 1.0 : 0.0;
-      for (const std::string& name : {"bleu," + filter.name, "chrf," + filter.name})
+      for (const TextMetric& of : text_metrics()) {
+        const std::string name = of.name + ("," + filter.name);
         if (std::find(task.metrics.begin(), task.metrics.end(), name) != task.metrics.end())
-          sums[name] += score_alone(name, answer, prompt.target);
+          sums[name] += score_alone(of, answer, prompt.target);
+      }
     }
     for (const MetricKind* kind : task.kinds) {
       if (!kind->judge) continue;

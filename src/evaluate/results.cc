@@ -38,6 +38,11 @@ std::string error_name(const std::string& metric) {
   return metric.substr(0, comma) + "_stderr" + metric.substr(comma);
 }
 
+bool higher_is_better(const std::string& metric) {
+  const TextMetric* of = find_text_metric(metric.substr(0, metric.find(',')));
+  return of ? of->higher_is_better : metric != "perplexity";
+}
+
 // Python's str() of what JSON holds here: a float (the shortest digits that read back as it), an
 // integer or a text.
 std::string python_text(const Json& value) {
@@ -269,7 +274,7 @@ double headline(const Evaluated& evaluated) {
   for (const char* metric : {"acc_norm", "acc", "mc2", "exact_match,strict-match"})
     for (const Score& score : scores)
       if (score.metric == with_filter(metric)) return 100 * score.mean;
-  const std::string& first = scores[0].metric;  // BLEU and chrF are of 100 already
+  const std::string& first = scores[0].metric;  // BLEU, chrF and TER are of 100
   const bool as_it_is =
       first == with_filter("perplexity") || find_text_metric(first.substr(0, first.find(',')));
   return (as_it_is ? 1 : 100) * scores[0].mean;
@@ -289,9 +294,10 @@ Json results_document(const std::vector<Evaluated>& evaluated) {
       versions[name] = version;
       shots[name] = options.prompt.shots.value_or(task->shots);
       better[name] = Json::object();
-      for (const std::string& metric : task->metrics)
-        better[name][with_filter(metric).substr(0, with_filter(metric).find(','))] =
-            metric != "perplexity";
+      for (const std::string& metric : task->metrics) {
+        const std::string written = with_filter(metric);
+        better[name][written.substr(0, written.find(','))] = higher_is_better(metric);
+      }
       return document["results"][name] = entry_of(*task, rows, name);
     };
     if (!is_single(*task)) {

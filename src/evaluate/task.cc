@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "evaluate/code_documents.h"
+#include "evaluate/corpus_metric.h"
 #include "evaluate/documents.h"
 #include "evaluate/harness_task.h"
 
@@ -134,9 +135,11 @@ class Loader {
     if (continuation) known = {"acc", "perplexity"};
     if (generate) {
       known.clear();
-      for (const Filter& filter : task.filters)
-        for (const char* metric : {"exact_match,", "bleu,", "chrf,"})
-          known.insert(metric + filter.name);
+      for (const Filter& filter : task.filters) {
+        known.insert("exact_match," + filter.name);
+        for (const TextMetric& metric : text_metrics())
+          known.insert(metric.name + ("," + filter.name));
+      }
     }
     for (const MetricKind* of : task.kinds) known.insert(of->metrics.begin(), of->metrics.end());
     need(!task.metrics.empty(), "metrics");

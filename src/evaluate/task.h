@@ -68,8 +68,8 @@ struct Task {
   ExactMatch exact_match;
   std::vector<const MetricKind*> kinds;  // judges of generated answers
   // Of rows: "acc", "acc_norm", "acc_bytes", "mc2", "f1", "mcc"; of a continuation "acc" (greedy
-  // decoding gives it) and "perplexity"; for generate "exact_match,<filter>", "bleu,<filter>",
-  // "chrf,<filter>" and those of the kinds.
+  // decoding gives it) and "perplexity"; for generate "exact_match,<filter>", those of
+  // corpus_metric.h ("bleu,<filter>") and those of the kinds.
   std::vector<std::string> metrics;
   // Metrics whose mean, rescaled between guessing and 1, is the normalized score; empty: none.
   std::vector<std::string> normalized;

@@ -292,6 +292,37 @@ TEST(HarnessTask, OneContinuationIsScoredAsTheHarness) {
                 1e-9);
 }
 
+TEST(HarnessTask, GeneratedAnswersMayBeChoices) {
+  const Json golden = corpus_golden()["choice_answers"];
+  const auto documents = golden["rows"].get<std::vector<Json>>();
+  const auto folder = folder_of("boolq-seq2seq", documents);
+  for (const char* split : {"train.jsonl", "validation.jsonl"})
+    std::filesystem::copy_file(folder / "boolq-seq2seq/test.jsonl",
+                               folder / "boolq-seq2seq" / split,
+                               std::filesystem::copy_options::overwrite_existing);
+  write_text(folder / "t.yaml", golden["yaml"].get<std::string>());
+  const Task task = load_task((folder / "t.yaml").string(), folder);
+  std::optional<Prompter> prompter;
+  for (size_t i = 0; i < golden["prompts"].size(); ++i) {
+    const Json& row = golden["prompts"][i];
+    if (i % documents.size() == 0)
+      prompter.emplace(task, task.subtasks[0], PromptOptions{row[0].get<int64_t>()}, nullptr);
+    EXPECT_EQ(prompter->next().contexts, std::vector{row[1].get<std::string>()});
+  }
+  prompter.emplace(task, task.subtasks[0], PromptOptions{}, nullptr);
+  const size_t each = golden["scores"].size() / documents.size();
+  for (size_t i = 0; i < documents.size(); ++i) {
+    const Prompt prompt = prompter->next();
+    for (size_t j = 0; j < each; ++j) {
+      const Json& expected = golden["scores"][i * each + j];
+      Json row{{"doc_id", i}, {"subtask", task.name}, {"response", expected[0]}};
+      judge(task, documents[i], prompt, row);
+      EXPECT_EQ(row["metrics"]["exact_match,none"].get<double>(), expected[1].get<double>())
+          << prompt.target << " " << expected;
+    }
+  }
+}
+
 // python3 -c "import yaml; print(yaml.safe_load(TEXT)['doc_to_text'])"
 TEST(HarnessTask, OfTwoKeysTheLastCounts) {
   const auto folder = folder_of("twice", {{{"q", "One"}, {"a", "b"}}});
@@ -331,6 +362,7 @@ TEST(HarnessTask, WhatIsNotCarriedOverIsRefusedByItsLine) {
            {"class: Squad\n", "class"},
            {"output_type: loglikelihood_rolling\n", "loglikelihood_rolling"},
            {"metric_list: [{metric: chrf++}]\n", "chrf++"},
+           {"metric_list: [{metric: f1, hf_evaluate: true}]\n", "f1"},
            {"metric_list: [{metric: exact_match, ignore_numbers: true}]\n", "ignore_numbers"},
            {"filter_list: [{name: f, filter: [{function: majority_vote}]}]\n", "majority_vote"},
            {"generation_kwargs: {temperature: 0.7}\n", "temperature"},

@@ -55,15 +55,17 @@ class Translator {
     const Json version = metadata.is_object() ? metadata.value("version", Json(0)) : Json(0);
     to["version"] = version.is_number() ? version : Json(0);
     const auto type = json_get<std::string>(from, "output_type", where(), "generate_until");
-    const bool choice = type == "multiple_choice", generate = type == "generate_until";
-    if (!choice && !generate && type != "loglikelihood")
-      refuse("output_type", "\"" + type + "\" is not carried over");
-    to["kind"] = choice ? "choice" : generate ? "generate" : "continuation";
+    static const std::map<std::string, std::string> kKinds{{"multiple_choice", "choice"},
+                                                           {"generate_until", "generate"},
+                                                           {"loglikelihood", "continuation"}};
+    const auto kind = kKinds.find(type);
+    if (kind == kKinds.end()) refuse("output_type", "\"" + type + "\" is not carried over");
+    to["kind"] = kind->second;
     data(from, to);
-    texts(from, to, choice);
+    texts(from, to, kind->second);
     shots(from, to);
     metrics(from, to);
-    if (generate) generation(from, to);
+    if (kind->second == "generate") generation(from, to);
     return {std::move(to), std::move(source_)};
   }
 
@@ -134,8 +136,6 @@ class Translator {
     for (const auto& [key, value] : from.items())
       if (!value.is_null() && std::find(known.begin(), known.end(), key) == known.end())
         refuse(key, "is not carried over");
-    if (from.value("fewshot_delimiter", Json("\n\n")) != "\n\n")
-      refuse("fewshot_delimiter", "only a blank line can part examples");
   }
 
   // Files by the task's name, or by that of the data set; or those that dataset_kwargs names.
@@ -172,7 +172,14 @@ class Translator {
     to["data"] = {{"test", candidates(asked)}, {"shots", candidates(pool)}};
   }
 
-  void texts(const Json& from, Json& to, bool choice) const {
+  std::string target(const Json& from) const {
+    const Json given = from.value("doc_to_target", Json());
+    if (!given.is_string() && !given.is_number_integer())
+      refuse("doc_to_target", "only a template or a number can be carried over");
+    return given.is_string() ? as_template(given.get<std::string>()) : given.dump();
+  }
+
+  void texts(const Json& from, Json& to, const std::string& kind) const {
     const Json text = from.value("doc_to_text", Json());
     if (!text.is_string()) refuse("doc_to_text", "only a template can be carried over");
     to["question"] = as_template(text.get<std::string>());
@@ -180,20 +187,17 @@ class Translator {
          {std::pair{"description", "description"}, std::pair{"gen_prefix", "answer_prefix"}})
       if (const auto other = json_get<std::string>(from, theirs, where(), ""); !other.empty())
         to[ours] = as_template(other);
+    to["example_delimiter"] = json_get<std::string>(from, "fewshot_delimiter", where(), "\n\n");
     to["delimiter"] = json_get<std::string>(from, "target_delimiter", where(), " ");
-    const Json target = from.value("doc_to_target", Json());
-    if (!target.is_string() && !target.is_number_integer())
-      refuse("doc_to_target", "only a template or a number can be carried over");
-    const std::string right =
-        target.is_string() ? as_template(target.get<std::string>()) : target.dump();
-    if (!choice) {
-      if (from.contains("doc_to_choice") && !from["doc_to_choice"].is_null())
-        refuse("doc_to_choice", "is not carried over to a generated answer");
+    const std::string right = target(from);
+    const Json choices = from.value("doc_to_choice", Json());
+    if (kind != "choice" && choices.is_null()) {
       to["answer"] = right;
       return;
     }
+    // The harness compares a generated answer with the choice that the target is the index of.
+    if (kind == "continuation") refuse("doc_to_choice", "is not carried over to a continuation");
     to["gold"] = right;
-    const Json choices = from.value("doc_to_choice", Json());
     if (choices.is_string()) {
       to["choices"] = as_template(choices.get<std::string>());
     } else if (choices.is_array() || choices.is_object()) {
@@ -245,10 +249,13 @@ class Translator {
     const Json given = from.value("metric_list", Json());
     if (!given.is_null() && !given.is_array()) refuse("metric_list", "is no list");
     std::vector<std::string> names;
-    if (given.is_null())
-      names = generate           ? std::vector{kExactMatch}
-              : kind == "choice" ? std::vector<std::string>{"acc", "acc_norm"}
-                                 : std::vector<std::string>{"perplexity", "acc"};
+    if (given.is_null()) {
+      static const std::map<std::string, std::vector<std::string>> kDefaults{
+          {"generate", {kExactMatch}},
+          {"choice", {"acc", "acc_norm"}},
+          {"continuation", {"perplexity", "acc"}}};
+      names = kDefaults.at(kind);
+    }
     for (const Json& metric : given.is_null() ? Json::array() : given) {
       const auto name = json_get<std::string>(metric, "metric", where());
       const auto known = std::find_if(std::begin(kMetrics), std::end(kMetrics), [&](const auto& m) {

@@ -99,6 +99,15 @@ int64_t Prompter::gold(const Json& vars, const std::vector<std::string>& choices
   return found == choices.end() ? -1 : found - choices.begin();
 }
 
+// Of a task that compares texts: the answer, or of choices the right one.
+std::string Prompter::right_answer(const Json& vars) const {
+  if (!task_.choices) return task_.answer->render(vars);
+  const auto choices = texts(task_.choices->evaluate(vars));
+  const int64_t right = gold(vars, choices);
+  if (right < 0) throw Error::refused("\"gold\" is none of the choices", where());
+  return choices[static_cast<size_t>(right)];
+}
+
 std::string Prompter::prefix(const Json& vars) const {
   return task_.answer_prefix ? task_.answer_prefix->render(vars) : "";
 }
@@ -113,7 +122,8 @@ void Prompter::add_turn(std::vector<Message>& messages, std::string question,
   messages.push_back({"user", std::move(question), delimiter});
   if (!answer.empty()) {
     const bool joined = begun && (blank(prefix.back()) || blank(answer.front()));
-    messages.push_back({"assistant", prefix + (begun && !joined ? " " : "") + answer, "\n\n"});
+    messages.push_back(
+        {"assistant", prefix + (begun && !joined ? " " : "") + answer, task_.example_delimiter});
   } else if (begun) {
     messages.push_back({"assistant", prefix, ""});
   }
@@ -122,8 +132,7 @@ void Prompter::add_turn(std::vector<Message>& messages, std::string question,
 void Prompter::add_example(std::vector<Message>& messages, const Json& doc) const {
   const Json vars = variables(doc);
   if (task_.kind == Task::Kind::generate || task_.kind == Task::Kind::continuation)
-    return add_turn(messages, task_.question->render(vars), task_.answer->render(vars),
-                    prefix(vars));
+    return add_turn(messages, task_.question->render(vars), right_answer(vars), prefix(vars));
   const bool contexts = task_.kind == Task::Kind::context;
   const auto list = texts((contexts ? task_.question : task_.choices)->evaluate(vars));
   const int64_t right = gold(vars, list);
@@ -253,7 +262,7 @@ Prompt Prompter::next() {
       options_.chat && !old && (begin.empty() || blank(begin.back())) ? "" : task_.delimiter;
   if (task_.kind == Task::Kind::generate) {
     prompt.contexts.push_back(context(task_.question->render(vars)));
-    prompt.target = task_.answer->render(vars);
+    prompt.target = right_answer(vars);
   } else if (task_.kind == Task::Kind::continuation) {
     prompt.contexts.push_back(context(task_.question->render(vars)));
     prompt.target = task_.answer->render(vars);

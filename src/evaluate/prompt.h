@@ -56,6 +56,7 @@ class Prompter {
   };
   Json variables(const Json& doc) const;
   int64_t gold(const Json& variables, const std::vector<std::string>& choices) const;
+  std::string right_answer(const Json& variables) const;
   std::string prefix(const Json& variables) const;
   void add_turn(std::vector<Message>& messages, std::string question, const std::string& answer,
                 const std::string& prefix) const;

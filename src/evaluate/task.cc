@@ -51,14 +51,31 @@ class Loader {
     }
     Task task;
     choose_variant(yaml, task);
-    refuse_unknown(yaml, {"name",          "version",     "group_version",
-                          "kind",          "data",        "subtasks",
-                          "shots",         "first_shots", "leave_out_document",
-                          "preprocess",    "description", "question",
-                          "answer",        "choices",     "gold",
-                          "answer_prefix", "delimiter",   "examples",
-                          "generate",      "filters",     "exact_match",
-                          "metrics",       "normalized",  "guess_among"});
+    refuse_unknown(yaml, {"name",
+                          "version",
+                          "group_version",
+                          "kind",
+                          "data",
+                          "subtasks",
+                          "shots",
+                          "first_shots",
+                          "leave_out_document",
+                          "preprocess",
+                          "description",
+                          "question",
+                          "answer",
+                          "choices",
+                          "gold",
+                          "answer_prefix",
+                          "delimiter",
+                          "examples",
+                          "generate",
+                          "filters",
+                          "exact_match",
+                          "metrics",
+                          "normalized",
+                          "guess_among",
+                          "example_delimiter"});
     task.yaml_sha256 = sha256_hex(text);
     task.name = json_get<std::string>(yaml, "name", where_);
     task.version = json_get<Json>(yaml, "version", where_);
@@ -83,6 +100,7 @@ class Loader {
     set_template(yaml, "gold", task.gold);
     set_template(yaml, "answer_prefix", task.answer_prefix);
     task.delimiter = json_get<std::string>(yaml, "delimiter", where_, " ");
+    task.example_delimiter = json_get<std::string>(yaml, "example_delimiter", where_, "\n\n");
     if (task.kind == Task::Kind::generate) read_generation(yaml, task);
     read_metrics(yaml, task);
     check_whole(task);
@@ -127,9 +145,10 @@ class Loader {
     };
     const bool continuation = task.kind == Task::Kind::continuation;
     need(task.question.has_value(), "question");
-    need(choice ? task.choices.has_value() : task.answer.has_value(),
-         choice ? "choices" : "answer");
-    if (!generate && !continuation) need(task.gold.has_value(), "gold");
+    const bool of_choices = choice || (generate && task.choices.has_value());
+    need(of_choices ? task.choices.has_value() : task.answer.has_value(),
+         of_choices ? "choices" : "answer");
+    if (of_choices || task.kind == Task::Kind::context) need(task.gold.has_value(), "gold");
     std::set<std::string> known{"acc", "acc_norm", "acc_bytes", "mc2", "f1", "mcc"};
     if (task.kind == Task::Kind::context) known = {"acc"};
     if (continuation) known = {"acc", "perplexity"};
@@ -158,7 +177,7 @@ class Loader {
 
   // A list of right answers is one to the harness, of which any counts.
   void check_target(const Task& task) const {
-    if (task.kind != Task::Kind::generate || task.subtasks[0].test.empty()) return;
+    if (task.kind != Task::Kind::generate || task.choices || task.subtasks[0].test.empty()) return;
     const std::string target = task.answer->render(task.subtasks[0].test[0]);
     if (target.size() >= 2 && target.front() == '[' && target.back() == ']')
       throw Error::refused("\"doc_to_target\": several right answers are not carried over", where_);

@@ -35,7 +35,7 @@ struct Task {
     choice,        // one question, several answers: the likeliest is the answer
     context,       // several contexts, one continuation: the likeliest context is the answer
     continuation,  // one context, one continuation: how likely it is
-    generate,
+    generate,      // text, which the right answer or choice is compared with
   };
 
   std::string name;
@@ -58,7 +58,8 @@ struct Task {
   // What the answer begins with: the question ends in it, behind a chat template the model goes on
   // from it in its own turn.
   std::optional<text::Template> answer_prefix;
-  std::string delimiter = " ";  // between question and answer, in plain text
+  std::string delimiter = " ";             // between question and answer, in plain text
+  std::string example_delimiter = "\n\n";  // behind an example
   std::vector<std::string> stop;
   int64_t max_tokens = 256;
   int64_t samples = 1;     // responses to each question; a score is their mean
@@ -68,8 +69,8 @@ struct Task {
   ExactMatch exact_match;
   std::vector<const MetricKind*> kinds;  // judges of generated answers
   // Of rows: "acc", "acc_norm", "acc_bytes", "mc2", "f1", "mcc"; of a continuation "acc" (greedy
-  // decoding gives it) and "perplexity"; for generate "exact_match,<filter>", those of
-  // corpus_metric.h ("bleu,<filter>") and those of the kinds.
+  // decoding gives it) and "perplexity"; for generate
+  // "exact_match,<filter>", those of corpus_metric.h ("bleu,<filter>") and those of the kinds.
   std::vector<std::string> metrics;
   // Metrics whose mean, rescaled between guessing and 1, is the normalized score; empty: none.
   std::vector<std::string> normalized;

@@ -106,6 +106,8 @@ struct Info {
   int64_t concurrency = 1;  // requests that run at once; more of them wait
   // What a reader of results must know of how a format runs here (ops/backend.h), by its name.
   std::map<std::string, std::string> format_notes = {};
+  // Context and continuation of a ScoreRequest together; 0: as context_tokens.
+  int64_t score_tokens = 0;
 };
 
 class Endpoint {

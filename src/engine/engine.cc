@@ -80,9 +80,10 @@ struct Engine::State {
     stats = scheduler->stats;
     std::string described = backend->describe();
     if (options.kv_dtype) described += fmt::format(", KV cache in {}", name_of(*options.kv_dtype));
-    info = {checkpoint->path().string(), checkpoint->format(), described,
-            checkpoint->fingerprint(),   options.max_context,  options.max_batch,
-            backend->format_notes()};
+    info = {checkpoint->path().string(), checkpoint->format(), described, checkpoint->fingerprint(),
+            options.max_context, options.max_batch, backend->format_notes(),
+            // Nothing goes on from the last token of a continuation: it takes no place.
+            options.max_context + 1};
     log::debug("{} on {}: {:.0f} MiB of weights a token, KV cache of {} tokens", info.format,
                info.backend, static_cast<double>(decoder.weight_bytes()) / 0x1p20,
                blocks * kKvBlockTokens);
@@ -360,8 +361,7 @@ std::future<endpoint::ScoreResult> Engine::score(endpoint::ScoreRequest request)
   sequence->tokens.insert(sequence->tokens.end(), scoring.request.continuation.begin(),
                           scoring.request.continuation.end());
   auto future = scoring.promise.get_future();
-  std::string refusal =
-      state_->refusal(sequence->tokens, static_cast<int64_t>(sequence->tokens.size()));
+  std::string refusal = state_->refusal(sequence->tokens, sequence->target());
   if (scoring.request.context.empty())
     refusal = "the context is empty: nothing predicts the first token";
   if (!refusal.empty()) {

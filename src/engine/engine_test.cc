@@ -210,6 +210,25 @@ TEST(Engine, StopStringsEndBeforeThemselves) {
   EXPECT_EQ(streamed, result.text);
 }
 
+// Nothing goes on from the last token: it takes no place, not even where the cache has none left.
+TEST(Engine, ScoresOneTokenBeyondItsContext) {
+  constexpr int64_t kContext = 32;
+  Options small = options();
+  small.max_context = kContext;
+  small.max_batch = 1;
+  Engine engine(kModel, small), wide(kModel, options());
+  EXPECT_EQ(engine.info().score_tokens, kContext + 1);
+  endpoint::ScoreRequest request;
+  request.context = {1};
+  for (int32_t i = 0; i < kContext; ++i) request.continuation.push_back(300 + i);
+  const auto got = engine.score(request).get(), expected = wide.score(request).get();
+  EXPECT_EQ(got.error, "");
+  ASSERT_EQ(got.tokens.size(), static_cast<size_t>(kContext));
+  EXPECT_EQ(got.sum(), expected.sum());
+  request.continuation.push_back(5);
+  EXPECT_EQ(engine.score(request).get().error, "33 tokens exceed the context of 32");
+}
+
 TEST(Engine, RefusesBadRequestsAlone) {
   Engine engine(kModel, options());
   auto bad = request(engine, kPrompts[0], 10);

@@ -113,8 +113,9 @@ void Scheduler::admit() {
       }
     }
     // A prompt starts only when it fits with a block to grow into.
-    const int64_t needed = blocks_for(static_cast<int64_t>(sequence.tokens.size())) -
-                           static_cast<int64_t>(found.size());
+    const auto known = static_cast<int64_t>(sequence.tokens.size());
+    const int64_t needed =
+        blocks_for(std::min(known, sequence.target())) - static_cast<int64_t>(found.size());
     const bool alone = running_.empty();
     if (pool_.free() < needed + (alone ? 0 : 1)) {
       for (int32_t block : found) pool_.release(block);

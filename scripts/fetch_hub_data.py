@@ -3,8 +3,8 @@
     .venv/bin/python scripts/fetch_hub_data.py [TASK...]          default: all but GPQA
     narrow eval MODEL --tasks TASK --data data/hub
 
-Tasks: those of both Open LLM Leaderboards, math_500 and aime_2024, by the names of tasks/. GPQA is fetched only
-when it is named, since its owners grant access to each account (HF_TOKEN). Reads the Parquet files that the hub
+Tasks: those of both Open LLM Leaderboards, math_500, aime_2024 and wikitext, by the names of tasks/. GPQA is fetched
+only when it is named, since its owners grant access to each account (HF_TOKEN). Reads the Parquet files that the hub
 makes of every data set (branch refs/convert/parquet) through huggingface_hub, which honours HF_ENDPOINT, HF_TOKEN,
 HF_HOME and HF_HUB_OFFLINE and keeps what it downloaded; writes them as JSON lines.
 """
@@ -45,6 +45,7 @@ SETS = {
     "leaderboard_musr": ("TAUR-Lab/MuSR", {name: ("default", name) for name in MUSR}),
     "math_500": ("HuggingFaceH4/MATH-500", {"test": ("default", "test")}),
     "truthfulqa_mc2": ("truthfulqa/truthful_qa", {"validation": ("multiple_choice", "validation")}),
+    "wikitext": ("EleutherAI/wikitext_document_level", {"test": ("wikitext-2-raw-v1", "test")}),
     "winogrande": ("allenai/winogrande", {s: ("winogrande_xl", s) for s in ("train", "validation")}),
 }
 ON_REQUEST = {"leaderboard_gpqa"}

@@ -177,6 +177,16 @@ TEST_F(StudyTest, QuestionsInTheCalibrationTextAreCounted) {
   EXPECT_EQ(found, 1);
 }
 
+TEST_F(StudyTest, PerplexitiesAreRefused) {
+  write_text(root_ / "data/pages.jsonl", "{\"t\": \"One day\"}\n");
+  write_text(root_ / "pages.yaml",
+             "name: pages\nversion: 1\nkind: rolling\ndata: {test: [pages.jsonl]}\n"
+             "answer: '{{t}}'\nmetrics: [bits_per_byte]\n");
+  plan_.tasks.resize(1);
+  plan_.tasks[0].name = (root_ / "pages.yaml").string();
+  EXPECT_THROW(study::run(plan_, settings_, root_ / "study"), Error);
+}
+
 TEST_F(StudyTest, AnotherPlanIsRefusedInTheSameFolder) {
   ASSERT_EQ(run_in_child(root_ / "study", ""), 0);
   plan_.tasks.pop_back();

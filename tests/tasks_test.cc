@@ -8,8 +8,10 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "engine/engine.h"
 #include "evaluate/judge.h"
+#include "evaluate/rolling.h"
 #include "evaluate/run.h"
 #include "evaluate/suite.h"
 
@@ -182,6 +184,47 @@ TEST(Tasks, IfevalScores) {
       EXPECT_DOUBLE_EQ(judged["metrics"][metric].get<double>(), followed / count) << metric;
     }
   }
+}
+
+// Texts longer than the context, in windows: the tokens and likelihoods of the harness on the same
+// weights in float32, for the model's context and a shorter one.
+TEST(Tasks, RollingLikelihoods) {
+  const Json golden = parse_json(read_text_maybe_gz(kGoldens + "rolling.json.gz"), "rolling.json");
+  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "rolling";
+  std::filesystem::create_directories(folder / "pile_10k");
+  size_t most_windows = 0;
+  for (const Json& run : golden["runs"]) {
+    const auto name = run["task"].get<std::string>();
+    SCOPED_TRACE(name + " " + run["max_length"].dump());
+    std::string lines;
+    for (const Json& document : run["documents"]) lines += to_line(document) + "\n";
+    write_text(folder / "pile_10k/train.jsonl", lines);
+    const bool theirs = name == "pile_10k";
+    const evaluate::Task task =
+        evaluate::load_task(theirs ? kGoldens + "harness/pile_10k.yaml" : name,
+                            theirs ? folder.string() : kGoldens + "data");
+    engine::Engine engine(
+        NARROW_SOURCE_DIR "/tests/goldens/stories260k",
+        {.backend = "reference", .max_context = run["max_length"].get<int64_t>()});
+    size_t index = 0;
+    evaluate::run(task, engine, {}, {}, [&](int64_t, Json row) {
+      const Json& expected = run["documents"][index++];
+      Json windows = Json::array();
+      for (const auto& window :
+           evaluate::rolling_requests(engine, row["continuations"][0].get<std::string>()))
+        windows.push_back({window.context, window.continuation});
+      EXPECT_EQ(windows, expected["windows"]);
+      most_windows = std::max(most_windows, windows.size());
+      size_t tokens = 0;
+      for (const Json& window : windows) tokens += window[1].size();
+      // A logit near 20 is good to 2e-6 in float32, the log-likelihood of a token to a few times
+      // that.
+      EXPECT_NEAR(row["loglikelihoods"][0].get<double>(), expected["loglikelihood"].get<double>(),
+                  1e-5 * static_cast<double>(tokens));
+    });
+    EXPECT_EQ(index, run["documents"].size());
+  }
+  EXPECT_GT(most_windows, 10u);
 }
 
 // Choices of one token each cost one pass, and are the same to the bit as asked one by one.

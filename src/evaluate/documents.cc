@@ -156,6 +156,39 @@ std::optional<Json> arc_letters(const Json& row, const std::string& where, Pytho
               {"answerKey", key}};
 }
 
+// WikiText parts words and marks by blanks; the text as it was is scored, the page's own words and
+// bytes are counted.
+std::optional<Json> wikitext(const Json& row, const std::string& where, PythonRandom&) {
+  const auto page = json_get<std::string>(row, "page", where);
+  std::string text = page;
+  const auto replace = [&](const std::string& from, const std::string& to) {
+    text = replaced(text, from, to);
+  };
+  replace("s '", "s'");
+  static const Pattern apostrophe("/' [0-9]/");
+  text = apostrophe.replace_all(text, "/'[0-9]/");  // sic
+  for (const char* mark : {"-", ",", "."}) replace(std::string(" @") + mark + "@ ", mark);
+  for (const char* mark : {":", ";", ".", "!", "?", ","})
+    replace(std::string(" ") + mark + " ", std::string(mark) + " ");
+  static const std::pair<Pattern, const char*> kPairs[] = {
+      {Pattern(R"(\(\s*([^\)]*?)\s*\))"), R"((\1))"},
+      {Pattern(R"(\[\s*([^\]]*?)\s*\])"), R"([\1])"},
+      {Pattern(R"({\s*([^}]*?)\s*})"), R"({\1})"},
+      {Pattern(R"("\s*([^"]*?)\s*")"), R"("\1")"},
+      {Pattern(R"('\s*([^']*?)\s*')"), R"('\1')"}};
+  for (const auto& [pattern, inner] : kPairs) text = pattern.replace_all(text, inner);
+  for (const auto& [from, to] : {std::pair{"= = = =", "===="},
+                                 {"= = =", "==="},
+                                 {"= =", "=="},
+                                 {" ° ", "°"},
+                                 {" \n", "\n"},
+                                 {"\n ", "\n"},
+                                 {" N ", " 1 "},
+                                 {" 's", "'s"}})
+    replace(from, to);
+  return Json{{"page", page}, {"text", std::move(text)}};
+}
+
 // The rows themselves; task.cc reads EvalPlus's files by code_documents.h.
 std::optional<Json> unchanged(const Json& row, const std::string&, PythonRandom&) { return row; }
 
@@ -174,7 +207,8 @@ const std::map<std::string, Preparation>& preparations() {
                                                       {"hellaswag", hellaswag},
                                                       {"math_level_5", math_level_5},
                                                       {"musr", musr},
-                                                      {"truthfulqa", truthfulqa}};
+                                                      {"truthfulqa", truthfulqa},
+                                                      {"wikitext", wikitext}};
   return all;
 }
 

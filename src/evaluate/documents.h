@@ -17,7 +17,7 @@ namespace narrow::evaluate {
 std::vector<Json> read_documents(const std::filesystem::path& path);
 
 // Preparations there are: "aime", "arc_letters", "evalplus", "gpqa", "hellaswag", "math_level_5",
-// "mbpp_test", "musr", "truthfulqa".
+// "mbpp_test", "musr", "truthfulqa", "wikitext".
 std::vector<std::string> preparation_names();
 
 // The documents that the task's own code makes of the rows of one file, `where`. `random`: Python's

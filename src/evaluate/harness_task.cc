@@ -57,13 +57,20 @@ class Translator {
     const auto type = json_get<std::string>(from, "output_type", where(), "generate_until");
     static const std::map<std::string, std::string> kKinds{{"multiple_choice", "choice"},
                                                            {"generate_until", "generate"},
-                                                           {"loglikelihood", "continuation"}};
+                                                           {"loglikelihood", "continuation"},
+                                                           {"loglikelihood_rolling", "rolling"}};
     const auto kind = kKinds.find(type);
     if (kind == kKinds.end()) refuse("output_type", "\"" + type + "\" is not carried over");
     to["kind"] = kind->second;
     data(from, to);
-    texts(from, to, kind->second);
-    shots(from, to);
+    if (kind->second == "rolling") {
+      // The harness scores the target alone: no examples, no question.
+      to["data"]["shots"] = Json::array();
+      to["answer"] = target(from);
+    } else {
+      texts(from, to, kind->second);
+      shots(from, to);
+    }
     metrics(from, to);
     if (kind->second == "generate") generation(from, to);
     return {std::move(to), std::move(source_)};
@@ -241,7 +248,10 @@ class Translator {
                                         {"generate", "chrf", "chrf"},
                                         {"generate", "ter", "ter"},
                                         {"continuation", "acc", "mean"},
-                                        {"continuation", "perplexity", "perplexity"}};
+                                        {"continuation", "perplexity", "perplexity"},
+                                        {"rolling", "word_perplexity", "weighted_perplexity"},
+                                        {"rolling", "byte_perplexity", "weighted_perplexity"},
+                                        {"rolling", "bits_per_byte", "bits_per_byte"}};
 
   void metrics(const Json& from, Json& to) const {
     const auto kind = to["kind"].get<std::string>();
@@ -253,7 +263,8 @@ class Translator {
       static const std::map<std::string, std::vector<std::string>> kDefaults{
           {"generate", {kExactMatch}},
           {"choice", {"acc", "acc_norm"}},
-          {"continuation", {"perplexity", "acc"}}};
+          {"continuation", {"perplexity", "acc"}},
+          {"rolling", {"word_perplexity", "byte_perplexity", "bits_per_byte"}}};
       names = kDefaults.at(kind);
     }
     for (const Json& metric : given.is_null() ? Json::array() : given) {

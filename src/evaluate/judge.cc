@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "evaluate/corpus_metric.h"
+#include "evaluate/rolling.h"
 #include "text/utf8.h"
 
 namespace narrow::evaluate {
@@ -84,6 +85,23 @@ void judge_continuation(const Task& task, const Prompt& prompt, const std::strin
   row["target"] = prompt.target;
 }
 
+// In a row a metric is the log-likelihood of a word (byte), weighed by their number.
+void judge_rolling(const Task& task, const Prompt& prompt, const std::string& where, Json& row) {
+  const auto sums = json_get<std::vector<double>>(row, "loglikelihoods", where);
+  if (sums.size() != 1) throw Error::refused("the log-likelihood of one text was expected", where);
+  row["answer"] = 0;
+  row["metrics"] = Json::object();
+  row["weights"] = Json::object();
+  for (const std::string& metric : task.metrics) {
+    const int64_t count = find_rolling_metric(metric)->of_words
+                              ? count_words(prompt.counted)
+                              : static_cast<int64_t>(prompt.counted.size());
+    row["metrics"][metric] = count > 0 ? sums[0] / static_cast<double>(count) : 0.0;
+    row["weights"][metric] = count;
+  }
+  row["target"] = prompt.target;
+}
+
 void judge_generation(const Task& task, const Json& document, const Prompt& prompt,
                       const std::string& where, Json& row) {
   const auto responses = row.contains("responses")
@@ -138,6 +156,8 @@ void judge(const Task& task, const Json& document, const Prompt& prompt, Json& r
     judge_generation(task, document, prompt, where, row);
   } else if (task.kind == Task::Kind::continuation) {
     judge_continuation(task, prompt, where, row);
+  } else if (task.kind == Task::Kind::rolling) {
+    judge_rolling(task, prompt, where, row);
   } else {
     judge_choice(task, document, prompt, where, row);
   }

@@ -235,6 +235,14 @@ std::string Prompter::render_chat(const std::vector<Message>& messages, bool beg
 Prompt Prompter::next() {
   const Json& doc = subtask_.test.at(index_++);
   const Json vars = variables(doc);
+  if (task_.kind == Task::Kind::rolling) {
+    Prompt prompt;
+    prompt.target = task_.answer->render(vars);
+    prompt.contexts = {""};
+    prompt.continuations = {prompt.target};
+    prompt.counted = task_.counted ? task_.counted->render(vars) : prompt.target;
+    return prompt;
+  }
   std::vector<Message> before;
   if (task_.description)
     if (std::string text = task_.description->render(vars); !text.empty())

@@ -22,7 +22,8 @@ struct PromptOptions {
 };
 
 // What is asked about one document. choice: one context, several continuations; context: as many
-// contexts as continuations; continuation: one of each; generate: one context, no continuation.
+// contexts as continuations; continuation: one of each; rolling: the text as continuation of an
+// empty context; generate: one context, no continuation.
 struct Prompt {
   std::vector<std::string> contexts;
   std::vector<std::string> continuations;
@@ -31,6 +32,7 @@ struct Prompt {
                                      // BIG-Bench Hard, where every answer counts as wrong
   bool gold_is_text = false;         // the task names it by its text
   std::string target;                // text of the right answer
+  std::string counted;               // rolling: the text whose words and bytes are counted
 };
 
 // Throws Error::refused when a subtask has too few examples to draw from: cheap, to be called

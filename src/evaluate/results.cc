@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "evaluate/corpus_metric.h"
+#include "evaluate/rolling.h"
 #include "text/utf8.h"
 
 namespace narrow::evaluate {
@@ -40,7 +41,7 @@ std::string error_name(const std::string& metric) {
 
 bool higher_is_better(const std::string& metric) {
   const TextMetric* of = find_text_metric(metric.substr(0, metric.find(',')));
-  return of ? of->higher_is_better : metric != "perplexity";
+  return of ? of->higher_is_better : metric != "perplexity" && !find_rolling_metric(metric);
 }
 
 // Python's str() of what JSON holds here: a float (the shortest digits that read back as it), an
@@ -101,13 +102,18 @@ Json arguments_of(const Task& task, const Json& row) {
     return arguments;
   }
   const Json& continuations = row["continuations"];
+  if (task.kind == Task::Kind::rolling) {
+    arguments["gen_args_0"] = {{"arg_0", continuations.at(0)}};
+    return arguments;
+  }
   for (size_t i = 0; i < continuations.size(); ++i)
     add(i, prompt.is_array() ? prompt[i] : prompt, continuations[i]);
   return arguments;
 }
 
 Json sample(const Task& task, const Subtask& subtask, const Json& row, const std::string& filter) {
-  const bool generated = task.kind == Task::Kind::generate;
+  const bool generated = task.kind == Task::Kind::generate,
+             rolling = task.kind == Task::Kind::rolling;
   const std::string target = python_text(row["target"]);
   Json line{{"doc_id", row["doc_id"]},
             {"doc", subtask.test.at(row["doc_id"].get<size_t>())},
@@ -118,6 +124,10 @@ Json sample(const Task& task, const Subtask& subtask, const Json& row, const std
     responses.push_back(row.contains("responses") ? row["responses"]
                                                   : Json::array({row["response"]}));
     filtered.push_back(row["answer"].contains(filter) ? row["answer"][filter] : row["response"]);
+  } else if (rolling) {
+    const std::string sum = python_text(row["loglikelihoods"].at(0));
+    responses.push_back(Json::array({sum}));
+    filtered.push_back(sum);
   } else {
     for (size_t i = 0; i < row["loglikelihoods"].size(); ++i) {
       const Json pair = Json::array({python_text(row["loglikelihoods"][i]),
@@ -136,13 +146,14 @@ Json sample(const Task& task, const Subtask& subtask, const Json& row, const std
     const size_t comma = full.find(',');
     if (full.substr(comma + 1) != filter) continue;
     names.push_back(full.substr(0, comma));
-    values[full.substr(0, comma)] = value;
+    // The harness keeps what the score is made of.
+    values[full.substr(0, comma)] =
+        rolling ? Json::array({row["loglikelihoods"].at(0), row["weights"].at(metric)}) : value;
   }
   line["metrics"] = std::move(names);
   line["doc_hash"] = row["doc_hash"];
   if (row.contains("cut_tokens")) line["cut_tokens"] = row["cut_tokens"];
-  const Json& prompt = row["prompt"];
-  line["prompt_hash"] = sha256_hex((prompt.is_array() ? prompt[0] : prompt).get<std::string>());
+  line["prompt_hash"] = sha256_hex(line["arguments"]["gen_args_0"].at("arg_0").get<std::string>());
   line["target_hash"] = sha256_hex(target);
   line.update(values);
   return line;
@@ -173,6 +184,16 @@ std::optional<Score> together(const std::string& metric, const std::vector<const
     for (const Json* row : rows)
       pairs.emplace_back((*row)["gold"].get<int64_t>(), (*row)["answer"].get<int64_t>());
     score.mean = of->score(pairs);
+    return score;
+  }
+  if (const RollingMetric* of = find_rolling_metric(metric)) {
+    double sum = 0, count = 0;
+    for (const Json* row : rows) {
+      sum += (*row)["loglikelihoods"].at(0).get<double>();
+      count += (*row)["weights"].at(metric).get<double>();
+    }
+    if (count == 0) throw Error::refused("the texts are empty: nothing was scored", metric);
+    score.mean = of->score(sum / count);
     return score;
   }
   if (metric == "perplexity") {
@@ -275,8 +296,9 @@ double headline(const Evaluated& evaluated) {
     for (const Score& score : scores)
       if (score.metric == with_filter(metric)) return 100 * score.mean;
   const std::string& first = scores[0].metric;  // BLEU, chrF and TER are of 100
+  const std::string metric = first.substr(0, first.find(','));
   const bool as_it_is =
-      first == with_filter("perplexity") || find_text_metric(first.substr(0, first.find(',')));
+      metric == "perplexity" || find_text_metric(metric) || find_rolling_metric(metric);
   return (as_it_is ? 1 : 100) * scores[0].mean;
 }
 

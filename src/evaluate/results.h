@@ -11,7 +11,7 @@
 namespace narrow::evaluate {
 
 // A metric's value for a set of documents: a mean, but for metrics of all documents together
-// (evaluate/corpus_metric.h) and "perplexity".
+// (evaluate/corpus_metric.h, evaluate/rolling.h) and "perplexity".
 struct Score {
   std::string metric;  // "acc,none", "exact_match,strict-match"
   double mean = 0;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <deque>
 #include <future>
+#include <numeric>
 #include <utility>
 
 #include "base/error.h"
@@ -12,6 +13,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "evaluate/judge.h"
+#include "evaluate/rolling.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -36,8 +38,8 @@ struct Asked {
   int64_t doc_id = 0;
   Prompt prompt;
   int64_t cut = 0;                               // tokens that the longest request lost at the left
-  std::vector<endpoint::ScoreRequest> requests;  // by choice
-  std::vector<std::future<endpoint::ScoreResult>> scores;  // by choice, or of the first for all
+  std::vector<endpoint::ScoreRequest> requests;  // by choice, or by window of a text
+  std::vector<std::future<endpoint::ScoreResult>> scores;  // the same, or of the first for all
   std::vector<std::future<endpoint::GenerateResult>> generations;  // one per sample
 };
 
@@ -71,7 +73,9 @@ void ask(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
     }
     return;
   }
-  if (prompt.contexts.size() == 1) {
+  if (task.kind == Task::Kind::rolling) {
+    asked.requests = rolling_requests(endpoint, prompt.target);
+  } else if (prompt.contexts.size() == 1) {
     asked.requests =
         score_requests(endpoint, prompt.contexts[0], prompt.continuations, chat, &asked.cut);
   } else {
@@ -79,7 +83,7 @@ void ask(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
       asked.requests.push_back(
           score_request(endpoint, prompt.contexts[i], prompt.continuations[i], chat, &asked.cut));
   }
-  if (in_one_pass(asked.requests)) {
+  if (task.kind != Task::Kind::rolling && in_one_pass(asked.requests)) {
     endpoint::ScoreRequest request = asked.requests[0];
     request.top = kBestTokens;
     asked.scores.push_back(endpoint.score(std::move(request)));
@@ -129,7 +133,7 @@ void read_choices(endpoint::Endpoint& endpoint, Asked& asked, std::vector<double
   }
 }
 
-void add_likelihoods(endpoint::Endpoint& endpoint, Asked& asked, Json& row) {
+void add_likelihoods(const Task& task, endpoint::Endpoint& endpoint, Asked& asked, Json& row) {
   std::vector<double> sums;
   std::vector<bool> greedy;
   if (asked.scores.size() < asked.requests.size()) {
@@ -140,6 +144,10 @@ void add_likelihoods(endpoint::Endpoint& endpoint, Asked& asked, Json& row) {
       sums.push_back(result.sum());
       greedy.push_back(result.all_greedy());
     }
+  }
+  if (task.kind == Task::Kind::rolling) {  // of the windows: one text
+    sums = {std::accumulate(sums.begin(), sums.end(), 0.0)};
+    greedy = {std::find(greedy.begin(), greedy.end(), false) == greedy.end()};
   }
   // Of weights that became no numbers, say: no answer is the likeliest then, and none is kept.
   for (const double sum : sums)
@@ -186,7 +194,7 @@ Json answered_row(const Task& task, endpoint::Endpoint& endpoint, Asked& asked) 
   if (task.kind == Task::Kind::generate) {
     add_responses(asked, row);
   } else {
-    add_likelihoods(endpoint, asked, row);
+    add_likelihoods(task, endpoint, asked, row);
   }
   if (asked.cut > 0) row["cut_tokens"] = asked.cut;
   return row;

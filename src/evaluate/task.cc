@@ -16,6 +16,7 @@
 #include "evaluate/corpus_metric.h"
 #include "evaluate/documents.h"
 #include "evaluate/harness_task.h"
+#include "evaluate/rolling.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -75,6 +76,7 @@ class Loader {
                           "metrics",
                           "normalized",
                           "guess_among",
+                          "counted",
                           "example_delimiter"});
     task.yaml_sha256 = sha256_hex(text);
     task.name = json_get<std::string>(yaml, "name", where_);
@@ -96,6 +98,7 @@ class Loader {
     set_template(yaml, "description", task.description);
     set_template(yaml, "question", task.question);
     set_template(yaml, "answer", task.answer);
+    set_template(yaml, "counted", task.counted);
     set_template(yaml, "choices", task.choices);
     set_template(yaml, "gold", task.gold);
     set_template(yaml, "answer_prefix", task.answer_prefix);
@@ -144,7 +147,8 @@ class Loader {
       if (!there) throw Error::refused(std::string("missing \"") + key + "\"", where_);
     };
     const bool continuation = task.kind == Task::Kind::continuation;
-    need(task.question.has_value(), "question");
+    const bool rolling = task.kind == Task::Kind::rolling;
+    need(rolling || task.question.has_value(), "question");
     const bool of_choices = choice || (generate && task.choices.has_value());
     need(of_choices ? task.choices.has_value() : task.answer.has_value(),
          of_choices ? "choices" : "answer");
@@ -152,6 +156,10 @@ class Loader {
     std::set<std::string> known{"acc", "acc_norm", "acc_bytes", "mc2", "f1", "mcc"};
     if (task.kind == Task::Kind::context) known = {"acc"};
     if (continuation) known = {"acc", "perplexity"};
+    if (rolling) {
+      known.clear();
+      for (const RollingMetric& metric : rolling_metrics()) known.insert(metric.name);
+    }
     if (generate) {
       known.clear();
       for (const Filter& filter : task.filters) {
@@ -207,9 +215,10 @@ class Loader {
     if (text == "choice") return Task::Kind::choice;
     if (text == "context") return Task::Kind::context;
     if (text == "continuation") return Task::Kind::continuation;
+    if (text == "rolling") return Task::Kind::rolling;
     if (text == "generate") return Task::Kind::generate;
     throw Error::refused("unknown kind \"" + text + "\"", where_,
-                         "there are: choice, context, continuation, generate");
+                         "there are: choice, context, continuation, rolling, generate");
   }
 
   void set_template(const Json& yaml, const char* key, std::optional<text::Template>& out) const {

@@ -35,6 +35,7 @@ struct Task {
     choice,        // one question, several answers: the likeliest is the answer
     context,       // several contexts, one continuation: the likeliest context is the answer
     continuation,  // one context, one continuation: how likely it is
+    rolling,       // a text without a context, of any length: how likely it is
     generate,      // text, which the right answer or choice is compared with
   };
 
@@ -52,9 +53,11 @@ struct Task {
   std::string preprocess;  // one of preparation_names(), or empty
   std::optional<text::Template> description;
   std::optional<text::Template> question;  // contexts of kind `context` are its list
-  std::optional<text::Template> answer;    // text of the right answer
-  std::optional<text::Template> choices;   // list of texts
-  std::optional<text::Template> gold;      // index of the right one, or its text
+  std::optional<text::Template> answer;    // text of the right answer; of `rolling` the text
+  // Of `rolling`: the text whose words and bytes are counted. None: the one that is scored.
+  std::optional<text::Template> counted;
+  std::optional<text::Template> choices;  // list of texts
+  std::optional<text::Template> gold;     // index of the right one, or its text
   // What the answer begins with: the question ends in it, behind a chat template the model goes on
   // from it in its own turn.
   std::optional<text::Template> answer_prefix;
@@ -69,7 +72,7 @@ struct Task {
   ExactMatch exact_match;
   std::vector<const MetricKind*> kinds;  // judges of generated answers
   // Of rows: "acc", "acc_norm", "acc_bytes", "mc2", "f1", "mcc"; of a continuation "acc" (greedy
-  // decoding gives it) and "perplexity"; for generate
+  // decoding gives it) and "perplexity"; of `rolling` those of rolling.h; for generate
   // "exact_match,<filter>", those of corpus_metric.h ("bleu,<filter>") and those of the kinds.
   std::vector<std::string> metrics;
   // Metrics whose mean, rescaled between guessing and 1, is the normalized score; empty: none.

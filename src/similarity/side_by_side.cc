@@ -40,7 +40,8 @@ std::string as_text(const Json& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
-// Prompts and, where choices were scored, continuations.
+// Prompts and, where choices were scored, continuations. Of texts that were scored whole the text
+// is all there is.
 void read_arguments(const Json& arguments, const std::string& where, Sample& sample) {
   if (!arguments.is_object() || arguments.empty())
     throw Error::refused("\"arguments\" is no object of requests", where);
@@ -48,7 +49,7 @@ void read_arguments(const Json& arguments, const std::string& where, Sample& sam
     const auto prompt = as_text(json_get<Json>(request, "arg_0", where));
     if (std::find(sample.prompts.begin(), sample.prompts.end(), prompt) == sample.prompts.end())
       sample.prompts.push_back(prompt);
-    const Json second = json_get<Json>(request, "arg_1", where);
+    const Json second = json_get<Json>(request, "arg_1", where, Json());
     if (second.is_string()) sample.choices.push_back(second.get<std::string>());
   }
 }

@@ -107,6 +107,26 @@ TEST_F(SideBySide, ChoicesPerCharacter) {
   EXPECT_THAT(to_text(pair, "a", "b"), HasSubstr("   -5.0000*    -9.5000   certainly\n"));
 }
 
+// Texts that were scored whole: no choices, one number, as loglikelihood_rolling writes them.
+TEST_F(SideBySide, TextsScoredWhole) {
+  const auto page = [](const char* sum) {
+    return Json{{"doc_id", 0},
+                {"target", "A page"},
+                {"arguments", {{"gen_args_0", {{"arg_0", "A page"}}}}},
+                {"resps", Json::array({Json::array({sum})})},
+                {"filtered_resps", Json::array({sum})},
+                {"filter", "none"},
+                {"metrics", Json::array({"bits_per_byte"})},
+                {"bits_per_byte", Json::array({-7.5, 6})}};
+  };
+  base_.file("samples_wikitext.jsonl", lines({page("-7.5")}));
+  variant_.file("samples_wikitext.jsonl", lines({page("-7.75")}));
+  const auto samples = pair_samples(base_.path(), variant_.path(), "wikitext");
+  ASSERT_EQ(samples.pairs.size(), 1u);
+  EXPECT_EQ(samples.pairs[0].variant.text, "-7.75");
+  EXPECT_THAT(to_text(samples.pairs[0], "a", "b"), HasSubstr("--- prompt\nA page\n"));
+}
+
 TEST_F(SideBySide, AllTasksWithoutAName) {
   EXPECT_EQ(pair_samples(base_.path(), variant_.path(), "").pairs.size(), 3u);
   EXPECT_THROW(pair_samples(base_.path(), variant_.path(), "mm"), Error);

@@ -68,6 +68,11 @@ class Study {
     for (const std::string& format : plan.formats) recipes_.emplace(format, recipe(format));
     for (const TaskPlan& task : plan.tasks) {
       tasks_.push_back(evaluate::load_task(task.name, settings.data));
+      // Recovery is of scores of which none is below 0 and more is better.
+      if (tasks_.back().kind == evaluate::Task::Kind::rolling)
+        throw Error::refused("a study compares shares of right answers, not perplexities",
+                             "task " + task.name,
+                             "narrow eval gives it for each checkpoint, compare --text the ratio");
       evaluate::check_shots(tasks_.back(), run_options(tasks_.size() - 1).prompt);
     }
     if (!settings.encoder.empty() && plan.text_prompts > 0) {

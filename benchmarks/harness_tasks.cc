@@ -1,5 +1,5 @@
-// How many task files of lm-evaluation-harness load: of those that need no Python, and what refuses
-// the others.
+// How many task files of lm-evaluation-harness load, templates included: of those that need no
+// Python, and what refuses the others.
 //
 //     build/harness_tasks DIR      (lm_eval/tasks of the unpacked wheel)
 #include <fmt/format.h>
@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "evaluate/harness_task.h"
+#include "text/chat_template.h"
 
 int main(int argc, char** argv) {
   using namespace narrow;
@@ -21,7 +22,10 @@ int main(int argc, char** argv) {
     std::map<std::string, std::pair<int64_t, std::string>> refused;  // by what: files, the first
     for (const auto& [name, file] : evaluate::tasks_below(argv[1])) {
       try {
-        evaluate::translate_harness_task(file);
+        const Json task = evaluate::translate_harness_task(file).yaml;
+        for (const char* key :
+             {"description", "question", "answer", "choices", "gold", "answer_prefix"})
+          if (task.contains(key)) text::Template{task[key].get<std::string>()};
         ++loaded;
       } catch (const Error& error) {
         std::string what = error.what();  // without its place

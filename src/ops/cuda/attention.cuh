@@ -28,9 +28,14 @@ __device__ inline float power_of_two(float x) {
 
 // Queries as the A operand: rows g and g + 8 of sixteen; of every step of sixteen dims a lane has
 // 4t … 4t + 3.
+struct QueryStep {
+  uint2 low, high;
+};
 template <int kHeadDim>
 struct Queries {
   uint2 low[kHeadDim / 16], high[kHeadDim / 16];
+
+  __device__ QueryStep step(int s) const { return {low[s], high[s]}; }
 
   // Null: a row that is not there.
   __device__ void load(const __nv_bfloat16* low_row, const __nv_bfloat16* high_row, int t) {
@@ -46,9 +51,10 @@ struct Queries {
 // same].
 using PageScores = float[2][4];
 
-// key(half, s): the 8 bytes of token 8 half + g, dims 16 s + 4t …
-template <int kHeadDim, class Key>
-__device__ inline void page_scores(const Queries<kHeadDim>& q, Key key, PageScores& score) {
+// q: Queries, or what else gives a QueryStep for each step. key(half, s): the 8 bytes of token
+// 8 half + g, dims 16 s + 4t …
+template <int kHeadDim, class Query, class Key>
+__device__ inline void page_scores(const Query& q, Key key, PageScores& score) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
 #pragma unroll
@@ -56,7 +62,8 @@ __device__ inline void page_scores(const Queries<kHeadDim>& q, Key key, PageScor
 #pragma unroll
     for (int s = 0; s < kHeadDim / 16; ++s) {
       const uint2 k = key(half, s);
-      mma_bf16(score[half], q.low[s].x, q.high[s].x, q.low[s].y, q.high[s].y, k.x, k.y);
+      const QueryStep of = q.step(s);
+      mma_bf16(score[half], of.low.x, of.high.x, of.low.y, of.high.y, k.x, k.y);
     }
   }
 }
@@ -129,7 +136,7 @@ __device__ inline Joined::Shares weigh_row(PageScores (&score)[kPages], int r, J
   return joined.join(largest, quad_sum(sum));
 }
 
-// What the warps of a block, each with the scores of the page of its number, tell each other of a
+// What kPages warps, each with the scores of the page of its number, tell each other of a
 // piece.
 struct Exchange {
   float largest[kPages][kMmaRows];
@@ -140,17 +147,18 @@ struct PieceSums {
   float largest[2], sum[2];  // of rows g, g + 8
 };
 
-// Leaves the weights of all pages in `exchange`. Called by all threads; what they wrote to shared
-// memory before is visible behind it.
-__device__ inline PieceSums weigh_piece(PageScores& score, Exchange& exchange) {
-  const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
+// Leaves the weights of all pages in `exchange`. Called by all threads of the kPages warps, of
+// which sync() is a barrier; what they wrote to shared memory before is visible behind it.
+template <class Sync>
+__device__ inline PieceSums weigh_piece(PageScores& score, Exchange& exchange, int warp, int lane,
+                                        Sync sync) {
   const int g = lane / 4, t = lane % 4;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const float most = quad_max(largest_of(score, r));
     if (t == 0) exchange.largest[warp][g + 8 * r] = most;
   }
-  __syncthreads();
+  sync();
   PieceSums piece;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -160,7 +168,7 @@ __device__ inline PieceSums weigh_piece(PageScores& score, Exchange& exchange) {
     exchange.sum[warp][r][lane] = to_weights(score, r, piece.largest[r]);
   }
   exchange.weights[warp][lane] = pack_weights(score);
-  __syncthreads();
+  sync();
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     piece.sum[r] = exchange.sum[0][r][lane];

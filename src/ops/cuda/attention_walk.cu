@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
         const int token = piece * kDecodeChunk + warp * kPage + 8 * half + 2 * t + (c & 1);
         score[half][c] = scaled(score[half][c], scale, token < end);
       }
-    const PieceSums sums = weigh_piece(score, exchange);
+    const PieceSums sums = weigh_piece(score, exchange, warp, lane, [] { __syncthreads(); });
     Joined::Shares shares[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) shares[r] = joined[r].join(sums.largest[r], sums.sum[r]);

@@ -87,6 +87,20 @@ __device__ inline float warp_sum(float value) {
   return value;
 }
 
+// The pair (a, b) turned by the angle of this cosine and sine; contracted in one way wherever it is
+// called.
+__device__ inline float2 rotate(float a, float b, float cosine, float sine) {
+  return make_float2(fmaf(a, cosine, -__fmul_rn(b, sine)), fmaf(b, cosine, __fmul_rn(a, sine)));
+}
+
+// To a few units of float32's last place, of which bf16 keeps none.
+__device__ inline float silu(float x) { return __fdividef(x, 1 + __expf(-x)); }
+
+// 1 / sqrt(mean(x²) + epsilon)
+__device__ inline float norm_factor(float squares, int64_t cols, float epsilon) {
+  return 1 / sqrtf(squares / static_cast<float>(cols) + epsilon);
+}
+
 // docs/formats.md: the scale of a row, its smallest positive stand-in for a row of zeros, its
 // codes.
 __device__ inline float scale_of(float largest, float grid) {

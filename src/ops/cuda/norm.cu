@@ -43,10 +43,10 @@ __global__ void add_rms_norm_kernel(bf16_t* residual, const bf16_t* x, const flo
       part.piece[slot].unpack(value);
     }
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) squares += value[i] * value[i];
+    for (int i = 0; i < kWidth; ++i) squares = fmaf(value[i], value[i], squares);
   });
   squares = block_reduce(squares, 0, of_squares, [](float v) { return warp_sum(v); });
-  const float factor = 1 / sqrtf(squares / static_cast<float>(cols) + epsilon);
+  const float factor = norm_factor(squares, cols, epsilon);
   Part::for_each(cols, [&](int64_t c, int slot) {
     float late[kWidth];
     if constexpr (!kEarly) load_weights(c, late);

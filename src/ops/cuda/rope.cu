@@ -38,8 +38,9 @@ __global__ void rope_and_store_kernel(DeviceBatch batch, AttentionLayer layer, c
         const float c = __ldg(cosine + position * half + d + j);
         const float s = __ldg(sine + position * half + d + j);
         const float a = __bfloat162float(x.value[j]), b = __bfloat162float(y.value[j]);
-        x.value[j] = __float2bfloat16_rn(a * c - b * s);
-        y.value[j] = __float2bfloat16_rn(b * c + a * s);
+        const float2 rotated = rotate(a, b, c, s);
+        x.value[j] = __float2bfloat16_rn(rotated.x);
+        y.value[j] = __float2bfloat16_rn(rotated.y);
       }
       *low = x;
       *high = y;

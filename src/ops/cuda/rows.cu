@@ -23,9 +23,6 @@ __global__ void add_kernel(bf16_t* residual, const bf16_t* x, int64_t elements) 
     residual[i] = __float2bfloat16_rn(__bfloat162float(residual[i]) + __bfloat162float(x[i]));
 }
 
-// To a few units of float32's last place, of which bf16 keeps none.
-__device__ inline float silu(float x) { return __fdividef(x, 1 + __expf(-x)); }
-
 // silu(gate) · up, rounded.
 template <int kWidth>
 __device__ Packed<kWidth> silu_mul(const bf16_t* gate, const bf16_t* up) {

@@ -100,6 +100,13 @@ struct Decoder::State {
                              checkpoint.path().string());
     }
     lm_head = backend.prepare(std::span(&head, 1));
+    ops::DecoderParts parts{{},
+                            layers.front()->shape(),
+                            static_cast<float>(config.rms_norm_epsilon),
+                            &final_norm,
+                            lm_head.get()};
+    for (const auto& layer : layers) parts.layers.push_back(layer->parts());
+    whole = backend.prepare_decoder(parts);
     chosen = backend.allocate(max_rows * size_of(DType::i32));
     hidden = backend.allocate(max_rows * config.hidden * size_of(backend.activation_dtype()));
     gathered = backend.allocate(max_rows * config.hidden * size_of(backend.activation_dtype()));
@@ -127,6 +134,7 @@ struct Decoder::State {
   std::unique_ptr<ops::PendingSummaries> finished;               // what finish() returned last
   std::vector<std::unique_ptr<Layer>> layers;
   std::unique_ptr<ops::Linear> lm_head;
+  std::unique_ptr<ops::PreparedDecoder> whole;  // null: operation by operation
 };
 
 Decoder::Decoder(const checkpoint::Checkpoint& checkpoint, ops::Backend& backend, int64_t max_rows)
@@ -206,6 +214,7 @@ void Decoder::State::enqueue(ops::Batch batch, KvCache& kv, std::span<const int3
   }
   const auto plan = backend.plan(std::move(batch));
   const ops::Matrix states = matrix(hidden, rows, config.hidden);
+  const ops::Matrix logits{device_logits.data.get(), DType::f32, wanted, config.vocabulary};
   ops::Matrix pending;  // what the last layer has yet to add to hidden
   const auto enqueue_layers = [&] {
     pending = {};
@@ -218,11 +227,15 @@ void Decoder::State::enqueue(ops::Batch batch, KvCache& kv, std::span<const int3
     const ops::Matrix normed = workspace.normed(wanted);
     backend.add_rms_norm(rows_of_hidden, rows_pending, final_norm,
                          static_cast<float>(config.rms_norm_epsilon), normed);
-    backend.linear(*lm_head, normed,
-                   {device_logits.data.get(), DType::f32, wanted, config.vocabulary});
+    backend.linear(*lm_head, normed, logits);
   };
   if (wanted > 0 && all_in_order(logit_rows, rows)) {
     backend.run(*plan, std::array{id, kv.id(), logits_id}, [&] {
+      if (whole && backend.runs_decoder(*plan)) {
+        backend.embed(*plan, embedding, chosen, states);
+        backend.run_decoder(*whole, *plan, rope.cosine, rope.sine, kv.layers(), states, logits);
+        return;
+      }
       enqueue_layers();
       enqueue_head(states, pending);
     });

@@ -24,6 +24,7 @@ class KvCache {
   const ops::DeviceBuffer& layer(int64_t index) const {
     return layers_.at(static_cast<size_t>(index));
   }
+  std::span<const ops::DeviceBuffer> layers() const { return layers_; }
   static int64_t bytes_per_block(const checkpoint::ModelConfig& config, const ops::Backend& backend,
                                  std::optional<DType> dtype = {});
 

@@ -163,6 +163,10 @@ ops::Matrix Layer::forward_pending(const ops::Plan& plan, const Rope& rope, ops:
   return out;
 }
 
+ops::LayerParts Layer::parts() const {
+  return {qkv_.get(), o_.get(), gate_up_.get(), down_.get(), &input_norm_, &post_attention_norm_};
+}
+
 int64_t Layer::weight_bytes() const {
   return qkv_->weight_bytes() + o_->weight_bytes() + gate_up_->weight_bytes() +
          down_->weight_bytes();

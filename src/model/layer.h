@@ -72,8 +72,8 @@ class Layer {
                LinearObserver* observer = nullptr) const;
 
   // The same without its first and last addition: what `pending` holds (null: nothing) is added to
-  // hidden first, and what must be added to it in the end is returned, in the workspace. Layer after
-  // layer, the addition becomes part of the next norm.
+  // hidden first, and what must be added to it in the end is returned, in the workspace. Layer
+  // after layer, the addition becomes part of the next norm.
   ops::Matrix forward_pending(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
                               ops::Matrix pending, const ops::DeviceBuffer& kv,
                               Workspace& workspace) const;
@@ -87,6 +87,8 @@ class Layer {
            LinearObserver* observer = nullptr) const;
 
   int64_t weight_bytes() const;
+  const ops::AttentionShape& shape() const { return shape_; }
+  ops::LayerParts parts() const;  // of this layer, as long as it lives
 
  private:
   // From q, k and v in the workspace to the half's output.

@@ -48,6 +48,11 @@ void Backend::silu_mul_linear(Matrix gate_up, Matrix activated, const Linear& la
   linear(layer, activated, y);
 }
 
+void Backend::run_decoder(const PreparedDecoder&, const Plan&, const DeviceBuffer&,
+                          const DeviceBuffer&, std::span<const DeviceBuffer>, Matrix, Matrix) {
+  throw Error::failed("this backend takes a decoder operation by operation");
+}
+
 void Backend::run(const Plan&, std::span<const uint64_t>, const std::function<void()>& enqueue) {
   enqueue();
 }

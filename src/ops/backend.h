@@ -87,6 +87,27 @@ struct AttentionShape {
   float scale = 0;  // 1 / sqrt(head_dim)
 };
 
+// One decoder layer, as prepare() made its parts.
+struct LayerParts {
+  const Linear *qkv = nullptr, *o = nullptr, *gate_up = nullptr, *down = nullptr;
+  const DeviceBuffer *input_norm = nullptr, *post_attention_norm = nullptr;
+};
+
+// A decoder behind its embedding. What it names must outlive what is prepared of it.
+struct DecoderParts {
+  std::vector<LayerParts> layers;
+  AttentionShape shape;
+  float epsilon = 0;
+  const DeviceBuffer* final_norm = nullptr;
+  const Linear* head = nullptr;
+};
+
+// The same, prepared to be run in one go.
+class PreparedDecoder {
+ public:
+  virtual ~PreparedDecoder() = default;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -170,6 +191,20 @@ class Backend {
   // qkv as above (q rotated)  out: [rows, heads * head_dim]
   virtual void attention(const Plan& plan, const AttentionShape& shape, Matrix qkv,
                          const DeviceBuffer& kv_layer, Matrix out) = 0;
+
+  // For run_decoder(); null where the device takes such layers operation by operation alone. Not to
+  // outlive the backend.
+  virtual std::unique_ptr<PreparedDecoder> prepare_decoder(const DecoderParts& /*parts*/) {
+    return nullptr;
+  }
+  // Whether run_decoder() takes this step.
+  virtual bool runs_decoder(const Plan& /*plan*/) const { return false; }
+  // From embeddings to logits, with the bits that the operations above give one by one. embedded:
+  // [rows, hidden]  logits: f32 [rows, vocabulary]  kv: of each layer
+  // REQUIRES: runs_decoder(plan).
+  virtual void run_decoder(const PreparedDecoder& decoder, const Plan& plan,
+                           const DeviceBuffer& cosine, const DeviceBuffer& sine,
+                           std::span<const DeviceBuffer> kv, Matrix embedded, Matrix logits);
 
   // Runs `enqueue`, which enqueues the operations of `plan`'s step. A device may record what was
   // enqueued and replay the record for later plans of the same shape, without a call of `enqueue`:

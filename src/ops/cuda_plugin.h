@@ -11,7 +11,7 @@
 namespace narrow::ops {
 
 // Program and library must come from one build of these headers.
-inline constexpr char kCudaPluginStamp[] = "narrow " NARROW_VERSION " ops 2";
+inline constexpr char kCudaPluginStamp[] = "narrow " NARROW_VERSION " ops 3";
 
 // Those made for the device, or those that run on every supported one: what other devices than
 // Hopper have, and what tests compare on Hopper.

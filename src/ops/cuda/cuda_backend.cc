@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "ops/check.h"
@@ -13,6 +15,7 @@
 #include "ops/cuda/memory.h"
 #include "ops/cuda/portable.h"
 #include "ops/cuda/recordings.h"
+#include "ops/cuda/row_decoder.h"
 #include "ops/cuda/staging.h"
 #include "ops/cuda/summaries.h"
 #include "ops/cuda/tensor_map.h"
@@ -274,6 +277,31 @@ class CudaBackend : public Backend {
     }
   }
 
+  std::unique_ptr<PreparedDecoder> prepare_decoder(const DecoderParts& parts) override {
+    if (portable_) return nullptr;
+    return RowDecoder::make(parts, stream_);
+  }
+  // One row is bound by memory and by what lies between kernels.
+  bool runs_decoder(const Plan& plan) const override {
+    return device(plan).rows == 1 && static_cast<const CudaPlan&>(plan).lone() == 1;
+  }
+  void run_decoder(const PreparedDecoder& decoder, const Plan& plan, const DeviceBuffer& cosine,
+                   const DeviceBuffer& sine, std::span<const DeviceBuffer> kv, Matrix embedded,
+                   Matrix logits) override {
+    const auto& own = static_cast<const RowDecoder&>(decoder);
+    own.check(embedded, logits, kv);
+    if (!runs_decoder(plan)) throw Error::failed("run_decoder: not one row");
+    for (const DeviceBuffer& layer : kv)
+      check_attention(plan, own.shape(), own.qkv(), layer, size_of(kv_dtype_of(layer)));
+    const DeviceBatch batch = static_cast<const CudaPlan&>(plan).singles(0, 1);
+    const AttentionLayer layer = layer_of(own.shape(), kv.front());
+    // Its attention joins a single piece too.
+    const int64_t bytes = decode_workspace_bytes(layer, 1, std::max(batch.chunks, 2));
+    own.run(batch, floats_of(cosine), floats_of(sine), kv, layer.e4m3, bf16_of(embedded),
+            static_cast<float*>(logits.data), partials_.at_least<float>(bytes, stream_),
+            counters_.at_least<uint32_t>(int64_t{4} * layer.kv_heads, stream_), stream_);
+  }
+
   void gather_rows(Matrix x, std::span<const int32_t> rows, Matrix out) override {
     check_gather(x, rows, out);
     const auto bytes = static_cast<int64_t>(rows.size_bytes());
@@ -296,8 +324,8 @@ class CudaBackend : public Backend {
             shape.scale,
             kv.data.get(),
             kv.dtype == DType::f8_e4m3,
-            kv.size_bytes / (2 * shape.kv_heads * kKvBlockTokens * shape.head_dim *
-                             size_of(kv_dtype_of(kv)))};
+            kv.size_bytes /
+                (2 * shape.kv_heads * kKvBlockTokens * shape.head_dim * size_of(kv_dtype_of(kv)))};
   }
 
   Uploader& uploader() {

@@ -109,6 +109,21 @@ __device__ inline void copy_bytes(void* to, const void* from, uint32_t bytes, ui
       : "memory");
 }
 
+// The same of a matrix of four or five dimensions.
+__device__ inline void copy_box(void* to, const CUtensorMap* map, int c0, int c1, int c2, int c3,
+                                int c4, uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %3, %4, %5, %6}], [%7];" ::"r"(shared_address(to)),
+      "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4), "r"(shared_address(barrier))
+      : "memory");
+}
+
+// `bytes` (a multiple of 16) of global memory, to the second-level cache.
+__device__ inline void prefetch_bytes(const void* from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+
 __device__ inline void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
@@ -150,6 +165,12 @@ __device__ inline uint32_t tile_descriptor_low(const void* tile) {
 __device__ inline uint64_t descriptor_from_low(uint32_t low) {
   constexpr uint32_t kHigh = (uint32_t{1} << 30) | 1024 / 16;
   return uint64_t{kHigh} << 32 | low;
+}
+
+// A tile without swizzle: pieces of eight rows of 16 bytes, one behind the other, of which the two
+// of a step along k are `stride` bytes apart; eight rows high.
+__device__ inline uint64_t plain_descriptor(const void* tile, uint32_t stride) {
+  return uint64_t{stride / 16} << 16 | ((shared_address(tile) & 0x3ffff) >> 4);
 }
 
 // B as rows along k: tiles of 64 columns (128 swizzled bytes), `column_stride` bytes apart; a step
@@ -272,6 +293,15 @@ NARROW_WGMMA_REGISTERS(wgmma_registers, 0, 64, 32, 32, 33, 34, 35, 36, 37)
 NARROW_WGMMA_REGISTERS(wgmma_registers, 0, 128, 64, 64, 65, 66, 67, 68, 69)
 NARROW_WGMMA_REGISTERS(wgmma_transposed, 1, 64, 32, 32, 33, 34, 35, 36, 37)
 NARROW_WGMMA_REGISTERS(wgmma_transposed, 1, 128, 64, 64, 65, 66, 67, 68, 69)
+
+// sums[64 rows of A][8 rows of B] (+)= A Bᵀ over 32 inputs of e4m3.
+__device__ inline void wgmma_eight_e4m3(float (&d)[4], uint64_t a, uint64_t b, int keep) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %6, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n8k32.f32.e4m3.e4m3 {%0, %1, %2, %3}, %4, %5, p, 1, 1;\n}"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "l"(a), "l"(b), "r"(keep));
+}
 
 #undef NARROW_WGMMA_REGISTERS
 #undef NARROW_WGMMA_TYPES

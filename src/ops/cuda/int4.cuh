@@ -9,12 +9,10 @@
 #pragma once
 
 #include "ops/cuda/device.cuh"
+#include "ops/cuda/kernels.h"
 
 namespace narrow::ops::cuda {
 
-// An output is the sum of so many contiguous parts of the inputs, added in their order; a part is
-// one running sum over whole chunks.
-inline constexpr int kInt4Parts = 8;
 __device__ inline int first_int4_chunk(int part, int chunks) { return part * chunks / kInt4Parts; }
 
 inline constexpr uint32_t kSymmetricOffset = 0x43084308;  // bf16 136, twice

@@ -155,6 +155,9 @@ inline constexpr int kInt4Outs = 64;                                // of a chun
 inline constexpr int kInt4Inputs = 128;                             // of a chunk
 inline constexpr int kInt4WordBytes = kInt4Outs * kInt4Inputs / 2;  // of a chunk
 inline constexpr int kInt4GroupBytes = kInt4Outs * 2;               // a group's scales
+// An output is the sum of so many contiguous parts of the inputs, added in their order; a part is
+// one running sum over whole chunks.
+inline constexpr int kInt4Parts = 8;
 struct Int4Weights {
   const uint8_t* chunks = nullptr;
   int group = 128;       // 32, 64 or 128

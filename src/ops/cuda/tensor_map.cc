@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "ops/cuda/error.h"
 
@@ -44,6 +46,25 @@ CUtensorMap atoms_map(const void* data, TensorMapType type, int64_t columns, int
              const_cast<void*>(data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
              CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
              CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS)
+    throw Error::failed("cuTensorMapEncodeTiled: error " + std::to_string(result));
+  return map;
+}
+
+CUtensorMap words_map(const void* data, const std::array<int64_t, 5>& sizes,
+                      const std::array<int64_t, 4>& strides_bytes, const std::array<int, 5>& box) {
+  static const auto encode = encoder();
+  cuuint64_t size[5], stride[4];
+  cuuint32_t of_box[5];
+  std::copy(sizes.begin(), sizes.end(), size);
+  std::copy(strides_bytes.begin(), strides_bytes.end(), stride);
+  std::copy(box.begin(), box.end(), of_box);
+  const cuuint32_t steps[] = {1, 1, 1, 1, 1};
+  CUtensorMap map;
+  const CUresult result =
+      encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT32, 5, const_cast<void*>(data), size, stride, of_box,
+             steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS)
     throw Error::failed("cuTensorMapEncodeTiled: error " + std::to_string(result));
   return map;

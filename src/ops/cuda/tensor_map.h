@@ -3,6 +3,7 @@
 
 #include <cuda.h>
 
+#include <array>
 #include <cstdint>
 
 namespace narrow::ops::cuda {
@@ -17,6 +18,11 @@ enum class TensorMapType { bf16, byte };
 CUtensorMap atoms_map(const void* data, TensorMapType type, int64_t columns, int64_t rows,
                       int64_t stride_bytes, int box_rows, int box_atoms);
 bool whole_atoms(TensorMapType type, int64_t columns);
+
+// An array of five dimensions of 32-bit words, the innermost first and without gaps, whose box lies
+// in shared memory without gaps. strides_bytes: of the others. Throws Error::failed.
+CUtensorMap words_map(const void* data, const std::array<int64_t, 5>& sizes,
+                      const std::array<int64_t, 4>& strides_bytes, const std::array<int, 5>& box);
 
 // Multiprocessors of the current device.
 int processors();

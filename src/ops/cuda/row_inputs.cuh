@@ -1,0 +1,143 @@
+// The inputs of the products of the kernel of whole layers: each block makes the whole row for
+// itself.
+//
+// Code that every layer runs once is as short as can be, its loops not unrolled: what does not fit
+// the instruction cache is fetched anew, at the price of a memory access for every few
+// instructions.
+#pragma once
+
+#include "ops/cuda/row_shared.cuh"
+#include "ops/cuda/rows.cuh"
+
+namespace narrow::ops::cuda {
+
+inline constexpr int kNormThreads = 512;  // of norm.cu, at most
+inline constexpr int kRowLoads = 4;       // of a thread, under way at a time
+
+__device__ inline uint4 load_row_piece(const __nv_bfloat16* from) {
+  return __ldcg(reinterpret_cast<const uint4*>(from));
+}
+
+__device__ inline void keep_largest(__nv_bfloat162& largest, uint4 piece) {
+  const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    largest = __hmax2(largest, __habs2(*reinterpret_cast<const __nv_bfloat162*>(&words[i])));
+}
+
+// Where multiply_fp8() wants the code of input k: atoms beside each other, sixteen bytes at a time.
+__device__ inline int fp8_place(int k) {
+  return (k & ~1023) + (k / 16 & 7) * 128 + (k / 128 & 7) * 16 + (k & 15);
+}
+
+// A row of `cols` numbers, which lies in `staged`, becomes a product's input: itself, where that is
+// its place, or codes; zeros behind it. largest: of the thread's numbers.
+template <Codes codes>
+__device__ inline void finish_row(__nv_bfloat162 largest, int cols, const __nv_bfloat16* staged,
+                                  RowShared& shared, uint8_t* x, int padded_bytes) {
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarpSize;
+  constexpr int kBytes = codes == Codes::none ? 2 : 1;
+  if constexpr (codes != Codes::none) {
+    using Code = std::conditional_t<codes == Codes::int8, Int8Code, Fp8Code>;
+    const float of_warp = warp_max(fmaxf(__low2float(largest), __high2float(largest)));
+    if (lane == 0) shared.largest[thread / kWarpSize] = of_warp;
+    sync_consumers();
+    const float scale = scale_of(
+        warp_max(lane < kRowConsumers / kWarpSize ? shared.largest[lane] : 0), Code::kGrid);
+    const Divisor divisor(scale);
+#pragma unroll 1
+    for (int c = 8 * thread; c < cols; c += 8 * kRowConsumers) {
+      float value[8];
+      Packed<8>::load(staged + c).unpack(value);
+      store_codes<Code>(value, divisor, x + (codes == Codes::fp8 ? fp8_place(c) : c));
+    }
+    if (thread == 0) shared.row_scale = scale;
+  }
+#pragma unroll 1
+  for (int c = cols * kBytes + 8 * thread; c < padded_bytes; c += 8 * kRowConsumers)
+    *reinterpret_cast<uint2*>(x + (codes == Codes::fp8 ? fp8_place(c) : c)) = uint2{};
+  if (codes == Codes::fp8) publish_to_async();  // the tensor cores read it themselves
+  sync_consumers();
+}
+
+// from: [cols], as another block may have written it.
+template <Codes codes>
+__device__ inline void take_row(const __nv_bfloat16* from, int cols, __nv_bfloat16* staged,
+                                RowShared& shared, uint8_t* x, int padded_bytes) {
+  __nv_bfloat162 largest = __float2bfloat162_rn(0);
+#pragma unroll 1
+  for (int first = 8 * static_cast<int>(threadIdx.x); first < cols;
+       first += kRowLoads * 8 * kRowConsumers) {
+    uint4 piece[kRowLoads];
+#pragma unroll
+    for (int i = 0; i < kRowLoads; ++i) {
+      const int c = first + i * 8 * kRowConsumers;
+      piece[i] = c < cols ? load_row_piece(from + c) : uint4{};
+    }
+#pragma unroll
+    for (int i = 0; i < kRowLoads; ++i) {
+      const int c = first + i * 8 * kRowConsumers;
+      if (c < cols) *reinterpret_cast<uint4*>(staged + c) = piece[i];
+      if (codes != Codes::none) keep_largest(largest, piece[i]);
+    }
+  }
+  finish_row<codes>(largest, cols, staged, shared, x, padded_bytes);
+}
+
+// residual += added (null: nothing); its norm becomes a product's input. The sum of squares is that
+// of a block of norm.cu's threads.
+template <Codes codes>
+__device__ inline void normalize_row(const RowLayers& work, const __nv_bfloat16* added,
+                                     const float* gamma, __nv_bfloat16* residual,
+                                     __nv_bfloat16* staged, RowShared& shared, uint8_t* x,
+                                     int padded_bytes) {
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarpSize;
+  const int cols = work.hidden, vectors = cols / 8;
+  const int slots = vectors <= kNormThreads ? 1 : 2;
+  const int threads = ((vectors + slots - 1) / slots + kWarpSize - 1) / kWarpSize * kWarpSize;
+  const int begin = thread < threads ? 8 * thread : cols, stride = 8 * threads;
+  const auto load_weights = [&](int c, float4(&weight)[2]) {
+    weight[0] = __ldg(reinterpret_cast<const float4*>(gamma + c));
+    weight[1] = __ldg(reinterpret_cast<const float4*>(gamma + c) + 1);
+  };
+  float4 weight[2];
+  if (begin < cols) load_weights(begin, weight);
+  float squares = 0, value[8];
+#pragma unroll 1
+  for (int c = begin; c < cols; c += stride) {
+    Packed<8> piece = Packed<8>::load(residual + c);
+    piece.unpack(value);
+    if (added) {
+      float more[8];
+      Packed<8>{load_row_piece(added + c)}.unpack(more);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) value[i] += more[i];
+      piece = Packed<8>::round(value);
+      piece.store(residual + c);
+      piece.unpack(value);
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) squares = fmaf(value[i], value[i], squares);
+  }
+  squares = warp_sum(squares);
+  if (lane == 0) shared.squares[thread / kWarpSize] = squares;
+  sync_consumers();
+  squares = warp_sum(lane < threads / kWarpSize ? shared.squares[lane] : 0);
+  const float factor = norm_factor(squares, cols, work.epsilon);
+  __nv_bfloat162 largest = __float2bfloat162_rn(0);
+#pragma unroll 1
+  for (int c = begin; c < cols; c += stride) {
+    const float weights[8] = {weight[0].x, weight[0].y, weight[0].z, weight[0].w,
+                              weight[1].x, weight[1].y, weight[1].z, weight[1].w};
+    if (c + stride < cols) load_weights(c + stride, weight);
+    Packed<8>::load(residual + c).unpack(value);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) value[i] = value[i] * factor * weights[i];
+    const Packed<8> piece = Packed<8>::round(value);
+    piece.store(staged + c);
+    if (codes != Codes::none) keep_largest(largest, piece.words);
+  }
+  finish_row<codes>(largest, cols, staged, shared, x, padded_bytes);
+}
+
+}  // namespace narrow::ops::cuda

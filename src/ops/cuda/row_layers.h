@@ -1,0 +1,87 @@
+// All layers of a decoder and its head over one row in one kernel (row_layers.cuh): what it is given.
+// RowDecoder (row_decoder.h) prepares it.
+#pragma once
+
+#include <cuda.h>
+
+#include "ops/cuda/kernels.h"
+
+namespace narrow::ops::cuda {
+
+inline constexpr int kMostRowLayers = 128;
+
+// The products of a layer, in their order.
+enum RowProduct { kQkv, kO, kGateUp, kDown, kRowProducts };
+
+// Of one layer, in device memory. Behind the last: the head, as if it were the first product of
+// another layer.
+struct alignas(128) RowLayer {
+  CUtensorMap weights[kRowProducts];
+  CUtensorMap scales[kRowProducts];  // of 4-bit weights, and their offsets
+  const float* column_scale[kRowProducts];
+  const float* bias[kRowProducts];  // or null
+  const float* norm[2];             // before qkv, before gate_up
+};
+
+// Weights pass through shared memory in stages: 1 KiB of each of sixteen outputs, two groups of
+// eight; of 4-bit weights sixteen outputs of kInt4StageChunks chunks of each of the eight parts,
+// and their scales behind them.
+inline constexpr int kRowSegment = 1024;  // bytes of a row
+inline constexpr int kRowGroupBytes = 8 * kRowSegment;
+inline constexpr int kInt4StageChunks = 2;
+inline constexpr int kInt4StageScales = 1 << 10;  // bytes
+inline constexpr int kRowStageBytes = 2 * kRowGroupBytes;
+inline constexpr int kInt4RowStageBytes = kRowStageBytes + kInt4StageScales;
+
+inline constexpr int kRowBeside =
+    4;  // tiles that are multiplied side by side, but of 4-bit weights
+inline constexpr int kInt4Beside = 2;  // tiles of 4-bit weights
+inline constexpr int kInt4Rounds = 4;  // of such tiles whose sums are kept at a time
+
+struct RowLayers {
+  struct Product {
+    int tiles;  // of sixteen outputs
+    int steps;  // stages of a tile
+    int in;
+  };
+  const RowLayer* table = nullptr;  // [layers + 1]
+  int layers = 0, hidden = 0, intermediate = 0;
+  float epsilon = 0;
+  bool offsets = false;  // 4-bit weights are asymmetric
+  Product product[kRowProducts];
+  Product head;              // in bf16
+  int stages = 0;            // of the ring
+  int x_bytes = 0;           // of shared memory for a product's input, and for attention
+  int staged_bytes = 0;      // for a row that becomes codes, then for sums of e4m3 products
+  AttentionLayer attention;  // but for its cache
+  void* kv[kMostRowLayers] = {};
+  const float *cosine = nullptr, *sine = nullptr;
+  DeviceBatch batch;                        // of one row
+  const __nv_bfloat16* embedded = nullptr;  // [hidden]
+  float* logits = nullptr;                  // [vocabulary]
+  __nv_bfloat16 *pending = nullptr, *qkv = nullptr, *attended = nullptr, *activated = nullptr;
+  float* partials = nullptr;     // decode_workspace_bytes() of one row and batch.chunks
+  uint32_t* counters = nullptr;  // [kv_heads], zeros before and after
+  uint32_t* barrier = nullptr;   // [2], zeros before and after
+};
+
+// Shared memory of a block: what is allotted statically, the ring, x_bytes, the residual and
+// staged_bytes.
+inline constexpr int kRowMemory = 226 << 10, kRowStaticBytes = 7 << 10;
+inline constexpr int kMostRowStages = 16, kRowAlignment = 1024;
+inline constexpr int kRowUnderWay = 4;  // stages that are asked for at a time
+constexpr int row_memory_bytes(const RowLayers& work, int stage_bytes) {
+  return kRowAlignment + work.stages * stage_bytes + work.x_bytes + 2 * work.hidden +
+         work.staged_bytes;
+}
+// Of what attention needs, a part of x_bytes.
+int row_attention_bytes(const AttentionLayer& layer);
+
+// One block on each processor, which wait for each other: launched all at once or not at all.
+// Head dims of 64 and 128, up to kMostQueriesPerKv queries for a key.
+void row_layers_bf16(const RowLayers& work, cudaStream_t stream);
+void row_layers_int8(const RowLayers& work, cudaStream_t stream);
+void row_layers_fp8(const RowLayers& work, cudaStream_t stream);
+void row_layers_int4(const RowLayers& work, cudaStream_t stream);
+
+}  // namespace narrow::ops::cuda

@@ -9,6 +9,7 @@ namespace {
 
 // Columns of a product that one task computes: fixed, so that sums do not depend on the threads.
 constexpr int64_t kTaskColumns = 96;
+constexpr int64_t kMirrorSquare = 32;
 
 }  // namespace
 
@@ -28,9 +29,15 @@ void Hessian::add(const float* x, int64_t rows, ThreadPool& pool) {
     }
   });
   rows_ += rows;
-  for (int64_t i = 0; i < in_; ++i)
-    for (int64_t j = i + 1; j < in_; ++j)
-      sum_[static_cast<size_t>(j * in_ + i)] = sum_[static_cast<size_t>(i * in_ + j)];
+  // The other half, in squares, since one of the two is walked against its rows.
+  pool.parallel_for(tasks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i0 = begin * kTaskColumns; i0 < std::min(end * kTaskColumns, in_);
+         i0 += kMirrorSquare)
+      for (int64_t j0 = i0; j0 < in_; j0 += kMirrorSquare)
+        for (int64_t i = i0; i < std::min(i0 + kMirrorSquare, in_); ++i)
+          for (int64_t j = std::max(j0, i + 1); j < std::min(j0 + kMirrorSquare, in_); ++j)
+            sum_[static_cast<size_t>(j * in_ + i)] = sum_[static_cast<size_t>(i * in_ + j)];
+  });
 }
 
 void Hessian::divide_inputs(const std::vector<float>& scales) {

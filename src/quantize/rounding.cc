@@ -30,13 +30,13 @@ PackedLinear pack(const Tensor& codes, const Scales& scales, const Scheme& schem
     linear.weight = codes.to(DType::f8_e4m3);
   } else {
     Tensor integers(DType::i8, codes.shape());
-    for (size_t i = 0; i < values.size(); ++i)
-      integers.as<int8_t>()[i] = static_cast<int8_t>(values[i]);
+    std::ranges::transform(values, integers.as<int8_t>().begin(),
+                           [](float value) { return static_cast<int8_t>(value); });
     linear.weight = scheme.inputs ? integers : pack_codes(integers, args.bits);
   }
   linear.scale = Tensor(DType::bf16, {scales.rows, scales.groups});
-  for (size_t i = 0; i < scales.scale.size(); ++i)
-    linear.scale.as<bf16>()[i] = to_bf16(scales.scale[i]);
+  std::ranges::transform(scales.scale, linear.scale.as<bf16>().begin(),
+                         [](float scale) { return to_bf16(scale); });
   if (!scales.zero_point.empty()) {
     linear.zero_point = Tensor(DType::i8, {scales.rows, scales.groups});
     std::copy(scales.zero_point.begin(), scales.zero_point.end(),

@@ -1,5 +1,6 @@
 #include "tensor/packed_linear.h"
 
+#include <algorithm>
 #include <cassert>
 
 #include "base/error.h"
@@ -87,20 +88,32 @@ Tensor dequantize(const PackedLinear& linear) {
   const auto scale = scales.as<float>();
   const bool one_scale = scale.size() == 1;
   const int64_t groups = one_scale ? 1 : static_cast<int64_t>(scale.size()) / linear.out;
+  std::span<const int8_t> zeros;
+  std::span<const int32_t> group_of_input;
+  if (!linear.zero_point.empty()) zeros = linear.zero_point.as<int8_t>();
+  if (!linear.group_index.empty()) group_of_input = linear.group_index.as<int32_t>();
+  const auto rows = result.matrix<float>();
+  const auto scaled = [&](float code, int64_t at) {
+    const auto place = static_cast<size_t>(at);
+    if (!zeros.empty()) code -= static_cast<float>(zeros[place]);
+    return product(code, scale[place], linear.scale.dtype());
+  };
+  const int64_t width = args.strategy == QuantArgs::Strategy::group
+                            ? args.group_size
+                            : std::max<int64_t>(linear.in, 1);
   for (int64_t r = 0; r < linear.out; ++r) {
-    const auto row = result.matrix<float>().row(r);
-    for (int64_t c = 0; c < linear.in; ++c) {
-      int64_t group = 0;
-      if (!linear.group_index.empty()) {
-        group = linear.group_index.as<int32_t>()[static_cast<size_t>(c)];
-      } else if (args.strategy == QuantArgs::Strategy::group) {
-        group = c / args.group_size;
-      }
-      const auto at = static_cast<size_t>(one_scale ? 0 : r * groups + group);
-      float& value = row[static_cast<size_t>(c)];
-      if (!linear.zero_point.empty())
-        value -= static_cast<float>(linear.zero_point.as<int8_t>()[at]);
-      value = product(value, scale[at], linear.scale.dtype());
+    const auto row = rows.row(r);
+    const int64_t first = one_scale ? 0 : r * groups;
+    if (!group_of_input.empty()) {
+      for (size_t c = 0; c < row.size(); ++c)
+        row[c] = scaled(row[c], one_scale ? 0 : first + group_of_input[c]);
+      continue;
+    }
+    for (int64_t begin = 0; begin < linear.in; begin += width) {
+      const int64_t at = one_scale ? 0 : first + begin / width;
+      for (float& value : row.subspan(static_cast<size_t>(begin),
+                                      static_cast<size_t>(std::min(width, linear.in - begin))))
+        value = scaled(value, at);
     }
   }
   return result;

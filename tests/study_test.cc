@@ -177,14 +177,26 @@ TEST_F(StudyTest, QuestionsInTheCalibrationTextAreCounted) {
   EXPECT_EQ(found, 1);
 }
 
-TEST_F(StudyTest, PerplexitiesAreRefused) {
+TEST_F(StudyTest, TasksOfErrorsAloneAreRefused) {
   write_text(root_ / "data/pages.jsonl", "{\"t\": \"One day\"}\n");
   write_text(root_ / "pages.yaml",
              "name: pages\nversion: 1\nkind: rolling\ndata: {test: [pages.jsonl]}\n"
              "answer: '{{t}}'\nmetrics: [bits_per_byte]\n");
+  write_text(root_ / "words.yaml",
+             "name: words\nversion: 1\nkind: generate\ndata: {test: [pages.jsonl]}\n"
+             "question: '{{t}}'\nanswer: '{{t}}'\ngenerate: {max_tokens: 4}\n"
+             "filters: {none: []}\nmetrics: ['ter,none']\n");
   plan_.tasks.resize(1);
-  plan_.tasks[0].name = (root_ / "pages.yaml").string();
-  EXPECT_THROW(study::run(plan_, settings_, root_ / "study"), Error);
+  for (const char* name : {"pages.yaml", "words.yaml"}) {
+    plan_.tasks[0].name = (root_ / name).string();
+    try {
+      study::run(plan_, settings_, root_ / "study" / name);
+      FAIL() << name << " was studied";
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("perplexities or errors"), std::string::npos)
+          << error.what();
+    }
+  }
 }
 
 TEST_F(StudyTest, AnotherPlanIsRefusedInTheSameFolder) {

@@ -39,11 +39,6 @@ std::string error_name(const std::string& metric) {
   return metric.substr(0, comma) + "_stderr" + metric.substr(comma);
 }
 
-bool higher_is_better(const std::string& metric) {
-  const TextMetric* of = find_text_metric(metric.substr(0, metric.find(',')));
-  return of ? of->higher_is_better : metric != "perplexity" && !find_rolling_metric(metric);
-}
-
 // Python's str() of what JSON holds here: a float (the shortest digits that read back as it), an
 // integer or a text.
 std::string python_text(const Json& value) {
@@ -285,6 +280,11 @@ std::vector<Score> summarize(const Task& task, const std::vector<Json>& rows,
     scores.push_back(score);
   }
   return scores;
+}
+
+bool higher_is_better(const std::string& metric) {
+  const TextMetric* of = find_text_metric(metric.substr(0, metric.find(',')));
+  return of ? of->higher_is_better : metric != "perplexity" && !find_rolling_metric(metric);
 }
 
 double headline(const Evaluated& evaluated) {

@@ -33,6 +33,9 @@ std::vector<Score> summarize(const Task& task, const std::vector<Json>& rows,
 std::optional<double> normalized_score(const Task& task, const std::vector<Json>& rows,
                                        const std::string& name);
 
+// Not of perplexities and error rates.
+bool higher_is_better(const std::string& metric);
+
 struct Evaluated {
   const Task* task;
   RunOptions options;

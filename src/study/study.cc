@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <deque>
 #include <fstream>
 #include <functional>
@@ -19,6 +20,7 @@
 #include "checkpoint/hub.h"
 #include "engine/engine.h"
 #include "evaluate/overlap.h"
+#include "evaluate/results.h"
 #include "load/hardware.h"
 #include "load/load.h"
 #include "quantize/pipeline.h"
@@ -69,8 +71,8 @@ class Study {
     for (const TaskPlan& task : plan.tasks) {
       tasks_.push_back(evaluate::load_task(task.name, settings.data));
       // Recovery is of scores of which none is below 0 and more is better.
-      if (tasks_.back().kind == evaluate::Task::Kind::rolling)
-        throw Error::refused("a study compares shares of right answers, not perplexities",
+      if (std::ranges::none_of(tasks_.back().metrics, evaluate::higher_is_better))
+        throw Error::refused("a study compares scores of right answers, not perplexities or errors",
                              "task " + task.name,
                              "narrow eval gives it for each checkpoint, compare --text the ratio");
       evaluate::check_shots(tasks_.back(), run_options(tasks_.size() - 1).prompt);

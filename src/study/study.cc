@@ -51,11 +51,18 @@ std::string processor_name() {
   return "unknown";
 }
 
+// "auto" as what it is on this machine: cells of a study that is continued on another are not
+// mixed.
+Settings with_backend_named(Settings settings) {
+  if (settings.backend == "auto") settings.backend = ops::make_backend("auto", 1)->name();
+  return settings;
+}
+
 class Study {
  public:
   Study(const Plan& plan, const Settings& settings, const fs::path& directory)
       : plan_(plan),
-        settings_(settings),
+        settings_(with_backend_named(settings)),
         directory_(directory),
         model_path_(checkpoint::resolve_model(plan.model)),
         store_((fs::create_directories(directory), directory / "study.db")) {

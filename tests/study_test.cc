@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "checkpoint/checkpoint.h"
+#include "ops/backend.h"
 #include "quantize/calibration.h"
 #include "store/store.h"
 #include "study/ahead.h"
@@ -197,6 +198,22 @@ TEST_F(StudyTest, TasksOfErrorsAloneAreRefused) {
           << error.what();
     }
   }
+}
+
+// Not "auto", which is another machine's word for another backend.
+TEST_F(StudyTest, CellsNameTheBackendThatAnswered) {
+  settings_.backend = "auto";
+  study::run(plan_, settings_, root_ / "study");
+  const auto ids = [&] {
+    std::vector<std::string> result;
+    for (const store::Cell& cell : store::Store(root_ / "study/study.db").cells())
+      result.push_back(cell.id());
+    return result;
+  };
+  const auto before = ids();
+  settings_.backend = ops::make_backend("auto", 1)->name();
+  study::run(plan_, settings_, root_ / "study");
+  EXPECT_EQ(ids(), before);
 }
 
 TEST_F(StudyTest, AnotherPlanIsRefusedInTheSameFolder) {

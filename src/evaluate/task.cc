@@ -328,9 +328,11 @@ class Loader {
       return read(data_ / name, task);
     }
     if (!required) return {};
-    throw Error::refused(
-        fmt::format("no data: looked for {}", fmt::join(tried, ", ")), data_.string(),
-        "run scripts/fetch_data.py, or give the folder of your data sets with --data");
+    throw Error::refused(fmt::format("no data: looked for {}", fmt::join(tried, ", ")),
+                         data_.string(),
+                         "run scripts/fetch_data.py or scripts/fetch_hub_data.py, or give the "
+                         "folder of your data sets "
+                         "with --data");
   }
 
   std::vector<Json> read(const fs::path& path, const Task& task) {

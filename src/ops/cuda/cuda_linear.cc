@@ -4,13 +4,12 @@
 #include <limits>
 
 #include "ops/check.h"
+#include "ops/cuda/divide.h"
 #include "ops/cuda/int4_layout.h"
 #include "ops/cuda/memory.h"
 
 namespace narrow::ops::cuda {
 namespace {
-
-int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 // A part in host memory, and others of its kind whose outputs stand beside it.
 struct HostPart {

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 
+#include "ops/cuda/divide.h"
+
 namespace narrow::ops::cuda {
 namespace {
 
 constexpr int64_t kWordsOfChunk = kInt4Outs * kInt4Inputs / 8;
 constexpr int64_t kWordsOfGroup = kInt4Outs / 2;  // of scales
-
-int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 int64_t stored_group(const PackedLinear& linear) {
   const QuantArgs& args = *linear.scheme.weights;

@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include "ops/cuda/capability.h"
+#include "ops/cuda/divide.h"
 #include "ops/cuda/error.h"
 
 namespace narrow::ops::cuda {
@@ -45,7 +46,5 @@ void allow_shared_memory(Kernel kernel, size_t bytes) {
                              static_cast<int>(bytes)),
         "shared memory of a kernel");
 }
-
-inline int div_up(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
 
 }  // namespace narrow::ops::cuda

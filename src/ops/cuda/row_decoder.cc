@@ -4,15 +4,13 @@
 #include <array>
 
 #include "base/error.h"
+#include "ops/cuda/divide.h"
 #include "ops/cuda/tensor_map.h"
 
 namespace narrow::ops::cuda {
 namespace {
 
 constexpr int64_t kMostHidden = 8192;  // that a norm's threads hold
-
-int round_up(int value, int step) { return (value + step - 1) / step * step; }
-int div_up(int a, int b) { return (a + b - 1) / b; }
 
 // Null: of several parts.
 const CudaPart* only_part(const Linear* linear) {
@@ -130,13 +128,13 @@ std::unique_ptr<RowDecoder> RowDecoder::make(const DecoderParts& parts, cudaStre
   const std::array<int64_t, 4> numbers = {work.hidden, first[kQkv]->out, first[kO]->in,
                                           work.intermediate};
   int64_t all = 0;
-  for (const int64_t count : numbers) all += round_up(static_cast<int>(count), 64);
+  for (const int64_t count : numbers) all += round_up(count, 64);
   decoder->rows_ = allocate(all * 2, stream);
   auto* at = static_cast<__nv_bfloat16*>(decoder->rows_.data.get());
   __nv_bfloat16** const rows[] = {&work.pending, &work.qkv, &work.attended, &work.activated};
   for (size_t i = 0; i < numbers.size(); ++i) {
     *rows[i] = at;
-    at += round_up(static_cast<int>(numbers[i]), 64);
+    at += round_up(numbers[i], 64);
   }
   decoder->barrier_ = allocate(2 * int64_t{sizeof(uint32_t)}, stream);
   work.barrier = static_cast<uint32_t*>(decoder->barrier_.data.get());
@@ -160,7 +158,7 @@ void RowDecoder::plan_memory() {
           std::max(work.staged_bytes, std::min(rounds, 2) * kRowBeside * product.steps * kSumBytes);
     }
   }
-  work.x_bytes = round_up(work.x_bytes, 128);
+  work.x_bytes = static_cast<int>(round_up(work.x_bytes, 128));
   const int stage = int4 ? kInt4RowStageBytes : kRowStageBytes;
   work.stages = std::min(kMostRowStages,
                          (kRowMemory - kRowStaticBytes - row_memory_bytes(work, stage)) / stage);

@@ -1,5 +1,5 @@
-// All layers of a decoder and its head over one row in one kernel (row_layers.cuh): what it is given.
-// RowDecoder (row_decoder.h) prepares it.
+// All layers of a decoder and its head over one row in one kernel (row_layers.cuh): what it is
+// given. RowDecoder (row_decoder.h) prepares it.
 #pragma once
 
 #include <cuda.h>
@@ -33,10 +33,10 @@ inline constexpr int kInt4StageScales = 1 << 10;  // bytes
 inline constexpr int kRowStageBytes = 2 * kRowGroupBytes;
 inline constexpr int kInt4RowStageBytes = kRowStageBytes + kInt4StageScales;
 
-inline constexpr int kRowBeside =
-    4;  // tiles that are multiplied side by side, but of 4-bit weights
-inline constexpr int kInt4Beside = 2;  // tiles of 4-bit weights
-inline constexpr int kInt4Rounds = 4;  // of such tiles whose sums are kept at a time
+// Tiles that are multiplied side by side; of 4-bit weights, and how many rounds of theirs have sums
+// at a time.
+inline constexpr int kRowBeside = 4;
+inline constexpr int kInt4Beside = 2, kInt4Rounds = 4;
 
 struct RowLayers {
   struct Product {
@@ -51,7 +51,7 @@ struct RowLayers {
   Product product[kRowProducts];
   Product head;              // in bf16
   int stages = 0;            // of the ring
-  int x_bytes = 0;           // of shared memory for a product's input, and for attention
+  int x_bytes = 0;           // of shared memory: a product's input (then zeros), or attention
   int staged_bytes = 0;      // for a row that becomes codes, then for sums of e4m3 products
   AttentionLayer attention;  // but for its cache
   void* kv[kMostRowLayers] = {};
@@ -59,6 +59,8 @@ struct RowLayers {
   DeviceBatch batch;                        // of one row
   const __nv_bfloat16* embedded = nullptr;  // [hidden]
   float* logits = nullptr;                  // [vocabulary]
+  // What the blocks tell each other: what o or down adds to the residual [hidden], the products and
+  // the attention of a layer [qkv's outputs], [heads · head_dim], [intermediate].
   __nv_bfloat16 *pending = nullptr, *qkv = nullptr, *attended = nullptr, *activated = nullptr;
   float* partials = nullptr;     // decode_workspace_bytes() of one row and batch.chunks
   uint32_t* counters = nullptr;  // [kv_heads], zeros before and after

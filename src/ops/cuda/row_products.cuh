@@ -14,17 +14,14 @@ struct ColumnVectors {
   float scale, bias;
 };
 
+// x: two steps of inputs, of which one is multiplied.
 __device__ inline void multiply_add(float (&sums)[4], const uint4& x, uint32_t w0, uint32_t w1,
                                     bool second) {
   mma_bf16(sums, second ? x.z : x.x, 0, second ? x.w : x.y, 0, w0, w1);
 }
 __device__ inline void multiply_add(int (&sums)[4], const uint4& x, uint32_t w0, uint32_t w1,
                                     bool second) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
-      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
-      : "r"(second ? x.z : x.x), "r"(0), "r"(second ? x.w : x.y), "r"(0), "r"(w0), "r"(w1));
+  mma_int8(sums, second ? x.z : x.x, 0, second ? x.w : x.y, 0, w0, w1);
 }
 
 // bf16 and int8: each of the first two warps of a group sums the eight outputs of its half of the

@@ -27,8 +27,9 @@ struct Alone<member, void (*)(Args...)> {
   }
 };
 constexpr auto sgemm_alone = Alone<&Blas::sgemm, decltype(Blas::sgemm)>::call;
+constexpr auto dgemm_alone = Alone<&Blas::dgemm, decltype(Blas::dgemm)>::call;
+constexpr auto dtrsm_alone = Alone<&Blas::dtrsm, decltype(Blas::dtrsm)>::call;
 constexpr auto dpotrf_alone = Alone<&Blas::dpotrf, decltype(Blas::dpotrf)>::call;
-constexpr auto dtrtri_alone = Alone<&Blas::dtrtri, decltype(Blas::dtrtri)>::call;
 
 void choose_kernels() {
   __builtin_cpu_init();
@@ -57,14 +58,15 @@ Blas load() {
   const bool serial = reinterpret_cast<int (*)()>(symbol("openblas_get_parallel"))() == 0;
   Blas result{};
   result.sgemm = reinterpret_cast<decltype(result.sgemm)>(symbol("cblas_sgemm"));
+  result.dgemm = reinterpret_cast<decltype(result.dgemm)>(symbol("cblas_dgemm"));
+  result.dtrsm = reinterpret_cast<decltype(result.dtrsm)>(symbol("cblas_dtrsm"));
   result.dpotrf = reinterpret_cast<decltype(result.dpotrf)>(symbol("dpotrf_"));
-  result.dtrtri = reinterpret_cast<decltype(result.dtrtri)>(symbol("dtrtri_"));
   if (!serial) return result;
   log::warning(
       "OpenBLAS is its serial build, which threads must not share: its calls wait for each "
       "other (install libopenblas0-pthread)");
   unguarded = result;
-  return {sgemm_alone, dpotrf_alone, dtrtri_alone};
+  return {sgemm_alone, dgemm_alone, dtrsm_alone, dpotrf_alone};
 }
 
 }  // namespace

@@ -11,10 +11,10 @@ namespace narrow::quantize {
 
 struct Blas {
   decltype(&cblas_sgemm) sgemm;
-  // LAPACK: Cholesky factor and inverse of a triangle, in place.
+  decltype(&cblas_dgemm) dgemm;
+  decltype(&cblas_dtrsm) dtrsm;
+  // LAPACK: Cholesky factor, in place.
   void (*dpotrf)(const char* uplo, const int* n, double* a, const int* lda, int* info);
-  void (*dtrtri)(const char* uplo, const char* diag, const int* n, double* a, const int* lda,
-                 int* info);
 };
 
 // Throws Error::failed when the library is not installed.

@@ -1,4 +1,4 @@
-// What GPTQ needs to know of a layer's inputs: the sum of xᵀx, factored.
+// What GPTQ needs to know of a layer's inputs: the sum of xᵀx.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ class Hessian {
   // x: [rows, in] float.
   void add(const float* x, int64_t rows, ThreadPool& pool);
   // As if the inputs had been divided by `scales` [in] column by column.
-  void divide_inputs(const std::vector<float>& scales);
+  void divide_inputs(const std::vector<float>& scales, ThreadPool& pool);
 
   int64_t in() const { return in_; }
   int64_t rows() const { return rows_; }
@@ -26,13 +26,12 @@ class Hessian {
   float diagonal(int64_t i) const { return sum_[static_cast<size_t>(i * in_ + i)]; }
 
  private:
+  // Copies a square at or above the diagonal to its place below.
+  void mirror(int64_t i0, int64_t j0, int64_t height, int64_t width);
+
   int64_t in_, rows_ = 0;
   std::vector<float> sum_;
 };
-
-// U, upper triangular [n, n] row-major, with UᵀU = h⁻¹: the Cholesky factor of the inverse that
-// GPTQ divides by. Empty when h is not positive definite.
-std::vector<float> inverse_factor(const std::vector<float>& h, int64_t n);
 
 // Σ_n e_n h e_nᵀ over the rows of e [out, in]: the squared error of the layer's outputs that weight
 // errors e cause.

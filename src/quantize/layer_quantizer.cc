@@ -40,14 +40,27 @@ void multiply_into(std::vector<float>& total, const std::vector<float>& s) {
   for (size_t i = 0; i < s.size(); ++i) total[i] *= s[i];
 }
 
+void divide_columns(Tensor& weight, const std::vector<float>& s, ThreadPool& pool) {
+  const auto w = weight.matrix<float>();
+  pool.parallel_for(w.rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const auto row = w.row(r);
+      for (size_t c = 0; c < s.size(); ++c) row[c] /= s[c];
+    }
+  });
+}
+
+void multiply_rows(Tensor& weight, const std::vector<float>& s) {
+  const auto w = weight.matrix<float>();
+  for (int64_t r = 0; r < w.rows; ++r)
+    for (float& value : w.row(r)) value *= s[static_cast<size_t>(r)];
+}
+
 // What a weight scaled by `s` becomes when it is rounded, seen from unscaled inputs.
 Tensor rounded_behind(const Tensor& weight, const std::vector<float>& s, const Scheme& scheme,
                       ThreadPool& pool) {
-  Tensor rounded =
-      dequantize(round_to_nearest(scale_columns(weight, s), scheme, ObserverOptions{}, pool));
-  const auto w = rounded.matrix<float>();
-  for (int64_t r = 0; r < w.rows; ++r)
-    for (int64_t c = 0; c < w.cols; ++c) w(r, c) /= s[static_cast<size_t>(c)];
+  Tensor rounded = nearest_values(scale_columns(weight, s, pool), scheme, ObserverOptions{}, pool);
+  divide_columns(rounded, s, pool);
   return rounded;
 }
 
@@ -55,16 +68,21 @@ Tensor rounded_behind(const Tensor& weight, const std::vector<float>& s, const S
 
 void InputStatistics::add(const float* x, int64_t rows, ThreadPool& pool) {
   hessian.add(x, rows, pool);
-  const auto in = static_cast<size_t>(hessian.in());
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* row = x + r * hessian.in();
-    for (size_t c = 0; c < in; ++c) {
-      const bool first = hessian.rows() == rows && r == 0;
-      low[c] = first ? row[c] : std::min(low[c], row[c]);
-      high[c] = first ? row[c] : std::max(high[c], row[c]);
-      magnitude[c] += std::fabs(row[c]);
-    }
+  if (hessian.rows() == rows) {
+    std::copy_n(x, low.size(), low.begin());
+    high = low;
   }
+  // Each range of channels by a thread of its own.
+  pool.parallel_for(hessian.in(), 16, [&](int64_t begin, int64_t end) {
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* row = x + r * hessian.in();
+      for (auto c = static_cast<size_t>(begin); c < static_cast<size_t>(end); ++c) {
+        low[c] = std::min(low[c], row[c]);
+        high[c] = std::max(high[c], row[c]);
+        magnitude[c] += std::fabs(row[c]);
+      }
+    }
+  });
 }
 
 std::vector<float> InputStatistics::range() const {
@@ -105,11 +123,11 @@ void LayerQuantizer::smooth(model::LayerWeights& weights, Statistics& statistics
     for (const std::string& name : names) layers.push_back(&dense_.at(name));
     const auto s = smoothquant_scales(seen.range(), layers, *recipe_.smoothing);
     for (const std::string& name : names) {
-      dense_.at(name) = scale_columns(dense_.at(name), s);
+      dense_.at(name) = scale_columns(dense_.at(name), s, pool_);
       multiply_into(column_scale_[name], s);
     }
     norm_weight = divide_rows(norm_weight.to(DType::f32), s).to(norm_weight.dtype());
-    seen.hessian.divide_inputs(s);
+    seen.hessian.divide_inputs(s, pool_);
   };
   apply(kAttentionInputs, weights.input_norm);
   apply(kMlpInputs, weights.post_attention_norm);
@@ -142,10 +160,10 @@ void LayerQuantizer::search(model::LayerWeights& weights, Statistics& statistics
   };
   const auto apply = [&](const std::vector<std::string>& names, const std::vector<float>& s) {
     for (const std::string& name : names) {
-      dense_.at(name) = scale_columns(dense_.at(name), s);
+      dense_.at(name) = scale_columns(dense_.at(name), s, pool_);
       multiply_into(column_scale_[name], s);
     }
-    statistics.at(input_of(names[0])).hessian.divide_inputs(s);
+    statistics.at(input_of(names[0])).hessian.divide_inputs(s, pool_);
   };
   const auto behind_norm = [&](const std::vector<std::string>& names, const std::string& half,
                                Tensor& norm_weight) {
@@ -222,13 +240,9 @@ void LayerQuantizer::quantize(model::LayerWeights& weights, Statistics& statisti
               : 0;
     }
     // Seen from the original weight: scalings undone.
-    const auto e = error.matrix<float>();
-    for (int64_t r = 0; r < e.rows; ++r) {
-      for (int64_t c = 0; c < e.cols; ++c) {
-        if (const auto& s = column_scale_[name]; !s.empty()) e(r, c) /= s[static_cast<size_t>(c)];
-        if (const auto& s = row_scale_[name]; !s.empty()) e(r, c) *= s[static_cast<size_t>(r)];
-      }
-    }
+    if (const auto& scale = column_scale_[name]; !scale.empty())
+      divide_columns(error, scale, pool_);
+    if (const auto& scale = row_scale_[name]; !scale.empty()) multiply_rows(error, scale);
     module.relative_error = norm(error) / norm(original.at(name));
     report.add(std::move(module));
   }

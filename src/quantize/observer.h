@@ -18,6 +18,10 @@ struct Scales {
   int64_t group_size = 0;          // columns of a group
   std::vector<float> scale;        // [rows, groups], bf16 values
   std::vector<int8_t> zero_point;  // [rows, groups]; empty: symmetric
+
+  float zero(int64_t at) const {
+    return zero_point.empty() ? 0.0f : zero_point[static_cast<size_t>(at)];
+  }
 };
 
 struct ObserverOptions {

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "checkpoint/checkpoint.h"
 #include "quantize/blas.h"
+#include "quantize/cholesky.h"
 #include "quantize/gptq.h"
 #include "quantize/pipeline.h"
 #include "quantize/recipe.h"
@@ -81,6 +82,17 @@ Tensor correlated_inputs(int64_t rows, int64_t cols) {
   return x;
 }
 
+TEST(RoundToNearest, ValuesAreThoseOfTheCheckpoint) {
+  ThreadPool pool(2);
+  for (const char* format : {"w8a8-fp", "w8a8-int", "w4a16-int", "w4a16-awq"}) {
+    const Tensor weight = correlated_inputs(33, 256).to(DType::bf16).to(DType::f32);
+    const Scheme scheme = scheme_of_format(format, 128);
+    const Tensor stored = dequantize(round_to_nearest(weight, scheme, {}, pool));
+    const Tensor values = nearest_values(weight, scheme, {}, pool);
+    EXPECT_TRUE(std::ranges::equal(stored.as<float>(), values.as<float>())) << format;
+  }
+}
+
 TEST(Blas, ThreadsSideBySideGetTheProductOfOneAlone) {
   constexpr int kSize = 128, kThreads = 8, kTimes = 2000;
   std::mt19937 random(1);
@@ -110,27 +122,38 @@ TEST(Blas, ThreadsSideBySideGetTheProductOfOneAlone) {
 
 TEST(InverseFactor, InvertsTheHessian) {
   ThreadPool pool(2);
-  constexpr int64_t n = 40;
-  Hessian hessian(n);
-  const Tensor x = correlated_inputs(300, n);
-  hessian.add(x.as<float>().data(), 300, pool);
-  const auto u = inverse_factor(hessian.sum(), n);
-  ASSERT_FALSE(u.empty());
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j = 0; j < n; ++j) {
-      double product = 0;  // (h uᵀ u)_ij
-      for (int64_t k = 0; k < n; ++k) {
-        double inverse = 0;
-        for (int64_t l = 0; l <= std::min(k, j); ++l)
-          inverse += static_cast<double>(u[static_cast<size_t>(l * n + k)]) *
-                     u[static_cast<size_t>(l * n + j)];
-        product += static_cast<double>(hessian.sum()[static_cast<size_t>(i * n + k)]) * inverse;
+  for (const int64_t n : {1, 40, 300}) {
+    Hessian hessian(n);
+    const Tensor x = correlated_inputs(3 * n, n);
+    hessian.add(x.as<float>().data(), 3 * n, pool);
+    const auto u = inverse_factor(hessian.sum(), n, pool);
+    ASSERT_FALSE(u.empty());
+    const auto at = [n](int64_t i, int64_t j) { return static_cast<size_t>(i * n + j); };
+    std::vector<double> uh(u.size(), 0.0);
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t k = 0; k < n; ++k)
+        for (int64_t j = 0; j < n; ++j)
+          uh[at(i, j)] += static_cast<double>(u[at(i, k)]) * hessian.sum()[at(k, j)];
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t j = 0; j < n; ++j) {
+        double product = 0;  // (u h uᵀ)_ij
+        for (int64_t k = 0; k < n; ++k) product += uh[at(i, k)] * u[at(j, k)];
+        EXPECT_NEAR(product, i == j ? 1 : 0, 1e-3) << n << ": " << i << " " << j;
+        EXPECT_TRUE(i <= j || u[at(i, j)] == 0) << n << ": " << i << " " << j;
       }
-      EXPECT_NEAR(product, i == j ? 1 : 0, 1e-3) << i << " " << j;
     }
+    EXPECT_EQ(inverse_factor(hessian.sum(), n, *std::make_unique<ThreadPool>(1)), u);
   }
-  std::vector<float> singular(n * n, 1.0f);
-  EXPECT_TRUE(inverse_factor(singular, n).empty());
+}
+
+TEST(InverseFactor, IsEmptyWithoutOne) {
+  ThreadPool pool(2);
+  std::vector<float> singular(40 * 40, 1.0f);
+  EXPECT_TRUE(inverse_factor(singular, 40, pool).empty());
+  // Positive but for the last of several blocks.
+  std::vector<float> late(300 * 300, 0.0f);
+  for (size_t i = 0; i < 300; ++i) late[i * 300 + i] = i == 0 ? -1.0f : 1.0f;
+  EXPECT_TRUE(inverse_factor(late, 300, pool).empty());
 }
 
 double output_error_of(const Tensor& weight, const PackedLinear& linear, const Hessian& hessian,

@@ -19,6 +19,26 @@ float code_of(float w, float scale, float zero, const QuantArgs& args, bool roun
   return std::nearbyintf(std::clamp(quotient, grid.low, grid.high));
 }
 
+namespace {
+
+// f32 [out, in]: the nearest code of every weight.
+Tensor codes_of(const Tensor& weight, const Scales& scales, const QuantArgs& args,
+                ThreadPool& pool) {
+  const auto w = weight.matrix<float>();
+  Tensor codes(DType::f32, weight.shape());
+  const auto to = codes.matrix<float>();
+  pool.parallel_for(w.rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin * scales.groups; at < end * scales.groups; ++at) {
+      const float scale = scales.scale[static_cast<size_t>(at)], zero = scales.zero(at);
+      for (int64_t i = at * scales.group_size; i < (at + 1) * scales.group_size; ++i)
+        to.data[i] = code_of(w.data[i], scale, zero, args, /*round_quotient=*/true);
+    }
+  });
+  return codes;
+}
+
+}  // namespace
+
 PackedLinear pack(const Tensor& codes, const Scales& scales, const Scheme& scheme) {
   const QuantArgs& args = *scheme.weights;
   PackedLinear linear;
@@ -47,21 +67,24 @@ PackedLinear pack(const Tensor& codes, const Scales& scales, const Scheme& schem
 
 PackedLinear round_to_nearest(const Tensor& weight, const Scheme& scheme,
                               const ObserverOptions& options, ThreadPool& pool) {
-  const QuantArgs& args = *scheme.weights;
-  const auto w = weight.matrix<float>();
-  const Scales scales = observe(w, args, options, pool);
-  Tensor codes(DType::f32, weight.shape());
-  const auto to = codes.matrix<float>();
-  pool.parallel_for(w.rows, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      for (int64_t c = 0; c < w.cols; ++c) {
-        const auto at = static_cast<size_t>(r * scales.groups + c / scales.group_size);
-        const float zero = scales.zero_point.empty() ? 0.0f : scales.zero_point[at];
-        to(r, c) = code_of(w(r, c), scales.scale[at], zero, args, /*round_quotient=*/true);
-      }
+  const Scales scales = observe(weight.matrix<float>(), *scheme.weights, options, pool);
+  return pack(codes_of(weight, scales, *scheme.weights, pool), scales, scheme);
+}
+
+Tensor nearest_values(const Tensor& weight, const Scheme& scheme, const ObserverOptions& options,
+                      ThreadPool& pool) {
+  const Scales scales = observe(weight.matrix<float>(), *scheme.weights, options, pool);
+  Tensor values = codes_of(weight, scales, *scheme.weights, pool);
+  const auto v = values.matrix<float>();
+  pool.parallel_for(v.rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin * scales.groups; at < end * scales.groups; ++at) {
+      const float scale = scales.scale[static_cast<size_t>(at)], zero = scales.zero(at);
+      float* group = v.data + at * scales.group_size;
+      for (int64_t c = 0; c < scales.group_size; ++c)
+        group[c] = round_bf16((group[c] - zero) * scale);
     }
   });
-  return pack(codes, scales, scheme);
+  return values;
 }
 
 }  // namespace narrow::quantize

@@ -15,6 +15,10 @@ float code_of(float w, float scale, float zero, const QuantArgs& args, bool roun
 PackedLinear round_to_nearest(const Tensor& weight, const Scheme& scheme,
                               const ObserverOptions& options, ThreadPool& pool);
 
+// What dequantize() makes of round_to_nearest(), without the packing between: f32 [out, in].
+Tensor nearest_values(const Tensor& weight, const Scheme& scheme, const ObserverOptions& options,
+                      ThreadPool& pool);
+
 // Puts codes (integers, or e4m3 values) [out, in] into checkpoint form.
 PackedLinear pack(const Tensor& codes, const Scales& scales, const Scheme& scheme);
 

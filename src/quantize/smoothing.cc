@@ -7,15 +7,16 @@ namespace narrow::quantize {
 
 std::vector<float> smoothquant_scales(std::span<const float> activation_range,
                                       const std::vector<const Tensor*>& layers, double strength) {
-  std::vector<float> s(activation_range.size());
-  for (size_t c = 0; c < s.size(); ++c) {
-    float largest = 0;
-    for (const Tensor* layer : layers) {
-      const auto w = layer->matrix<float>();
-      for (int64_t r = 0; r < w.rows; ++r)
-        largest = std::max(largest, std::fabs(w(r, static_cast<int64_t>(c))));
+  std::vector<float> s(activation_range.size()), largest(s.size(), 0.0f);
+  for (const Tensor* layer : layers) {
+    const auto w = layer->matrix<float>();
+    for (int64_t r = 0; r < w.rows; ++r) {
+      const auto row = w.row(r);
+      for (size_t c = 0; c < s.size(); ++c) largest[c] = std::max(largest[c], std::fabs(row[c]));
     }
-    const double a = activation_range[c], w = 2.0 * largest;
+  }
+  for (size_t c = 0; c < s.size(); ++c) {
+    const double a = activation_range[c], w = 2.0 * largest[c];
     const double value = w > 0 ? std::pow(a, strength) / std::pow(w, 1 - strength) : a;
     s[c] = static_cast<float>(std::max(value, 1e-5));
   }
@@ -67,11 +68,17 @@ std::vector<std::vector<float>> awq_candidates(std::span<const float> mean_magni
   return candidates;
 }
 
-Tensor scale_columns(const Tensor& weight, const std::vector<float>& s) {
-  Tensor result = weight.clone();
-  const auto w = result.matrix<float>();
-  for (int64_t r = 0; r < w.rows; ++r)
-    for (int64_t c = 0; c < w.cols; ++c) w(r, c) = round_bf16(w(r, c) * s[static_cast<size_t>(c)]);
+Tensor scale_columns(const Tensor& weight, const std::vector<float>& s, ThreadPool& pool) {
+  Tensor result(DType::f32, weight.shape());
+  const auto from = weight.matrix<float>();
+  const auto to = result.matrix<float>();
+  pool.parallel_for(from.rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const std::span<const float> in = from.row(r);
+      const std::span<float> out = to.row(r);
+      for (size_t c = 0; c < s.size(); ++c) out[c] = round_bf16(in[c] * s[c]);
+    }
+  });
   return result;
 }
 

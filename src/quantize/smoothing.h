@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "tensor/tensor.h"
 
 namespace narrow::quantize {
@@ -20,14 +21,13 @@ std::vector<float> smoothquant_scales(std::span<const float> activation_range,
 // The candidates of AWQ (arXiv 2306.00978) as llm-compressor 0.14 has them ("duo scaling", grid
 // 20): no scaling, then x^r / (w^(1 - r) + 1e-4) for r = i / 18, each clamped to at least 1e-4 and
 // divided by sqrt(max · min). x: mean |input| per channel. w: mean over rows of |weight| / (group's
-// largest
-// + 1e-6) over `layers`.
+// largest + 1e-6) over `layers`.
 std::vector<std::vector<float>> awq_candidates(std::span<const float> mean_magnitude,
                                                const std::vector<const Tensor*>& layers,
                                                int64_t group_size);
 
 // Columns times s; rows divided by s; a vector divided by s. In float, then rounded to bf16.
-Tensor scale_columns(const Tensor& weight, const std::vector<float>& s);
+Tensor scale_columns(const Tensor& weight, const std::vector<float>& s, ThreadPool& pool);
 Tensor divide_rows(const Tensor& weight, const std::vector<float>& s);
 
 }  // namespace narrow::quantize

@@ -1,5 +1,6 @@
 #include "tensor/tensor.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -61,16 +62,14 @@ Tensor Tensor::to(DType dtype) const {
     const Tensor wide = to(DType::f32);
     const auto from = wide.as<float>();
     Tensor result(dtype, shape_);
-    for (size_t i = 0; i < from.size(); ++i) {
-      if (dtype == DType::bf16) {
-        result.as<bf16>()[i] = to_bf16(from[i]);
-      } else if (dtype == DType::f16) {
-        result.as<f16>()[i] = to_f16(from[i]);
-      } else if (dtype == DType::f8_e4m3) {
-        result.as<f8_e4m3>()[i] = to_f8_e4m3(from[i]);
-      } else {
-        throw Error::failed("no conversion to " + std::string(name_of(dtype)));
-      }
+    if (dtype == DType::bf16) {
+      std::ranges::transform(from, result.as<bf16>().begin(), to_bf16);
+    } else if (dtype == DType::f16) {
+      std::ranges::transform(from, result.as<f16>().begin(), to_f16);
+    } else if (dtype == DType::f8_e4m3) {
+      std::ranges::transform(from, result.as<f8_e4m3>().begin(), to_f8_e4m3);
+    } else {
+      throw Error::failed("no conversion to " + std::string(name_of(dtype)));
     }
     return result;
   }

@@ -21,9 +21,13 @@ Tensor pack_panels(const T* matrix, int64_t out, int64_t in) {
   const int64_t panels = (out + kPanelColumns - 1) / kPanelColumns;
   Tensor packed(DType::u8, {panels, in, kPanelColumns * static_cast<int64_t>(sizeof(T))});
   T* to = reinterpret_cast<T*>(packed.data());
-  for (int64_t n = 0; n < out; ++n) {
-    T* column = to + (n / kPanelColumns) * in * kPanelColumns + n % kPanelColumns;
-    for (int64_t k = 0; k < in; ++k) column[k * kPanelColumns] = matrix[n * in + k];
+  // Panel by panel, so that each line of it is written once.
+  for (int64_t first = 0; first < out; first += kPanelColumns) {
+    const int64_t width = std::min(kPanelColumns, out - first);
+    T* panel = to + first * in;
+    for (int64_t k = 0; k < in; ++k)
+      for (int64_t j = 0; j < width; ++j)
+        panel[k * kPanelColumns + j] = matrix[(first + j) * in + k];
   }
   return packed;
 }

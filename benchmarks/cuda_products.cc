@@ -12,13 +12,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <iostream>
 #include <random>
 #include <vector>
 
 #include "base/error.h"
 #include "base/thread_pool.h"
+#include "device_timing.h"
 #include "ops/cuda/capability.h"
 #include "ops/cuda/error.h"
 #include "ops/cuda/int4_layout.h"
@@ -46,21 +46,6 @@ Type input_of(Type type) {
   return type == Type::int4 || type == Type::fp8_weights ? Type::bf16 : type;
 }
 bool is_e4m3(Type type) { return type == Type::fp8 || type == Type::fp8_weights; }
-
-class DeviceMemory {
- public:
-  explicit DeviceMemory(size_t bytes) { check(cudaMalloc(&data_, bytes), "cudaMalloc"); }
-  ~DeviceMemory() { cudaFree(data_); }
-  DeviceMemory(const DeviceMemory&) = delete;
-  DeviceMemory& operator=(const DeviceMemory&) = delete;
-  template <class T>
-  T* as() const {
-    return static_cast<T*>(data_);
-  }
-
- private:
-  void* data_ = nullptr;
-};
 
 // Random elements of a type in bytes, and what they stand for.
 std::vector<uint8_t> random_bytes(Type type, int64_t elements, unsigned seed) {
@@ -130,23 +115,6 @@ Weights random_weights(Type type, const Shape& shape, ThreadPool& pool) {
       result.values[static_cast<size_t>(i)] = static_cast<float>(value_of(type, result.bytes, i));
   });
   return result;
-}
-
-// The mean over one long train of launches, in microseconds.
-double time_of(const std::function<void(int)>& launch, int repetitions, cudaStream_t stream) {
-  cudaEvent_t begin, end;
-  check(cudaEventCreate(&begin), "event");
-  check(cudaEventCreate(&end), "event");
-  for (int i = 0; i < 5; ++i) launch(i);
-  check(cudaEventRecord(begin, stream), "event");
-  for (int i = 0; i < repetitions; ++i) launch(i);
-  check(cudaEventRecord(end, stream), "event");
-  check(cudaEventSynchronize(end), "a kernel");
-  float milliseconds = 0;
-  check(cudaEventElapsedTime(&milliseconds, begin, end), "event");
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  return 1000.0 * milliseconds / repetitions;
 }
 
 void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_list,

@@ -126,10 +126,18 @@ class Divisor {
   __device__ explicit Divisor(float divisor) : divisor_(divisor), normal_(divisor > 1e-30f) {
     asm("rcp.rn.f32 %0, %1;" : "=f"(reciprocal_) : "f"(divisor));
   }
-  __device__ float quotient(float value) const {
-    if (!normal_) return __fdiv_rn(value, divisor_);
-    const float near = __fmul_rn(value, reciprocal_);
-    return fmaf(fmaf(-near, divisor_, value), reciprocal_, near);
+  template <int kCount>
+  __device__ void divide(float (&value)[kCount]) const {
+    if (normal_) {
+#pragma unroll
+      for (float& v : value) {
+        const float near = __fmul_rn(v, reciprocal_);
+        v = fmaf(fmaf(-near, divisor_, v), reciprocal_, near);
+      }
+    } else {
+#pragma unroll
+      for (float& v : value) v = __fdiv_rn(v, divisor_);
+    }
   }
 
  private:
@@ -137,18 +145,30 @@ class Divisor {
   bool normal_;
 };
 
+// Codes of quotients, the first in the lowest byte. Conversions go at a quarter of the rate of
+// other arithmetic or less: so int8 takes the low bits of a sum that no longer has a fraction
+// (rounded half to even), e4m3 two numbers at once.
 struct Int8Code {
   static constexpr float kGrid = 127.5f;
-  __device__ static uint8_t encode(float value, const Divisor& scale) {
-    const float quotient = fminf(fmaxf(rintf(scale.quotient(value)), -128.0f), 127.0f);
-    return static_cast<uint8_t>(static_cast<int8_t>(quotient));
+  __device__ static uint32_t encode(float quotient) {
+    return __float_as_uint(__fadd_rn(fminf(fmaxf(quotient, -128.0f), 127.0f), 0x1.8p23f));
+  }
+  __device__ static uint32_t encode(float a, float b, float c, float d) {
+    return __byte_perm(__byte_perm(encode(a), encode(b), 0x0040),
+                       __byte_perm(encode(c), encode(d), 0x0040), 0x5410);
   }
 };
 
 struct Fp8Code {
   static constexpr float kGrid = 448.0f;
-  __device__ static uint8_t encode(float value, const Divisor& scale) {
-    return __nv_cvt_float_to_fp8(scale.quotient(value), __NV_SATFINITE, __NV_E4M3);
+  __device__ static uint32_t encode(float quotient) {
+    return __nv_cvt_float_to_fp8(quotient, __NV_SATFINITE, __NV_E4M3);
+  }
+  __device__ static uint32_t encode(float a, float b, float c, float d) {
+    const auto pair = [](float low, float high) -> uint32_t {
+      return __nv_cvt_float2_to_fp8x2(make_float2(low, high), __NV_SATFINITE, __NV_E4M3);
+    };
+    return pair(a, b) | pair(c, d) << 16;
   }
 };
 

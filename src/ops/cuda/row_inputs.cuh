@@ -18,13 +18,6 @@ __device__ inline uint4 load_row_piece(const __nv_bfloat16* from) {
   return __ldcg(reinterpret_cast<const uint4*>(from));
 }
 
-__device__ inline void keep_largest(__nv_bfloat162& largest, uint4 piece) {
-  const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i)
-    largest = __hmax2(largest, __habs2(*reinterpret_cast<const __nv_bfloat162*>(&words[i])));
-}
-
 // Where multiply_fp8() wants the code of input k: atoms beside each other, sixteen bytes at a time.
 __device__ inline int fp8_place(int k) {
   return (k & ~1023) + (k / 16 & 7) * 128 + (k / 128 & 7) * 16 + (k & 15);
@@ -78,7 +71,7 @@ __device__ inline void take_row(const __nv_bfloat16* from, int cols, __nv_bfloat
     for (int i = 0; i < kRowLoads; ++i) {
       const int c = first + i * 8 * kRowConsumers;
       if (c < cols) *reinterpret_cast<uint4*>(staged + c) = piece[i];
-      if (codes != Codes::none) keep_largest(largest, piece[i]);
+      if (codes != Codes::none) largest = Packed<8>{piece[i]}.largest(largest);
     }
   }
   finish_row<codes>(largest, cols, staged, shared, x, padded_bytes);
@@ -135,7 +128,7 @@ __device__ inline void normalize_row(const RowLayers& work, const __nv_bfloat16*
     for (int i = 0; i < 8; ++i) value[i] = value[i] * factor * weights[i];
     const Packed<8> piece = Packed<8>::round(value);
     piece.store(staged + c);
-    if (codes != Codes::none) keep_largest(largest, piece.words);
+    if (codes != Codes::none) largest = piece.largest(largest);
   }
   finish_row<codes>(largest, cols, staged, shared, x, padded_bytes);
 }

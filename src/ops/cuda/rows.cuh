@@ -37,6 +37,14 @@ struct Packed<8> {
     return {make_uint4(pack_bf16(value[0], value[1]), pack_bf16(value[2], value[3]),
                        pack_bf16(value[4], value[5]), pack_bf16(value[6], value[7]))};
   }
+  // The larger of `so_far` and every magnitude here, pair by pair.
+  __device__ __nv_bfloat162 largest(__nv_bfloat162 so_far) const {
+    const uint32_t pairs[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+    for (const uint32_t& pair : pairs)
+      so_far = __hmax2(so_far, __habs2(*reinterpret_cast<const __nv_bfloat162*>(&pair)));
+    return so_far;
+  }
   __device__ void unpack(float (&value)[8]) const {
     const uint32_t pairs[4] = {words.x, words.y, words.z, words.w};
 #pragma unroll
@@ -52,6 +60,9 @@ struct Packed<1> {
   __nv_bfloat16 number;
   __device__ static Packed load(const __nv_bfloat16* from) { return {*from}; }
   __device__ void store(__nv_bfloat16* to) const { *to = number; }
+  __device__ __nv_bfloat162 largest(__nv_bfloat162 so_far) const {
+    return __hmax2(so_far, __bfloat162bfloat162(__habs(number)));
+  }
   __device__ static Packed round(const float (&value)[1]) {
     return {__float2bfloat16_rn(value[0])};
   }
@@ -75,29 +86,26 @@ struct RowPart {
 };
 
 template <class Code>
-__device__ void store_codes(const float (&value)[8], const Divisor& scale, uint8_t* to) {
-  uint32_t words[2] = {0, 0};
-#pragma unroll
-  for (int i = 0; i < 8; ++i)
-    words[i / 4] |= static_cast<uint32_t>(Code::encode(value[i], scale)) << (8 * (i % 4));
-  *reinterpret_cast<uint2*>(to) = make_uint2(words[0], words[1]);
+__device__ void store_codes(float (&value)[8], const Divisor& scale, uint8_t* to) {
+  scale.divide(value);
+  *reinterpret_cast<uint2*>(to) = make_uint2(Code::encode(value[0], value[1], value[2], value[3]),
+                                             Code::encode(value[4], value[5], value[6], value[7]));
 }
 template <class Code>
-__device__ void store_codes(const float (&value)[1], const Divisor& scale, uint8_t* to) {
-  *to = Code::encode(value[0], scale);
+__device__ void store_codes(float (&value)[1], const Divisor& scale, uint8_t* to) {
+  scale.divide(value);
+  *to = static_cast<uint8_t>(Code::encode(value[0]));
 }
 
 // Codes of the row that the block holds in `part`. scratch: as block_reduce has it.
 template <class Code, int kWidth, int kSlots>
 __device__ void quantize(const RowPart<kWidth, kSlots>& part, const QuantizedRows& to, int64_t row,
                          int64_t cols, float* scratch) {
-  float largest = 0, value[kWidth];
-  part.for_each(cols, [&](int64_t, int slot) {
-    part.piece[slot].unpack(value);
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) largest = fmaxf(largest, fabsf(value[i]));
-  });
-  largest = block_reduce(largest, 0, scratch, [](float v) { return warp_max(v); });
+  float value[kWidth];
+  __nv_bfloat162 pair{};
+  part.for_each(cols, [&](int64_t, int slot) { pair = part.piece[slot].largest(pair); });
+  const float largest = block_reduce(fmaxf(__low2float(pair), __high2float(pair)), 0, scratch,
+                                     [](float v) { return warp_max(v); });
   const float scale = scale_of(largest, Code::kGrid);
   const Divisor divisor(scale);
   uint8_t* codes = to.codes + row * to.stride;

@@ -200,6 +200,33 @@ TEST_F(StudyTest, TasksOfErrorsAloneAreRefused) {
   }
 }
 
+// RULER's samples need the model's tokenizer, and its context.
+TEST_F(StudyTest, RulerIsMadeForTheModel) {
+  plan_.formats = {"bf16"};
+  plan_.scenarios.clear();
+  plan_.text_prompts = plan_.kl_windows = 0;
+  plan_.tasks.resize(1);
+  plan_.tasks[0] = {"ruler_4k_niah_single_1", 2, std::nullopt, std::nullopt};
+  try {
+    study::run(plan_, settings_, root_ / "short");
+    FAIL() << "samples longer than the context were made";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("context is 512"), std::string::npos) << error.what();
+  }
+  fs::copy(plan_.model, root_ / "long");
+  Json config = parse_json(read_text(root_ / "long/config.json"), "config.json");
+  config["max_position_embeddings"] = 4096;
+  write_text(root_ / "long/config.json", config.dump());
+  plan_.model = (root_ / "long").string();
+  study::run(plan_, settings_, root_ / "study");
+  const store::Store store(root_ / "study/study.db");
+  size_t answered = 0;
+  for (const store::Cell& cell : store.cells())
+    if (cell.kind == "eval" && cell.name == "ruler_4k_niah_single_1")
+      answered += store.rows(cell).size();
+  EXPECT_EQ(answered, 2u);
+}
+
 // Not "auto", which is another machine's word for another backend.
 TEST_F(StudyTest, CellsNameTheBackendThatAnswered) {
   settings_.backend = "auto";

@@ -61,27 +61,6 @@ evaluate::Task load(const Arguments& arguments, const std::string& name) {
   return evaluate::load_task(name, arguments.data);
 }
 
-// RULER's samples, as many as asked for, such that prompt and answer have the length of the name.
-evaluate::Task make_ruler(const Arguments& arguments, const std::string& name,
-                          const endpoint::Endpoint& engine) {
-  const int64_t context = engine.info().context_tokens, length = evaluate::ruler_length(name);
-  if (context > 0 && length > context)
-    throw Error::refused(
-        fmt::format("samples of {} tokens, the model's context is {}", length, context),
-        "task " + name);
-  const text::Tokenizer& tokenizer = engine.tokenizer();
-  evaluate::RulerOptions options;
-  options.data = evaluate::data_root(arguments.data) / "ruler";
-  if (arguments.limit >= 0) options.samples = arguments.limit;
-  options.template_tokens = static_cast<int64_t>(
-      arguments.chat
-          ? endpoint::encode_chat(engine, Json::array({{{"role", "user"}, {"content", ""}}})).size()
-          : tokenizer.encode("", {.add_special = true}).size());
-  return evaluate::make_ruler_task(name, options, [&](const std::string& text) {
-    return static_cast<int64_t>(tokenizer.encode(text, {}).size());
-  });
-}
-
 evaluate::RunOptions options_of(const Arguments& arguments,
                                 const evaluate::TaskRequest& request = {}) {
   evaluate::RunOptions options;
@@ -92,6 +71,17 @@ evaluate::RunOptions options_of(const Arguments& arguments,
   options.prompt.chat = arguments.chat;
   options.prompt.multiturn = arguments.multiturn;
   return options;
+}
+
+evaluate::Task make_ruler(const Arguments& arguments, const evaluate::TaskRequest& request,
+                          const endpoint::Endpoint& engine) {
+  const text::ChatTemplate* const chat = engine.chat_template();
+  if (arguments.chat && !chat)
+    throw Error::refused("the model has no chat template", engine.info().model,
+                         "use plain prompts");
+  return evaluate::make_ruler_task(
+      request.name, evaluate::data_root(arguments.data), options_of(arguments, request).limit,
+      {engine.tokenizer(), arguments.chat ? chat : nullptr, engine.info().context_tokens});
 }
 
 void list(const Arguments& arguments, const Globals& globals) {
@@ -280,7 +270,7 @@ void run(const Arguments& arguments, const Globals& globals) {
   const auto opened = open_model_or_endpoint(arguments.model, arguments.endpoint, globals, needs);
   endpoint::Endpoint& engine = *opened;
   for (size_t i = 0; i < requests.size(); ++i)
-    if (!tasks[i]) tasks[i] = make_ruler(arguments, requests[i].name, engine);
+    if (!tasks[i]) tasks[i] = make_ruler(arguments, requests[i], engine);
   const fs::path output = arguments.output.empty() ? "out/eval" : arguments.output;
   fs::create_directories(output);
   std::vector<evaluate::Evaluated> evaluated;

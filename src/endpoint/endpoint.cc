@@ -37,13 +37,17 @@ std::vector<int32_t> encode_chat(const Endpoint& endpoint, const Json& messages,
     throw Error::refused("the model has no chat template", endpoint.info().model,
                          "use plain prompts");
   }
-  const text::Tokenizer& tokenizer = endpoint.tokenizer();
+  return encode_chat(endpoint.tokenizer(), *chat, messages, add_generation_prompt);
+}
+
+std::vector<int32_t> encode_chat(const text::Tokenizer& tokenizer, const text::ChatTemplate& chat,
+                                 const Json& messages, bool add_generation_prompt) {
   text::ChatTemplate::Inputs inputs;
   inputs.messages = messages;
   inputs.add_generation_prompt = add_generation_prompt;
   if (const auto bos = tokenizer.bos_id()) inputs.bos_token = tokenizer.token_bytes(*bos);
   if (const auto eos = tokenizer.eos_id()) inputs.eos_token = tokenizer.token_bytes(*eos);
-  return text::encode(tokenizer, chat->render(inputs));
+  return text::encode(tokenizer, chat.render(inputs));
 }
 
 std::future<GenerateResult> Endpoint::chat(ChatRequest request, TokenSink sink) {

@@ -129,5 +129,7 @@ class Endpoint {
 // Ids of a chat with the template of the model. Throws Error::refused when it has none.
 std::vector<int32_t> encode_chat(const Endpoint& endpoint, const Json& messages,
                                  bool add_generation_prompt = true);
+std::vector<int32_t> encode_chat(const text::Tokenizer& tokenizer, const text::ChatTemplate& chat,
+                                 const Json& messages, bool add_generation_prompt = true);
 
 }  // namespace narrow::endpoint

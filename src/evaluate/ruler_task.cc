@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "endpoint/endpoint.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -75,14 +76,12 @@ std::vector<TaskRequest> expand_ruler(std::vector<TaskRequest> requests) {
 
 Task make_ruler_task(const std::string& name, RulerOptions options, const TokenCounter& count) {
   const Name parsed = parse(name);
-  const RulerTask& of = task_named(parsed.task);
   options.length = parsed.length;
   Task task;
   task.name = name;
   task.version = 1;
   task.group_version = 1;
   task.kind = Task::Kind::generate;
-  task.max_tokens = of.new_tokens;
   // The answer's beginning stands directly behind the text, as in RULER.
   task.delimiter = "";
   task.question.emplace("{{input}}");
@@ -91,21 +90,50 @@ Task make_ruler_task(const std::string& name, RulerOptions options, const TokenC
   task.kinds = {find_metric_kind("ruler")};
   task.metrics = task.kinds.front()->metrics;
   task.yaml_sha256 = sha256_file(data_folder("tasks/ruler") / "tasks.yaml");
-  Subtask subtask;
-  subtask.name = name;
   Sha256 hash;
-  for (const RulerSample& sample : make_ruler(parsed.task, options, count)) {
-    subtask.test.push_back({{"input", sample.input},
-                            {"answer_prefix", sample.answer_prefix},
-                            {"outputs", sample.outputs},
-                            {"target", fmt::format("{}", fmt::join(sample.outputs, ", "))},
-                            {"score", of.score == RulerScore::part ? "part" : "all"},
-                            {"length_tokens", sample.length_tokens}});
-    hash.add(to_line(subtask.test.back()));
+  const auto add = [&](const RulerTask& of) {
+    Subtask subtask;
+    subtask.name = parsed.task.empty() ? name + "_" + of.name : name;
+    subtask.max_tokens = of.new_tokens;
+    for (const RulerSample& sample : make_ruler(of.name, options, count)) {
+      subtask.test.push_back({{"input", sample.input},
+                              {"answer_prefix", sample.answer_prefix},
+                              {"outputs", sample.outputs},
+                              {"target", fmt::format("{}", fmt::join(sample.outputs, ", "))},
+                              {"score", of.score == RulerScore::part ? "part" : "all"},
+                              {"length_tokens", sample.length_tokens}});
+      hash.add(to_line(subtask.test.back()));
+    }
+    task.subtasks.push_back(std::move(subtask));
+  };
+  if (parsed.task.empty()) {
+    for (const RulerTask& of : ruler_tasks()) add(of);
+  } else {
+    add(task_named(parsed.task));
+    task.max_tokens = *task.subtasks.front().max_tokens;
   }
   task.data_sha256 = hash.hex();
-  task.subtasks.push_back(std::move(subtask));
   return task;
+}
+
+Task make_ruler_task(const std::string& name, const std::filesystem::path& data,
+                     std::optional<int64_t> samples, const RulerModel& model) {
+  const int64_t length = ruler_length(name);
+  if (model.context_tokens > 0 && length > model.context_tokens)
+    throw Error::refused(fmt::format("samples of {} tokens, the model's context is {}", length,
+                                     model.context_tokens),
+                         "task " + name);
+  RulerOptions options;
+  options.data = data / "ruler";
+  if (samples) options.samples = *samples;
+  options.template_tokens = static_cast<int64_t>(
+      model.chat ? endpoint::encode_chat(model.tokenizer, *model.chat,
+                                         Json::array({{{"role", "user"}, {"content", ""}}}))
+                       .size()
+                 : model.tokenizer.encode("", {.add_special = true}).size());
+  return make_ruler_task(name, options, [&](const std::string& text) {
+    return static_cast<int64_t>(model.tokenizer.encode(text, {}).size());
+  });
 }
 
 }  // namespace narrow::evaluate

@@ -3,12 +3,16 @@
 // thirteen.
 #pragma once
 
+#include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "evaluate/ruler.h"
 #include "evaluate/suite.h"
 #include "evaluate/task.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
 
 namespace narrow::evaluate {
 
@@ -23,8 +27,21 @@ int64_t ruler_length(const std::string& name);
 std::vector<TaskRequest> expand_ruler(std::vector<TaskRequest> requests);
 
 // Two metrics, `ruler` and `ruler_lm_eval` (RulerVerdict). `options.length` is taken from the name.
-// Throws Error::refused as make_ruler() does.
-// REQUIRES: ruler_length(name) > 0, with a task.
+// One of ruler_lengths() is a task whose subtasks are the thirteen. Throws Error::refused as
+// make_ruler() does.
+// REQUIRES: ruler_length(name) > 0.
 Task make_ruler_task(const std::string& name, RulerOptions options, const TokenCounter& count);
+
+// What a task is made for: samples such that prompt and answer have the length of the name.
+struct RulerModel {
+  const text::Tokenizer& tokenizer;
+  const text::ChatTemplate* chat;  // null: prompts do not go through one
+  int64_t context_tokens;          // 0: not known
+};
+
+// data: of the data sets, RULER's in its folder "ruler". samples: none, as many as RULER has.
+// Throws Error::refused also where the model's context is shorter.
+Task make_ruler_task(const std::string& name, const std::filesystem::path& data,
+                     std::optional<int64_t> samples, const RulerModel& model);
 
 }  // namespace narrow::evaluate

@@ -22,14 +22,16 @@ int64_t quarter_bytes(const std::string& text) { return static_cast<int64_t>(tex
 
 // The data of the goldens, unpacked into a folder for the program.
 const fs::path& data() {
-  static const fs::path folder = [] {
-    const fs::path made = fs::temp_directory_path() / ("ruler_test." + std::to_string(getpid()));
-    fs::create_directories(made);
-    for (const char* name : {"squad.json", "hotpotqa.json", "essays.txt"})
-      write_text(made / name, read_text_maybe_gz(kGolden / (std::string(name) + ".gz")));
-    return made;
-  }();
-  return folder;
+  static const struct Unpacked {
+    Unpacked() {
+      fs::create_directories(folder);
+      for (const char* name : {"squad.json", "hotpotqa.json", "essays.txt"})
+        write_text(folder / name, read_text_maybe_gz(kGolden / (std::string(name) + ".gz")));
+    }
+    ~Unpacked() { fs::remove_all(folder); }
+    const fs::path folder = fs::temp_directory_path() / ("ruler_test." + std::to_string(getpid()));
+  } unpacked;
+  return unpacked.folder;
 }
 
 // What NVIDIA/RULER's own scripts make (tests/goldens/ruler/README.md).
@@ -57,7 +59,6 @@ TEST(Ruler, SamplesEqualTheOriginals) {
   }
   EXPECT_EQ(tasks.size(), 13u);
   EXPECT_EQ(ruler_tasks().size(), 13u);
-  fs::remove_all(data());
 }
 
 TEST(Ruler, BecomesTasksOfAnEvaluation) {
@@ -90,6 +91,21 @@ TEST(Ruler, BecomesTasksOfAnEvaluation) {
   ASSERT_EQ(judged.size(), task.metrics.size());
   EXPECT_EQ(judged[0].value, 1);
   EXPECT_LT(task.kinds.front()->judge(task.subtasks.front().test[0], "nothing")[0].value, 1);
+}
+
+TEST(Ruler, ALengthIsATaskOfThirteen) {
+  RulerOptions options;
+  options.samples = 1;
+  options.data = data();
+  const Task task = make_ruler_task("ruler_4k", options, quarter_bytes);
+  const auto parts = ruler_tasks();
+  ASSERT_EQ(task.subtasks.size(), parts.size());
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const Task alone = make_ruler_task("ruler_4k_" + parts[i].name, options, quarter_bytes);
+    EXPECT_EQ(task.subtasks[i].name, alone.name);
+    EXPECT_EQ(task.subtasks[i].test, alone.subtasks.front().test) << alone.name;
+    EXPECT_EQ(task.subtasks[i].max_tokens, parts[i].new_tokens) << alone.name;
+  }
 }
 
 TEST(Ruler, RefusesWhatCannotBeMade) {

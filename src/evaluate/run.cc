@@ -61,12 +61,12 @@ void ask(const Task& task, endpoint::Endpoint& endpoint, const RunOptions& optio
   const bool chat = options.prompt.chat;
   if (task.kind == Task::Kind::generate) {
     endpoint::GenerateRequest request;
-    request.sampling.max_tokens = task.max_tokens;
+    request.sampling.max_tokens = asked.subtask->max_tokens.value_or(task.max_tokens);
     request.sampling.stop = task.stop;
     request.sampling.temperature = task.temperature;
     request.sampling.top_p = task.top_p;
-    request.prompt =
-        generation_prompt(endpoint, prompt.contexts[0], task.max_tokens, chat, &asked.cut);
+    request.prompt = generation_prompt(endpoint, prompt.contexts[0], request.sampling.max_tokens,
+                                       chat, &asked.cut);
     for (int64_t sample = 0; sample < task.samples; ++sample) {
       request.sampling.seed = static_cast<uint64_t>(asked.index * task.samples + sample);
       asked.generations.push_back(endpoint.generate(request));

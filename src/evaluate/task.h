@@ -25,6 +25,7 @@ struct Subtask {
   int64_t guess_among = 0;  // answers a guess is drawn from, for the normalized score; 0: too many
   std::vector<Json> test;   // documents, in order
   std::vector<Json> shots;  // pool of examples; empty when the data set has none here
+  std::optional<int64_t> max_tokens;  // of its answers; none: the task's
 };
 
 // Whose rules build prompts from a task's templates and examples (evaluate/prompt.h).

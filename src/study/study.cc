@@ -21,6 +21,7 @@
 #include "engine/engine.h"
 #include "evaluate/overlap.h"
 #include "evaluate/results.h"
+#include "evaluate/ruler_task.h"
 #include "load/hardware.h"
 #include "load/load.h"
 #include "quantize/pipeline.h"
@@ -76,7 +77,9 @@ class Study {
                               {"source_format", model_path_.extension() == ".gguf" ? "GGUF" : ""}});
     for (const std::string& format : plan.formats) recipes_.emplace(format, recipe(format));
     for (const TaskPlan& task : plan.tasks) {
-      tasks_.push_back(evaluate::load_task(task.name, settings.data));
+      tasks_.push_back(evaluate::ruler_length(task.name) > 0
+                           ? ruler_task(task, *model)
+                           : evaluate::load_task(task.name, settings.data));
       // Recovery is of scores of which none is below 0 and more is better.
       if (std::ranges::none_of(tasks_.back().metrics, evaluate::higher_is_better))
         throw Error::refused("a study compares scores of right answers, not perplexities or errors",
@@ -131,6 +134,21 @@ class Study {
   bool measures_on_device() const {
     return settings_.backend != "cpu" && settings_.backend != "reference" &&
            ops::make_backend(settings_.backend, settings_.threads)->describe().starts_with("cuda");
+  }
+
+  evaluate::Task ruler_task(const TaskPlan& task, const checkpoint::Checkpoint& model) const {
+    const checkpoint::Documents& documents = model.documents();
+    const auto tokenizer =
+        text::Tokenizer::from_json(documents.tokenizer, documents.tokenizer_config);
+    std::optional<text::ChatTemplate> chat;
+    if (task.chat_template.value_or(plan_.chat_template)) {
+      if (documents.chat_template.empty())
+        throw Error::refused("the model has no chat template", "task " + task.name);
+      chat.emplace(documents.chat_template);
+    }
+    return evaluate::make_ruler_task(
+        task.name, evaluate::data_root(settings_.data), task.limit,
+        {tokenizer, chat ? &*chat : nullptr, model.config().context_tokens});
   }
 
   quantize::Recipe recipe(const std::string& format) const {

@@ -29,6 +29,22 @@ Summary summarize(std::span<const float> logits) {
   return summary;
 }
 
+// Of one position, whose next token is `next`. p: the base's logits, q: the variant's.
+struct Position {
+  double kl = 0, nll_base = 0, nll = 0;
+  bool agree = false;
+};
+
+Position compare(std::span<const float> p, std::span<const float> q, size_t next) {
+  const Summary of_p = summarize(p), of_q = summarize(q);
+  double sum = 0;
+  for (size_t i = 0; i < p.size(); ++i) {
+    const double log_p = p[i] - of_p.normalizer;
+    sum += std::exp(static_cast<float>(log_p)) * (log_p - (q[i] - of_q.normalizer));
+  }
+  return {sum, of_p.normalizer - p[next], of_q.normalizer - q[next], of_p.best == of_q.best};
+}
+
 }  // namespace
 
 std::string TextWindows::hash() const {
@@ -77,7 +93,7 @@ TextWindows read_windows(const std::string& file, const text::Tokenizer& tokeniz
 }
 
 void measure_divergence(model::Decoder& base, model::Decoder& variant, const TextWindows& text,
-                        const std::set<int64_t>& done, const RowSink& sink) {
+                        const std::set<int64_t>& done, ThreadPool& pool, const RowSink& sink) {
   if (base.config().vocabulary != variant.config().vocabulary)
     throw Error::refused("the two models have different vocabularies");
   for (size_t w = 0; w < text.windows.size(); ++w) {
@@ -93,21 +109,21 @@ void measure_divergence(model::Decoder& base, model::Decoder& variant, const Tex
     });
     Json kl = Json::array(), agree = Json::array(), base_nll = Json::array(), nll = Json::array();
     model::for_each_logits(variant, ids, [&](int64_t first, View<const float> logits) {
-      for (int64_t r = 0; r < logits.rows; ++r) {
-        const auto position = static_cast<size_t>(first + r);
-        if (position + 1 >= ids.size()) continue;  // nothing is predicted after the last token
-        const std::span<const float> p = base_logits[position], q = logits.row(r);
-        const Summary of_p = summarize(p), of_q = summarize(q);
-        double sum = 0;
-        for (size_t i = 0; i < p.size(); ++i) {
-          const double log_p = p[i] - of_p.normalizer;
-          sum += std::exp(static_cast<float>(log_p)) * (log_p - (q[i] - of_q.normalizer));
+      // Nothing is predicted after the last token.
+      const int64_t count = std::min(logits.rows, static_cast<int64_t>(ids.size()) - 1 - first);
+      std::vector<Position> positions(static_cast<size_t>(std::max<int64_t>(count, 0)));
+      pool.parallel_for(count, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+          const auto at = static_cast<size_t>(first + r);
+          positions[static_cast<size_t>(r)] =
+              compare(base_logits[at], logits.row(r), static_cast<size_t>(ids[at + 1]));
         }
-        const auto next = static_cast<size_t>(ids[position + 1]);
-        kl.push_back(sum);
-        agree.push_back(of_p.best == of_q.best ? 1 : 0);
-        base_nll.push_back(of_p.normalizer - p[next]);
-        nll.push_back(of_q.normalizer - q[next]);
+      });
+      for (const Position& position : positions) {
+        kl.push_back(position.kl);
+        agree.push_back(position.agree ? 1 : 0);
+        base_nll.push_back(position.nll_base);
+        nll.push_back(position.nll);
       }
     });
     const auto positions = static_cast<int64_t>(kl.size());

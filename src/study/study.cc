@@ -427,7 +427,8 @@ class Study {
     const auto done = indices_of(store_.rows(cell));
     Progress progress(format + " divergence", plan_.kl_windows, "windows");
     progress.skip(static_cast<int64_t>(done.size()));
-    similarity::measure_divergence(base, variant, text, done, [&](int64_t index, Json row) {
+    ThreadPool pool(settings_.threads);
+    similarity::measure_divergence(base, variant, text, done, pool, [&](int64_t index, Json row) {
       store_.append(cell, {index, std::move(row)});
       progress.advance();
     });

@@ -143,11 +143,34 @@ std::string Filter::answer(const std::string& response, const Json& document) co
   return text;
 }
 
+std::vector<std::string> Filter::answers(const std::vector<std::string>& responses,
+                                         const Json& document) const {
+  const size_t count =
+      take > 0 ? std::min(static_cast<size_t>(take), responses.size()) : responses.size();
+  std::vector<std::string> all;
+  for (size_t i = 0; i < count; ++i) all.push_back(answer(responses[i], document));
+  if (!vote) return all;
+  return {*std::ranges::max_element(
+      all, {}, [&](const std::string& one) { return std::ranges::count(all, one); })};
+}
+
 Filter read_filter(const std::string& name, const Json& rule, const std::string& where) {
-  Filter filter{name, {}};
+  Filter filter;
+  filter.name = name;
   if (rule.is_object() && rule.empty()) return filter;  // the whole response
-  for (const Json& step : rule.is_array() ? rule : Json::array({rule}))
-    filter.steps.push_back(read_step(step, where));
+  const Json steps = rule.is_array() ? rule : Json::array({rule});
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const bool only = steps[i].is_object() && steps[i].size() == 1;
+    if (only && i == 0 && steps[i].contains("take")) {
+      filter.take = json_get<int64_t>(steps[i], "take", where);
+      if (filter.take < 1) throw Error::refused("\"take\" of a filter is at least 1", where);
+    } else if (only && i + 1 == steps.size() && steps[i].contains("vote")) {
+      filter.vote = json_get<bool>(steps[i], "vote", where);
+      if (!filter.vote) throw Error::refused("\"vote\" of a filter is true or absent", where);
+    } else {
+      filter.steps.push_back(read_step(steps[i], where));
+    }
+  }
   return filter;
 }
 

@@ -29,15 +29,20 @@ struct FilterStep {
 struct Filter {
   std::string name;  // "strict-match"
   std::vector<FilterStep> steps;
+  int64_t take = 0;   // only the first so many responses count; 0: all
+  bool vote = false;  // they give one answer, their most frequent, of equals the earliest
 
   // document: a step `choice` reads its "choices", a list of texts, and throws Error::refused where
   // it has none.
   std::string answer(const std::string& response, const Json& document) const;
+  // Those whose mean score is the document's, in the responses' order.  REQUIRES: a response.
+  std::vector<std::string> answers(const std::vector<std::string>& responses,
+                                   const Json& document) const;
 };
 
-// `rule` is a step or a list of them. A step: {first: PATTERN}, {last: PATTERN}, {strip: true}
-// or {choice: {first or last, ignore, ignore_case, ignore_punctuation}}. Throws Error::refused for
-// anything else.
+// `rule` is a step or a list of them. A step: {first: PATTERN}, {last: PATTERN}, {strip: true},
+// {choice: {first or last, ignore, ignore_case, ignore_punctuation}}, or in front {take: COUNT}, or
+// behind all others {vote: true}. Throws Error::refused for anything else.
 Filter read_filter(const std::string& name, const Json& rule, const std::string& where);
 
 }  // namespace narrow::evaluate

@@ -31,11 +31,25 @@ TEST(AnswerFilter, StepsFollowEachOther) {
   const Json rule =
       Json::parse(R"json([{"first": "^(.*?)(?=\\n|$)"}, {"strip": true}, {"last": "\\d"}])json");
   EXPECT_EQ(read_filter("f", rule, "here").answer(" 1 2 \n3", {}), "2");
-EXPECT_EQ(read_filter("f", Json::object(), "here").answer(" as it is ", {}), " as it is ");
+  EXPECT_EQ(read_filter("f", Json::object(), "here").answer(" as it is ", {}), " as it is ");
+}
+
+TEST(AnswerFilter, CountsTheFirstAndVotes) {
+  const std::vector<std::string> responses{"b", "a ", "a", "b", "c"};
+  const auto answers = [&](const char* rule) {
+    return read_filter("f", Json::parse(rule), "here").answers(responses, {});
+  };
+  using List = std::vector<std::string>;
+  EXPECT_EQ(answers("{}"), responses);
+  EXPECT_EQ(answers(R"([{"take": 2}, {"strip": true}])"), (List{"b", "a"}));
+  EXPECT_EQ(answers(R"([{"strip": true}, {"vote": true}])"), List{"b"});
+  EXPECT_EQ(answers(R"([{"take": 3}, {"strip": true}, {"vote": true}])"), List{"a"});
 }
 
 TEST(AnswerFilter, RefusesWhatItIsNot) {
-  for (const char* rule : {R"({"middle": "x"})", R"({"strip": false})", R"({"choice": {}})", "3",
+  for (const char* rule : {R"({"middle": "x"})", R"([{"vote": true}, {"strip": true}])",
+                           R"([{"strip": true}, {"take": 2}])", R"({"take": 0})",
+                           R"({"vote": false})", R"({"strip": false})", R"({"choice": {}})", "3",
                            R"({"first": "x", "last": "y"})", R"json([{"first": "("}])json"})
     EXPECT_THROW(read_filter("f", Json::parse(rule), "here"), Error) << rule;
   const Filter filter = read_filter("f", {{"choice", {{"first", "x"}}}}, "here");

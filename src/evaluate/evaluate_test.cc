@@ -323,6 +323,63 @@ TEST(HarnessTask, GeneratedAnswersMayBeChoices) {
   }
 }
 
+// Answers of 64 responses by the harness's own filters (tests/goldens/tasks/make_votes.py), and the
+// score of each filter's one.
+TEST(HarnessTask, ResponsesVote) {
+  const Json golden = parse_json(
+      read_text_maybe_gz(NARROW_SOURCE_DIR "/tests/goldens/tasks/votes.json.gz"), "votes.json");
+  const auto folder = folder_of("vote", {{{"q", "How many?"}, {"a", "7"}}});
+  const Json regex{{"function", "regex"}, {"regex_pattern", golden["pattern"]}};
+  const Json first{{"function", "take_first"}}, vote{{"function", "majority_vote"}};
+  Json file{{"task", "vote"},
+            {"dataset_path", "x/y"},
+            {"test_split", "test"},
+            {"doc_to_text", "{{q}}"},
+            {"doc_to_target", "{{a}}"},
+            {"output_type", "generate_until"},
+            {"generation_kwargs", {{"do_sample", true}, {"temperature", 0.2}}},
+            {"repeats", 64},
+            {"metric_list", {{{"metric", "exact_match"}}}},
+            {"filter_list",
+             {{{"name", "score-first"}, {"filter", {regex, first}}},
+              {{"name", "maj@64"}, {"filter", {regex, vote, first}}},
+              {{"name", "maj@8"},
+               {"filter", {{{"function", "take_first_k"}, {"k", 8}}, regex, vote, first}}}}}};
+  const auto load = [&] {
+    write_text(folder / "t.yaml", file.dump());  // JSON is YAML
+    return load_task((folder / "t.yaml").string(), folder);
+  };
+  const Task task = load();
+  EXPECT_EQ(task.samples, 64);
+  Prompter prompter(task, task.subtasks[0], {}, nullptr);
+  const Prompt prompt = prompter.next();
+  std::map<std::string, int> right;
+  for (const Json& document : golden["documents"]) {
+    Json row{{"doc_id", 0}, {"subtask", task.name}, {"responses", document["responses"]}};
+    judge(task, task.subtasks[0].test[0], prompt, row);
+    EXPECT_EQ(row["answer"], document["answers"]);
+    for (const auto& [filter, answer] : document["answers"].items()) {
+      const auto score = row["metrics"]["exact_match," + filter].get<double>();
+      EXPECT_EQ(score, answer == "7" ? 1 : 0) << filter << " " << answer;
+      right[filter] += answer == "7";
+    }
+  }
+  for (const char* filter : {"score-first", "maj@64", "maj@8"})
+    EXPECT_GT(right[filter], 3) << filter;
+
+  // Greedy responses are all alike; without a vote only the first one is looked at.
+  file["generation_kwargs"] = Json::object();
+  EXPECT_EQ(load().samples, 1);
+  file["generation_kwargs"] = {{"do_sample", true}, {"temperature", 0.2}};
+  file["filter_list"] = {{{"name", "score-first"}, {"filter", {regex, first}}}};
+  EXPECT_EQ(load().samples, 1);
+  for (const Json& steps : {Json{first, vote}, Json{vote, regex},
+                            Json{{{"function", "take_first_k"}, {"k", 65}}, vote}}) {
+    file["filter_list"] = {{{"name", "odd"}, {"filter", steps}}};
+    EXPECT_THROW(load(), Error) << steps;
+  }
+}
+
 // python3 -c "import yaml; print(yaml.safe_load(TEXT)['doc_to_text'])"
 TEST(HarnessTask, OfTwoKeysTheLastCounts) {
   const auto folder = folder_of("twice", {{{"q", "One"}, {"a", "b"}}});
@@ -364,7 +421,7 @@ TEST(HarnessTask, WhatIsNotCarriedOverIsRefusedByItsLine) {
            {"metric_list: [{metric: chrf++}]\n", "chrf++"},
            {"metric_list: [{metric: f1, hf_evaluate: true}]\n", "f1"},
            {"metric_list: [{metric: exact_match, ignore_numbers: true}]\n", "ignore_numbers"},
-           {"filter_list: [{name: f, filter: [{function: majority_vote}]}]\n", "majority_vote"},
+           {"filter_list: [{name: f, filter: [{function: map}]}]\n", "map"},
            {"generation_kwargs: {temperature: 0.7}\n", "temperature"},
            {"generation_kwargs: {num_beams: 10}\n", "num_beams"},
            {"fewshot_config: {doc_to_text: x}\n", "doc_to_text"},

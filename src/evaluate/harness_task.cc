@@ -307,12 +307,31 @@ class Translator {
       return;
     }
     if (!list.is_array()) refuse("filter_list", "is no list");
+    const int64_t samples = samples_of(from);
     for (const Json& filter : list) {
       const auto name = json_get<std::string>(filter, "name", where());
       Json steps = Json::array();
+      bool took_first = false, voted = false;
+      int64_t take = 0;
       for (const Json& step : json_get<std::vector<Json>>(filter, "filter", where())) {
         const auto function = json_get<std::string>(step, "function", where());
-        if (function == "take_first") continue;  // there is one response
+        if (function == "take_first") {
+          took_first = true;
+          continue;
+        }
+        if (voted) refuse("filter_list", "\"" + name + "\" goes on behind its vote");
+        if (took_first && (function == "majority_vote" || function == "take_first_k"))
+          refuse("filter_list", "\"" + name + "\" votes about one response");
+        if (function == "take_first_k") {
+          take = json_get<int64_t>(step, "k", where());
+          if (take > samples && samples > 1)
+            refuse("filter_list", "\"" + name + "\" takes more responses than there are");
+          continue;
+        }
+        if (function == "majority_vote") {
+          voted = true;
+          continue;
+        }
         if (function == "remove_whitespace") {
           // A match has none at its ends.
           if (steps.empty() || steps.back().contains("strip")) steps.push_back({{"strip", true}});
@@ -329,8 +348,28 @@ class Translator {
           refuse("filter_list", "\"" + function + "\" is not carried over in \"" + name + "\"");
         }
       }
+      // Of equal responses each is the first and the vote's.
+      if (samples > 1) {
+        if (!voted) take = 1;
+        if (take > 0) steps.insert(steps.begin(), Json{{"take", take}});
+        if (voted) steps.push_back({{"vote", true}});
+      }
       to["filters"][name] = std::move(steps);
     }
+  }
+
+  // Responses to each question: more than one only where a filter votes, every other looks at the
+  // first, and where they are drawn.
+  int64_t samples_of(const Json& from) const {
+    const Json kwargs = from.value("generation_kwargs", Json());
+    const bool sampled = kwargs.is_object() && kwargs.value("do_sample", Json()) == true;
+    const Json list = from.value("filter_list", Json());
+    bool votes = false;
+    if (list.is_array())
+      for (const Json& filter : list)
+        for (const Json& step : json_get<std::vector<Json>>(filter, "filter", where()))
+          votes |= json_get<std::string>(step, "function", where()) == "majority_vote";
+    return sampled && votes ? json_get<int64_t>(from, "repeats", where(), 1) : 1;
   }
 
   // The pattern of a step and which of its matches counts; `more`: other fields it may have.
@@ -375,6 +414,7 @@ class Translator {
           "generation_kwargs",
           "answers are sampled with do_sample and a temperature above 0, or greedy without both");
     if (sampled) out.update({{"temperature", temperature}, {"top_p", top_p}});
+    if (const int64_t samples = samples_of(from); samples > 1) out["samples"] = samples;
     to["generate"] = std::move(out);
   }
 

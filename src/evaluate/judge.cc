@@ -109,32 +109,38 @@ void judge_generation(const Task& task, const Json& document, const Prompt& prom
                              : std::vector{json_get<std::string>(row, "response", where)};
   if (responses.empty()) throw Error::refused("no response", where);
   Json answers = Json::object(), weights = Json::object();
-  std::map<std::string, double> sums;
-  for (const std::string& response : responses) {
-    for (const Filter& filter : task.filters) {
-      const std::string answer = filter.answer(response, document);
-      if (!answers.contains(filter.name)) answers[filter.name] = answer;  // of the first response
-      const std::string metric = "exact_match," + filter.name;
-      if (std::find(task.metrics.begin(), task.metrics.end(), metric) != task.metrics.end())
-        sums[metric] += task.exact_match.matches(answer, prompt.target) ? 1.0 : 0.0;
-      for (const TextMetric& of : text_metrics()) {
-        const std::string name = of.name + ("," + filter.name);
-        if (std::find(task.metrics.begin(), task.metrics.end(), name) != task.metrics.end())
-          sums[name] += score_alone(of, answer, prompt.target);
-      }
-    }
-    for (const MetricKind* kind : task.kinds) {
-      if (!kind->judge) continue;
+  Json metrics = Json::object();
+  for (const std::string& metric : task.metrics) metrics[metric] = 0.0;
+  const auto score = [&](const std::string& metric, const std::vector<std::string>& of,
+                         auto score_of) {
+    if (!metrics.contains(metric)) return;
+    double sum = 0;
+    for (const std::string& answer : of) sum += score_of(answer);
+    metrics[metric] = sum / static_cast<double>(of.size());
+  };
+  for (const Filter& filter : task.filters) {
+    const auto filtered = filter.answers(responses, document);
+    answers[filter.name] = filtered.front();
+    score("exact_match," + filter.name, filtered, [&](const std::string& answer) {
+      return task.exact_match.matches(answer, prompt.target) ? 1.0 : 0.0;
+    });
+    for (const TextMetric& of : text_metrics())
+      score(of.name + ("," + filter.name), filtered,
+            [&](const std::string& answer) { return score_alone(of, answer, prompt.target); });
+  }
+  for (const MetricKind* kind : task.kinds) {
+    if (!kind->judge) continue;
+    std::map<std::string, double> sums;
+    for (const std::string& response : responses) {
       const auto judged = kind->judge(document, response);
       for (size_t i = 0; i < judged.size(); ++i) {
         sums[kind->metrics[i]] += judged[i].value;
         if (judged[i].weight != 1) weights[kind->metrics[i]] = judged[i].weight;
       }
     }
+    for (const auto& [metric, sum] : sums)
+      metrics[metric] = sum / static_cast<double>(responses.size());
   }
-  Json metrics = Json::object();
-  for (const std::string& metric : task.metrics)
-    metrics[metric] = sums[metric] / static_cast<double>(responses.size());
   for (const MetricKind* kind : task.kinds) {
     if (!kind->judge_together) continue;
     const auto judged = kind->judge_together(document, responses, row["verdicts"]);

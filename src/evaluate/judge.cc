@@ -139,7 +139,7 @@ void judge_generation(const Task& task, const Json& document, const Prompt& prom
       }
     }
     for (const auto& [metric, sum] : sums)
-      metrics[metric] = sum / static_cast<double>(responses.size());
+      if (metrics.contains(metric)) metrics[metric] = sum / static_cast<double>(responses.size());
   }
   for (const MetricKind* kind : task.kinds) {
     if (!kind->judge_together) continue;

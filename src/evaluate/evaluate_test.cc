@@ -292,13 +292,13 @@ TEST(HarnessTask, OneContinuationIsScoredAsTheHarness) {
                 1e-9);
 }
 
-TEST(HarnessTask, GeneratedAnswersMayBeChoices) {
-  const Json golden = corpus_golden()["choice_answers"];
+// Prompts and scores by the harness's own code of a task whose answers are generated; examples come
+// from the documents.
+void compare_generated(const Json& golden, const std::string& name, const std::string& metric) {
   const auto documents = golden["rows"].get<std::vector<Json>>();
-  const auto folder = folder_of("boolq-seq2seq", documents);
+  const auto folder = folder_of(name, documents);
   for (const char* split : {"train.jsonl", "validation.jsonl"})
-    std::filesystem::copy_file(folder / "boolq-seq2seq/test.jsonl",
-                               folder / "boolq-seq2seq" / split,
+    std::filesystem::copy_file(folder / name / "test.jsonl", folder / name / split,
                                std::filesystem::copy_options::overwrite_existing);
   write_text(folder / "t.yaml", golden["yaml"].get<std::string>());
   const Task task = load_task((folder / "t.yaml").string(), folder);
@@ -309,7 +309,7 @@ TEST(HarnessTask, GeneratedAnswersMayBeChoices) {
       prompter.emplace(task, task.subtasks[0], PromptOptions{row[0].get<int64_t>()}, nullptr);
     EXPECT_EQ(prompter->next().contexts, std::vector{row[1].get<std::string>()});
   }
-  prompter.emplace(task, task.subtasks[0], PromptOptions{}, nullptr);
+  prompter.emplace(task, task.subtasks[0], PromptOptions{0}, nullptr);
   const size_t each = golden["scores"].size() / documents.size();
   for (size_t i = 0; i < documents.size(); ++i) {
     const Prompt prompt = prompter->next();
@@ -317,10 +317,37 @@ TEST(HarnessTask, GeneratedAnswersMayBeChoices) {
       const Json& expected = golden["scores"][i * each + j];
       Json row{{"doc_id", i}, {"subtask", task.name}, {"response", expected[0]}};
       judge(task, documents[i], prompt, row);
-      EXPECT_EQ(row["metrics"]["exact_match,none"].get<double>(), expected[1].get<double>())
+      EXPECT_EQ(row["metrics"][metric].get<double>(), expected[1].get<double>())
           << prompt.target << " " << expected;
     }
   }
+}
+
+TEST(HarnessTask, GeneratedAnswersMayBeChoices) {
+  compare_generated(corpus_golden()["choice_answers"], "boolq-seq2seq", "exact_match,none");
+}
+
+TEST(HarnessTask, OfSeveralRightAnswersAnyCounts) {
+  compare_generated(parse_json(read_text_maybe_gz(NARROW_SOURCE_DIR
+                                                  "/tests/goldens/tasks/several_answers.json.gz"),
+                               "several_answers.json"),
+                    "nq_open", "exact_match,remove_whitespace");
+  // One document's list must not turn out a text at another's turn, nor be of numbers.
+  const std::string yaml =
+      "task: odd\ndataset_path: x/y\ntest_split: test\noutput_type: generate_until\n"
+      "doc_to_text: q\ndoc_to_target: a\n";
+  for (const Json& second : {Json("text"), Json({1, 2}), Json::array()}) {
+    const auto folder =
+        folder_of("odd", {{{"q", "One"}, {"a", {"b"}}}, {{"q", "Two"}, {"a", second}}});
+    write_text(folder / "t.yaml", yaml);
+    const Task task = load_task((folder / "t.yaml").string(), folder);
+    Prompter prompter(task, task.subtasks[0], {}, nullptr);
+    EXPECT_EQ(prompter.next().targets, std::vector<std::string>{"b"});
+    EXPECT_THROW(prompter.next(), Error) << second;
+  }
+  const auto folder = folder_of("odd", {{{"q", "One"}, {"a", {"b"}}}});
+  write_text(folder / "t.yaml", yaml + "metric_list: [{metric: bleu}]\n");
+  EXPECT_THROW(load_task((folder / "t.yaml").string(), folder), Error);
 }
 
 // Answers of 64 responses by the harness's own filters (tests/goldens/tasks/make_votes.py), and the

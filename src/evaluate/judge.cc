@@ -122,7 +122,12 @@ void judge_generation(const Task& task, const Json& document, const Prompt& prom
     const auto filtered = filter.answers(responses, document);
     answers[filter.name] = filtered.front();
     score("exact_match," + filter.name, filtered, [&](const std::string& answer) {
-      return task.exact_match.matches(answer, prompt.target) ? 1.0 : 0.0;
+      const auto matches = [&](const std::string& target) {
+        return task.exact_match.matches(answer, target);
+      };
+      const bool right = prompt.targets.empty() ? matches(prompt.target)
+                                                : std::ranges::any_of(prompt.targets, matches);
+      return right ? 1.0 : 0.0;
     });
     for (const TextMetric& of : text_metrics())
       score(of.name + ("," + filter.name), filtered,

@@ -108,6 +108,14 @@ std::string Prompter::right_answer(const Json& vars) const {
   return choices[static_cast<size_t>(right)];
 }
 
+std::vector<std::string> Prompter::several_answers(const Json& vars) const {
+  const Json list = parse_python_literal(task_.answer->render(vars), where());
+  const bool of_texts = list.is_array() && !list.empty() &&
+                        std::ranges::all_of(list, [](const Json& one) { return one.is_string(); });
+  if (!of_texts) throw Error::refused("the right answers are no list of texts", where());
+  return list.get<std::vector<std::string>>();
+}
+
 std::string Prompter::prefix(const Json& vars) const {
   return task_.answer_prefix ? task_.answer_prefix->render(vars) : "";
 }
@@ -132,7 +140,9 @@ void Prompter::add_turn(std::vector<Message>& messages, std::string question,
 void Prompter::add_example(std::vector<Message>& messages, const Json& doc) const {
   const Json vars = variables(doc);
   if (task_.kind == Task::Kind::generate || task_.kind == Task::Kind::continuation)
-    return add_turn(messages, task_.question->render(vars), right_answer(vars), prefix(vars));
+    return add_turn(messages, task_.question->render(vars),
+                    task_.several_answers ? several_answers(vars)[0] : right_answer(vars),
+                    prefix(vars));
   const bool contexts = task_.kind == Task::Kind::context;
   const auto list = texts((contexts ? task_.question : task_.choices)->evaluate(vars));
   const int64_t right = gold(vars, list);
@@ -271,6 +281,7 @@ Prompt Prompter::next() {
   if (task_.kind == Task::Kind::generate) {
     prompt.contexts.push_back(context(task_.question->render(vars)));
     prompt.target = right_answer(vars);
+    if (task_.several_answers) prompt.targets = several_answers(vars);
   } else if (task_.kind == Task::Kind::continuation) {
     prompt.contexts.push_back(context(task_.question->render(vars)));
     prompt.target = task_.answer->render(vars);

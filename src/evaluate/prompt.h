@@ -31,7 +31,8 @@ struct Prompt {
   int64_t gold = 0;                  // index of the right one; -1: none is, as in a few rows of
                                      // BIG-Bench Hard, where every answer counts as wrong
   bool gold_is_text = false;         // the task names it by its text
-  std::string target;                // text of the right answer
+  std::string target;                // text of the right answer; of several, their list as written
+  std::vector<std::string> targets;  // several right answers; empty: the one
   std::string counted;               // rolling: the text whose words and bytes are counted
 };
 
@@ -59,6 +60,7 @@ class Prompter {
   Json variables(const Json& doc) const;
   int64_t gold(const Json& variables, const std::vector<std::string>& choices) const;
   std::string right_answer(const Json& variables) const;
+  std::vector<std::string> several_answers(const Json& variables) const;
   std::string prefix(const Json& variables) const;
   void add_turn(std::vector<Message>& messages, std::string question, const std::string& answer,
                 const std::string& prefix) const;

@@ -16,6 +16,7 @@
 #include "evaluate/corpus_metric.h"
 #include "evaluate/documents.h"
 #include "evaluate/harness_task.h"
+#include "evaluate/python_literal.h"
 #include "evaluate/rolling.h"
 
 namespace narrow::evaluate {
@@ -108,7 +109,7 @@ class Loader {
     read_metrics(yaml, task);
     check_whole(task);
     read_subtasks(yaml, task);
-    if (translated) check_target(task);
+    if (translated) read_target(task);
     if (!variant_.empty()) rename(task);
     task.data_sha256 = data_hash_.hex();
     return task;
@@ -183,12 +184,21 @@ class Loader {
                              where_);
   }
 
-  // A list of right answers is one to the harness, of which any counts.
-  void check_target(const Task& task) const {
+  // As the harness, which looks at the first document.
+  void read_target(Task& task) const {
     if (task.kind != Task::Kind::generate || task.choices || task.subtasks[0].test.empty()) return;
     const std::string target = task.answer->render(task.subtasks[0].test[0]);
-    if (target.size() >= 2 && target.front() == '[' && target.back() == ']')
-      throw Error::refused("\"doc_to_target\": several right answers are not carried over", where_);
+    if (target.size() < 2 || target.front() != '[' || target.back() != ']') return;
+    try {
+      parse_python_literal(target, where_);
+    } catch (const Error&) {
+      return;  // a text in brackets
+    }
+    task.several_answers = true;
+    for (const std::string& metric : task.metrics)
+      if (!metric.starts_with("exact_match,"))
+        throw Error::refused("\"" + metric + "\" of several right answers is not carried over",
+                             where_);
   }
 
   // A kind's name stands for its metrics.

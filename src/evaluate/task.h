@@ -66,6 +66,8 @@ struct Task {
   std::string example_delimiter = "\n\n";  // behind an example
   std::vector<std::string> stop;
   int64_t max_tokens = 256;
+  // The right answer is a list in Python's writing, of which any counts; an example has the first.
+  bool several_answers = false;
   int64_t samples = 1;     // responses to each question; a score is their mean
   double temperature = 0;  // above 0: sampled, each response with a seed of its own
   double top_p = 1;

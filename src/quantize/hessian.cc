@@ -66,7 +66,8 @@ double output_error(const Tensor& e, const Hessian& h, ThreadPool& pool) {
   pool.parallel_for(static_cast<int64_t>(squares.size()), 1, [&](int64_t begin, int64_t end) {
     std::vector<float> product(static_cast<size_t>(kSquare * kSquare));
     for (int64_t s = begin; s < end; ++s) {
-      const auto [n0, j0] = squares[static_cast<size_t>(s)];
+      const int64_t n0 = squares[static_cast<size_t>(s)].first;
+      const int64_t j0 = squares[static_cast<size_t>(s)].second;
       const int64_t rows = std::min(kSquare, out - n0), width = std::min(kSquare, in - j0);
       const auto add = [&](int64_t i0, int64_t depth, double times) {
         if (depth == 0) return;

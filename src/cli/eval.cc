@@ -75,13 +75,9 @@ evaluate::RunOptions options_of(const Arguments& arguments,
 
 evaluate::Task make_ruler(const Arguments& arguments, const evaluate::TaskRequest& request,
                           const endpoint::Endpoint& engine) {
-  const text::ChatTemplate* const chat = engine.chat_template();
-  if (arguments.chat && !chat)
-    throw Error::refused("the model has no chat template", engine.info().model,
-                         "use plain prompts");
   return evaluate::make_ruler_task(
       request.name, evaluate::data_root(arguments.data), options_of(arguments, request).limit,
-      {engine.tokenizer(), arguments.chat ? chat : nullptr, engine.info().context_tokens});
+      {engine.tokenizer(), engine.chat_template(), arguments.chat, engine.info().context_tokens});
 }
 
 void list(const Arguments& arguments, const Globals& globals) {

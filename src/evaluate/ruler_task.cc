@@ -123,11 +123,13 @@ Task make_ruler_task(const std::string& name, const std::filesystem::path& data,
     throw Error::refused(fmt::format("samples of {} tokens, the model's context is {}", length,
                                      model.context_tokens),
                          "task " + name);
+  if (model.chat && !model.chat_template)
+    throw Error::refused("the model has no chat template", "task " + name, "use plain prompts");
   RulerOptions options;
   options.data = data / "ruler";
   if (samples) options.samples = *samples;
   options.template_tokens = static_cast<int64_t>(
-      model.chat ? endpoint::encode_chat(model.tokenizer, *model.chat,
+      model.chat ? endpoint::encode_chat(model.tokenizer, *model.chat_template,
                                          Json::array({{{"role", "user"}, {"content", ""}}}))
                        .size()
                  : model.tokenizer.encode("", {.add_special = true}).size());

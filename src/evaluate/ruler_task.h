@@ -35,12 +35,13 @@ Task make_ruler_task(const std::string& name, RulerOptions options, const TokenC
 // What a task is made for: samples such that prompt and answer have the length of the name.
 struct RulerModel {
   const text::Tokenizer& tokenizer;
-  const text::ChatTemplate* chat;  // null: prompts do not go through one
-  int64_t context_tokens;          // 0: not known
+  const text::ChatTemplate* chat_template;  // null: it has none
+  bool chat;                                // prompts go through it
+  int64_t context_tokens;                   // 0: not known
 };
 
 // data: of the data sets, RULER's in its folder "ruler". samples: none, as many as RULER has.
-// Throws Error::refused also where the model's context is shorter.
+// Throws Error::refused also where the model's context is shorter, or it lacks the template.
 Task make_ruler_task(const std::string& name, const std::filesystem::path& data,
                      std::optional<int64_t> samples, const RulerModel& model);
 

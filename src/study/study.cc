@@ -141,14 +141,11 @@ class Study {
     const auto tokenizer =
         text::Tokenizer::from_json(documents.tokenizer, documents.tokenizer_config);
     std::optional<text::ChatTemplate> chat;
-    if (task.chat_template.value_or(plan_.chat_template)) {
-      if (documents.chat_template.empty())
-        throw Error::refused("the model has no chat template", "task " + task.name);
-      chat.emplace(documents.chat_template);
-    }
+    if (!documents.chat_template.empty()) chat.emplace(documents.chat_template);
     return evaluate::make_ruler_task(
         task.name, evaluate::data_root(settings_.data), task.limit,
-        {tokenizer, chat ? &*chat : nullptr, model.config().context_tokens});
+        {tokenizer, chat ? &*chat : nullptr, task.chat_template.value_or(plan_.chat_template),
+         model.config().context_tokens});
   }
 
   quantize::Recipe recipe(const std::string& format) const {

@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "ops/cuda/device.cuh"
+#include "ops/cuda/gemm_halves.cuh"
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
@@ -47,9 +48,13 @@ inline constexpr int kOverread = 64 * kAtomBytes;
 template <MmaType type>
 inline constexpr bool kPromotes = type == MmaType::e4m3;
 
-// Two warpgroups that multiply at once would also add up at once, with the tensor cores idle: in
-// tiles of 64 outputs they take turns, one multiplying while the other adds. Wider tiles lose by
-// it. Named barriers: it is this warpgroup's turn.
+// Two warpgroups that multiply at once would also add up at once, with the tensor cores idle. Wide
+// tiles are therefore multiplied in halves (gemm_halves.cuh).
+template <MmaType type, int kConsumers, int kOut>
+inline constexpr bool kHalves = (type == MmaType::e4m3) && kConsumers == 2 && kOut >= 128;
+
+// In tiles of 64 outputs the warpgroups take turns, one multiplying while the other adds. Named
+// barriers: it is this warpgroup's turn.
 constexpr int kTurn = 1;
 __device__ inline void wait_for_turn(int consumer) {
   asm volatile("bar.sync %0, 256;" ::"r"(kTurn + consumer) : "memory");
@@ -230,19 +235,26 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, kBlocks<kConsum
   using Sum = typename MmaTraits<type>::Sum;
   constexpr bool kTurns = kPromotes<type> && kConsumers == 2 && kOut == 64;
   if (kTurns && consumer == 1) give_turn(0);
-  int stage = 0;
-  uint32_t parity = 0;
+  RingPlace place{ring, full, empty, work.stages, stage_bytes};
   for (int tile = blockIdx.x; tile < work.tiles; tile += gridDim.x) {
+    const int row0 = tile % work.token_tiles * kTokens + 64 * consumer;
+    const int column0 = tile / work.token_tiles * kOut;
+    if constexpr (kHalves<type, kConsumers, kOut>) {
+      float totals[kOut / 2] = {};
+      add_products_in_halves<kOut>(place, work.steps, consumer * 64 * kAtomBytes, work.x_bytes,
+                                   speaks, totals);
+      store_tile<type, kOut>(work, totals, row0, column0);
+      continue;
+    }
     Sum sums[kOut / 2];
     [[maybe_unused]] Sum totals[kPromotes<type> ? kOut / 2 : 1];
     if constexpr (kPromotes<type>)
       for (Sum& total : totals) total = 0;
     int previous = -1;  // the stage whose products may still run
     for (int step = 0; step < work.steps; ++step) {
-      wait(&full[stage], parity);
-      const uint8_t* at = ring + stage * stage_bytes;
-      uint64_t x = tile_descriptor(at + consumer * 64 * kAtomBytes);
-      uint64_t w = tile_descriptor(at + work.atoms * work.x_bytes);
+      place.wait_for_tiles();
+      uint64_t x = tile_descriptor(place.tiles() + consumer * 64 * kAtomBytes);
+      uint64_t w = tile_descriptor(place.tiles() + work.atoms * work.x_bytes);
       for (int atom = 0; atom < work.atoms; ++atom) {
         if constexpr (kTurns) wait_for_turn(consumer);
         wgmma_fence();
@@ -264,20 +276,15 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, kBlocks<kConsum
         }
       }
       if constexpr (kPromotes<type>) {
-        if (speaks) arrive(&empty[stage]);
+        if (speaks) arrive(&empty[place.stage]);
       } else {
         // All but the products of this stage's last atom.
         wgmma_wait<1>();
         if (speaks && previous >= 0) arrive(&empty[previous]);
-        previous = stage;
+        previous = place.stage;
       }
-      if (++stage == work.stages) {
-        stage = 0;
-        parity ^= 1;
-      }
+      place.advance();
     }
-    const int row0 = tile % work.token_tiles * kTokens + 64 * consumer;
-    const int column0 = tile / work.token_tiles * kOut;
     if constexpr (kPromotes<type>) {
       store_tile<type, kOut>(work, totals, row0, column0);
     } else {
@@ -312,7 +319,8 @@ void launch_gemm(const Gemm& gemm, cudaStream_t stream) {
   const int atom_bytes = work.x_bytes + kOut * kAtomBytes;
   // One thread starts the copies: small ones would keep it from filling the ring in time.
   constexpr int kCopyBytes = 24 << 10;
-  work.atoms = work.whole ? std::max(1, kCopyBytes / atom_bytes) : 1;
+  work.atoms =
+      work.whole && !kHalves<type, kConsumers, kOut> ? std::max(1, kCopyBytes / atom_bytes) : 1;
   const int blocks = work.tiles > processors() ? kBlocks<kConsumers> : 1;
   const int ring_bytes = blocks == 1 ? kRingBytes : kRingBytesOfTwo;
   work.stages = std::min(kMostStages, ring_bytes / (work.atoms * atom_bytes));
@@ -338,13 +346,18 @@ void run_gemm(const Gemm& gemm, cudaStream_t stream) {
     if (gemm.rows <= 16 || wide < processors()) return launch_gemm<type, 1, 32>(gemm, stream);
     return launch_gemm<type, 1, 64>(gemm, stream);
   }
-  if (token_tiles * div_up(gemm.out, 128) < processors())
-    return launch_gemm<type, 2, 64>(gemm, stream);
-  // As wide as registers allow: the wider, the less often rows of x are read.
-  constexpr int kWide = kPromotes<type> ? 192 : 256;
-  if (token_tiles * div_up(gemm.out, kWide) >= processors())
-    return launch_gemm<type, 2, kWide>(gemm, stream);
-  launch_gemm<type, 2, 128>(gemm, stream);
+  // Blocks take tiles in rounds. What a round costs, by the width of its tiles, in hundredths of
+  // one of 64 outputs: wide tiles read rows of x less often, narrow ones leave fewer processors
+  // idle in the last round. Measured (docs/performance.md); the ratios are much the same for all
+  // types.
+  constexpr int kWide = kPromotes<type> ? 192 : 256, kWideRound = kPromotes<type> ? 165 : 218;
+  const auto cost = [&](int width, int round) {
+    return div_up(token_tiles * div_up(gemm.out, width), processors()) * round;
+  };
+  const int64_t narrow = cost(64, 100), medium = cost(128, 118), widest = cost(kWide, kWideRound);
+  if (narrow <= std::min(medium, widest)) return launch_gemm<type, 2, 64>(gemm, stream);
+  if (medium <= widest) return launch_gemm<type, 2, 128>(gemm, stream);
+  launch_gemm<type, 2, kWide>(gemm, stream);
 }
 
 }  // namespace narrow::ops::cuda

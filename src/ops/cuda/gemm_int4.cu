@@ -356,7 +356,12 @@ void gemm_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv_b
   if (rows <= 32)
     return busy(256, 32) ? run(launch_gemm_int4<4, 1, 32>) : run(launch_gemm_int4<1, 4, 32>);
   if (rows <= 64 && busy(256, 64)) return run(launch_gemm_int4<4, 1, 64>);
-  if (rows > 64 && busy(128, 128)) return run(launch_gemm_int4<2, 1, 128>);
+  // A round of tiles of 128 outputs and rows costs 2.1 rounds of tiles of 64.
+  const auto rounds = [&](int outs, int tokens) {
+    return div_up(int64_t{div_up(out, outs)} * div_up(rows, tokens), processors());
+  };
+  if (rows > 64 && 21 * rounds(128, 128) <= 10 * rounds(64, 64))
+    return run(launch_gemm_int4<2, 1, 128>);
   run(launch_gemm_int4<1, 2, 64>);
 }
 

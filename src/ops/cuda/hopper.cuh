@@ -219,14 +219,13 @@ __device__ void wgmma_transposed(float (&d)[kColumns / 2], const uint32_t (&a)[4
 #define NARROW_NAMES_32 \
   NARROW_NAMES_16       \
   ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define NARROW_NAMES_48 \
+  NARROW_NAMES_32       \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
 #define NARROW_NAMES_64                                                                     \
   NARROW_NAMES_32                                                                           \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, " \
   "%49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define NARROW_NAMES_96                                                                     \
-  NARROW_NAMES_64                                                                           \
-  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, " \
-  "%81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
 #define NARROW_NAMES_128                                                                     \
   NARROW_NAMES_64                                                                            \
   ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, "  \
@@ -238,12 +237,10 @@ __device__ void wgmma_transposed(float (&d)[kColumns / 2], const uint32_t (&a)[4
       c(d[(i) + 6]), c(d[(i) + 7])
 #define NARROW_SUMS_16(c) NARROW_EIGHT(c, 0), NARROW_EIGHT(c, 8)
 #define NARROW_SUMS_32(c) NARROW_SUMS_16(c), NARROW_EIGHT(c, 16), NARROW_EIGHT(c, 24)
+#define NARROW_SUMS_48(c) NARROW_SUMS_32(c), NARROW_EIGHT(c, 32), NARROW_EIGHT(c, 40)
 #define NARROW_SUMS_64(c)                                                           \
   NARROW_SUMS_32(c), NARROW_EIGHT(c, 32), NARROW_EIGHT(c, 40), NARROW_EIGHT(c, 48), \
       NARROW_EIGHT(c, 56)
-#define NARROW_SUMS_96(c)                                                           \
-  NARROW_SUMS_64(c), NARROW_EIGHT(c, 64), NARROW_EIGHT(c, 72), NARROW_EIGHT(c, 80), \
-      NARROW_EIGHT(c, 88)
 #define NARROW_SUMS_128(c)                                                                  \
   NARROW_SUMS_64(c), NARROW_EIGHT(c, 64), NARROW_EIGHT(c, 72), NARROW_EIGHT(c, 80),         \
       NARROW_EIGHT(c, 88), NARROW_EIGHT(c, 96), NARROW_EIGHT(c, 104), NARROW_EIGHT(c, 112), \
@@ -271,8 +268,8 @@ __device__ void wgmma_transposed(float (&d)[kColumns / 2], const uint32_t (&a)[4
 
 NARROW_WGMMA_TYPES(32, 16, 16, 17, 18)
 NARROW_WGMMA_TYPES(64, 32, 32, 33, 34)
+NARROW_WGMMA(MmaType::e4m3, float, NARROW_FLOAT, 96, 48, 48, 49, 50, "k32.f32.e4m3.e4m3", ", 1, 1")
 NARROW_WGMMA_TYPES(128, 64, 64, 65, 66)
-NARROW_WGMMA(MmaType::e4m3, float, NARROW_FLOAT, 192, 96, 96, 97, 98, "k32.f32.e4m3.e4m3", ", 1, 1")
 NARROW_WGMMA_TYPES(256, 128, 128, 129, 130)
 
 // A0 … : the numbers of the operands behind the sums.
@@ -309,14 +306,14 @@ __device__ inline void wgmma_eight_e4m3(float (&d)[4], uint64_t a, uint64_t b, i
 #undef NARROW_FLOAT
 #undef NARROW_WGMMA
 #undef NARROW_SUMS_128
-#undef NARROW_SUMS_96
 #undef NARROW_SUMS_64
+#undef NARROW_SUMS_48
 #undef NARROW_SUMS_32
 #undef NARROW_SUMS_16
 #undef NARROW_EIGHT
 #undef NARROW_NAMES_128
-#undef NARROW_NAMES_96
 #undef NARROW_NAMES_64
+#undef NARROW_NAMES_48
 #undef NARROW_NAMES_32
 #undef NARROW_NAMES_16
 

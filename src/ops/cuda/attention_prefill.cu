@@ -1,7 +1,9 @@
 // Attention of runs of rows over the paged cache: a block takes kPrefillRows tokens of one sequence
 // and the heads that share a key/value head, 64 of these rows a warpgroup, and walks the pieces of
 // the keys. Producer warps, one for each page of a piece, keep a ring of pieces filled: by the copy
-// engine, or, of a cache in e4m3, by hand. Scores and weighted values are products of wgmma.
+// engine, or, of a cache in e4m3, by hand. Scores and weighted values are products of wgmma: those
+// of a piece's scores and of the values before it go on together, and the piece is weighed while
+// the values are.
 #include "ops/cuda/attention.cuh"
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/kv_cache.cuh"
@@ -16,7 +18,7 @@ using bf16_t = __nv_bfloat16;
 constexpr int kConsumers = 2;
 constexpr int kGroupRows = 64;  // (token, head) of a warpgroup
 constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
-constexpr int kStages = 3;
+constexpr int kStages = 4;
 
 // Tiles of 64 dims in the 128-byte swizzle, one behind the other.
 template <int kHeadDim>
@@ -91,6 +93,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     init_barrier(&empty[threadIdx.x], kConsumers * 4);  // warps
   }
   publish_barriers();
+  if (!kCodes && threadIdx.x == 0) prefetch_map(&cache_map);
   __syncthreads();
   let_next_kernel_start();
   wait_for_previous_kernel();
@@ -100,7 +103,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int warp = threadIdx.x % kWarpgroup / kWarpSize, lane = threadIdx.x % kWarpSize;
 
   if (threadIdx.x < kWarpgroup) {
-    give_up_registers<kCodes ? 72 : 40>();
+    give_up_registers<kCodes ? 56 : 40>();
     const int32_t* table = batch.block_table + batch.tile_table[tile];
     const int last_page = (end - 1) / kPage;
     // Pages beyond the last are masked, but must be numbers.
@@ -141,7 +144,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     return;
   }
 
-  take_registers<kCodes ? 216 : 232>();
+  take_registers<kCodes ? 224 : 232>();
   const int group = threadIdx.x / kWarpgroup - 1, thread = threadIdx.x % kWarpgroup;
   const int g = lane / 4, t = lane % 4;
   const int group_row0 = (part * kConsumers + group) * kGroupRows;
@@ -151,18 +154,25 @@ __global__ void __launch_bounds__(kThreads, 1)
   const auto token_of = [&](int r) { return min((group_row0 + r) / queries, tokens - 1); };
   const auto head_of = [&](int r) { return kv_head * queries + (group_row0 + r) % queries; };
   if (works) {
-    for (int i = thread; i < kGroupRows * kHeadDim / 8; i += kWarpgroup) {
-      const int r = i / (kHeadDim / 8), unit = i % (kHeadDim / 8);
-      uint4 value{};
+    constexpr int kUnits = kGroupRows * kHeadDim / 8 / kWarpgroup;  // of a thread
+    const auto row_of = [&](int i) { return (i * kWarpgroup + thread) / (kHeadDim / 8); };
+    const int unit = thread % (kHeadDim / 8);
+    uint4 loaded[kUnits];
+#pragma unroll
+    for (int i = 0; i < kUnits; ++i) {
+      const int r = row_of(i);
+      loaded[i] = uint4{};
       if (group_row0 + r < all_rows)
-        value = *reinterpret_cast<const uint4*>(
+        loaded[i] = *reinterpret_cast<const uint4*>(
             qkv +
             (static_cast<int64_t>(row0 + token_of(r)) * (layer.heads + 2 * layer.kv_heads) +
              head_of(r)) *
                 kHeadDim +
             8 * unit);
-      *unit_of(memory.queries[group][unit / 8], r, unit % 8) = value;
     }
+#pragma unroll
+    for (int i = 0; i < kUnits; ++i)
+      *unit_of(memory.queries[group][unit / 8], row_of(i), unit % 8) = loaded[i];
     publish_to_async();
   }
   asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory");
@@ -176,74 +186,129 @@ __global__ void __launch_bounds__(kThreads, 1)
   float value[kHeadDim / 2];
 #pragma unroll
   for (float& v : value) v = 0;
-  for (int piece = 0; piece < pieces; ++piece) {
-    const int stage = piece % kStages, first = piece * kDecodeChunk;
-    Piece<kHeadDim>& at = memory.ring[stage];
-    wait(&full[stage], piece / kStages % 2);
-    if (end < first + kDecodeChunk) {
-      // What lies beyond the end may be another sequence's, or no number at all; a weight of zero
-      // would not hide that.
-      for (int i = threadIdx.x - kWarpgroup; i < kDecodeChunk * kHeadDim / 8;
-           i += kConsumers * kWarpgroup) {
-        const int token = i / (kHeadDim / 8), unit = i % (kHeadDim / 8);
-        if (first + token >= end) *unit_of(at.values[unit / 8], token, unit % 8) = uint4{};
-      }
-      publish_to_async();
-      asm volatile("bar.sync %0, %1;" ::"n"(kConsumers + 1), "n"(kConsumers * kWarpgroup)
-                   : "memory");
+  // Scores of a piece, as PageScores of its pages.
+  using Scores = float[kDecodeChunk / 2];
+  const auto arrived = [&](int piece) {
+    wait(&full[piece % kStages], piece / kStages % 2);
+    const int first = piece * kDecodeChunk;
+    if (end >= first + kDecodeChunk) return;
+    // What lies beyond the end may be another sequence's, or no number at all; a weight of zero
+    // would not hide that.
+    for (int i = threadIdx.x - kWarpgroup; i < kDecodeChunk * kHeadDim / 8;
+         i += kConsumers * kWarpgroup) {
+      const int token = i / (kHeadDim / 8), unit = i % (kHeadDim / 8);
+      if (first + token >= end)
+        *unit_of(memory.ring[piece % kStages].values[unit / 8], token, unit % 8) = uint4{};
     }
-    if (works && first < seen_by_any) {
-      PageScores score[kPages];
-      auto& scores = reinterpret_cast<float(&)[kDecodeChunk / 2]>(score);
-      wgmma_fence();
-#pragma unroll
-      for (int s = 0; s < kHeadDim / 16; ++s)
-        wgmma<MmaType::bf16, kDecodeChunk>(
-            scores, tile_descriptor(memory.queries[group][s / 4]) + 2 * (s % 4),
-            tile_descriptor(at.keys[s / 4]) + 2 * (s % 4), s > 0);
-      wgmma_commit();
-      wgmma_wait<0>();
-#pragma unroll
-      for (float& v : scores) keep(v);
-      const bool whole = first + kDecodeChunk <= seen_by_all;
-#pragma unroll
-      for (int page = 0; page < kPages; ++page)
-#pragma unroll
-        for (int half = 0; half < 2; ++half)
-#pragma unroll
-          for (int c = 0; c < 4; ++c)
-            score[page][half][c] = scaled(
-                score[page][half][c], scale,
-                whole || first + page * kPage + 8 * half + 2 * t + (c & 1) < visible[c >> 1]);
-      Joined::Shares shares[2];
-#pragma unroll
-      for (int r = 0; r < 2; ++r) shares[r] = weigh_row(score, r, joined[r]);
-      uint32_t weights[kPages][4];
-#pragma unroll
-      for (int page = 0; page < kPages; ++page) {
-        const uint4 w = pack_weights(score[page]);
-        weights[page][0] = w.x, weights[page][1] = w.y, weights[page][2] = w.z,
-        weights[page][3] = w.w;
-      }
-      float weighted[kHeadDim / 2];
-      wgmma_fence();
-#pragma unroll
-      for (int page = 0; page < kPages; ++page)
-        wgmma_transposed<kHeadDim>(
-            weighted, weights[page],
-            transposed_tile(at.values[0], sizeof(at.values[0])) + page * (kPage * kAtomBytes / 16),
-            page > 0);
-      wgmma_commit();
-      wgmma_wait<0>();
-#pragma unroll
-      for (int i = 0; i < kHeadDim / 2; ++i) {
-        keep(weighted[i]);
-        const Joined::Shares& s = shares[i % 4 / 2];
-        value[i] = fmaf(weighted[i], s.piece, value[i] * s.before);
-      }
-    }
+    publish_to_async();
+    asm volatile("bar.sync %0, %1;" ::"n"(kConsumers + 1), "n"(kConsumers * kWarpgroup) : "memory");
+  };
+  const auto release = [&](int piece) {
     __syncwarp();
-    if (lane == 0) arrive(&empty[stage]);
+    if (lane == 0) arrive(&empty[piece % kStages]);
+  };
+  const uint32_t queries_low = tile_descriptor_low(memory.queries[group][0]);
+  const uint32_t keys_low = tile_descriptor_low(memory.ring[0].keys[0]);
+  const auto start_scores = [&](int piece, Scores& scores) {
+    static_assert(kGroupRows == kDecodeChunk);
+    constexpr uint32_t kTile = kGroupRows * kAtomBytes / 16, kStage = sizeof(Piece<kHeadDim>) / 16;
+    const uint32_t keys = keys_low + piece % kStages * kStage;
+    wgmma_fence();
+#pragma unroll
+    for (int s = 0; s < kHeadDim / 16; ++s)
+      wgmma<MmaType::bf16, kDecodeChunk>(
+          scores, descriptor_from_low(queries_low + s / 4 * kTile + 2 * (s % 4)),
+          descriptor_from_low(keys + s / 4 * kTile + 2 * (s % 4)), s > 0);
+    wgmma_commit();
+  };
+  // Scores of a piece become weights, and the piece is taken into `joined`.
+  const auto weigh = [&](int piece, Scores& scores, Joined::Shares(&shares)[2]) {
+    const int first = piece * kDecodeChunk;
+    if (first + kDecodeChunk <= seen_by_all) {
+#pragma unroll
+      for (int i = 0; i < kDecodeChunk / 2; ++i) scores[i] = scaled(scores[i], scale, true);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kDecodeChunk / 2; ++i)
+        scores[i] =
+            scaled(scores[i], scale, first + 8 * (i / 4) + 2 * t + (i & 1) < visible[i % 4 >> 1]);
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r)
+      shares[r] = weigh_row(reinterpret_cast<PageScores(&)[kPages]>(scores), r, joined[r]);
+  };
+  // Called once the values before are done: their operands are these registers.
+  const auto pack = [&](Scores& scores, uint32_t(&weights)[kPages][4]) {
+#pragma unroll
+    for (int i = 0; i < kDecodeChunk / 2; ++i) keep(scores[i]);
+#pragma unroll
+    for (int page = 0; page < kPages; ++page) {
+      const uint4 w = pack_weights(reinterpret_cast<const PageScores(&)[kPages]>(scores)[page]);
+      weights[page][0] = w.x, weights[page][1] = w.y, weights[page][2] = w.z,
+      weights[page][3] = w.w;
+    }
+  };
+  const auto start_values = [&](int piece, const uint32_t(&weights)[kPages][4],
+                                float(&weighted)[kHeadDim / 2]) {
+    const Piece<kHeadDim>& at = memory.ring[piece % kStages];
+    const uint64_t values = transposed_tile(at.values[0], sizeof(at.values[0]));
+    wgmma_fence();
+#pragma unroll
+    for (int page = 0; page < kPages; ++page)
+      wgmma_transposed<kHeadDim>(weighted, weights[page], values + page * (kPage * kAtomBytes / 16),
+                                 page > 0);
+    wgmma_commit();
+  };
+  // Mostly no row has met a larger score, and what there is stays as it is.
+  const auto add_values = [&](const Joined::Shares(&shares)[2], float(&weighted)[kHeadDim / 2]) {
+    if (!__all_sync(0xffffffffu, shares[0].before == 1 && shares[1].before == 1)) {
+#pragma unroll
+      for (int i = 0; i < kHeadDim / 2; ++i) value[i] *= shares[i % 4 / 2].before;
+    }
+#pragma unroll
+    for (int i = 0; i < kHeadDim / 2; ++i) {
+      keep(weighted[i]);
+      value[i] = fmaf(weighted[i], shares[i % 4 / 2].piece, value[i]);
+    }
+  };
+
+  const int mine = works ? min(pieces, (seen_by_any + kDecodeChunk - 1) / kDecodeChunk) : 0;
+  if (mine > 0) {
+    Scores scores;
+    uint32_t weights[kPages][4];
+    Joined::Shares shares[2];
+    float weighted[kHeadDim / 2];
+    arrived(0);
+    start_scores(0, scores);
+    wgmma_wait<0>();
+#pragma unroll
+    for (int i = 0; i < kDecodeChunk / 2; ++i) keep(scores[i]);
+    weigh(0, scores, shares);
+    pack(scores, weights);
+    for (int piece = 1; piece < mine; ++piece) {
+      arrived(piece);
+      start_scores(piece, scores);
+      start_values(piece - 1, weights, weighted);
+      wgmma_wait<1>();
+#pragma unroll
+      for (int i = 0; i < kDecodeChunk / 2; ++i) keep(scores[i]);
+      Joined::Shares next[2];
+      weigh(piece, scores, next);
+      wgmma_wait<0>();
+      release(piece - 1);
+      add_values(shares, weighted);
+      pack(scores, weights);
+      shares[0] = next[0], shares[1] = next[1];
+    }
+    start_values(mine - 1, weights, weighted);
+    wgmma_wait<0>();
+    release(mine - 1);
+    add_values(shares, weighted);
+  }
+  // What only the other group sees.
+  for (int piece = mine; piece < pieces; ++piece) {
+    arrived(piece);
+    release(piece);
   }
 
   if (!works) return;

@@ -1,6 +1,7 @@
 #include "ops/cuda/cuda_plan.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "base/error.h"
 #include "ops/cuda/memory.h"
@@ -24,6 +25,19 @@ struct Singles {
 struct Tiles {
   std::vector<int32_t> row, rows, table, visible;
 };
+
+int64_t pieces_of(int32_t visible) { return (visible + kDecodeChunk - 1) / kDecodeChunk; }
+
+// DeviceBatch::equal_rows of rows that see this much. As a power of two, so that few recordings
+// serve all steps.
+int equal_rows(const std::vector<int32_t>& visible) {
+  int64_t all = 0, most = 1;
+  for (const int32_t tokens : visible) {
+    all += pieces_of(tokens);
+    most = std::max(most, pieces_of(tokens));
+  }
+  return static_cast<int>(std::bit_floor(static_cast<uint64_t>(all / most)));
+}
 
 }  // namespace
 
@@ -68,6 +82,7 @@ CudaPlan::CudaPlan(Batch given, StepMemory& fixed, Staging& staging, cudaStream_
     }
   }
   lone_ = static_cast<int>(singles.row.size());
+  device_.equal_rows = equal_rows(singles.visible);
   singles.append(in_tiles);
   visible_ = singles.visible;
   const bool decode = b.rows() <= StepMemory::kRows && tiles.row.empty() &&

@@ -82,6 +82,9 @@ struct DeviceBatch {
   const int32_t* block_table = nullptr;   // [all sequences' blocks]
   int rows = 0, singles = 0, tiles = 0;
   int chunks = 0;  // upper bound of visible / kDecodeChunk over the singles
+  // The pieces of the rows that stand in no tile are those of at least so many rows of the longest
+  // context; a power of two.
+  int equal_rows = 0;
 };
 
 inline constexpr int kDecodeChunk = 64;  // tokens one thread block of decode attention sees
@@ -100,7 +103,7 @@ int64_t decode_workspace_bytes(const AttentionLayer& layer, int64_t singles, int
 void decode_attention(const DeviceBatch& batch, const AttentionLayer& layer,
                       const __nv_bfloat16* qkv, __nv_bfloat16* out, float* workspace,
                       uint32_t* counters, cudaStream_t stream);
-// The same rows with the same bits; faster as soon as there are several blocks for every processor.
+// The same rows with the same bits; faster where rows of some length alone keep all processors busy.
 void walk_attention(const DeviceBatch& batch, const AttentionLayer& layer, const __nv_bfloat16* qkv,
                     __nv_bfloat16* out, cudaStream_t stream);
 // The rows of the tiles, with the bits that decode_attention would give each.

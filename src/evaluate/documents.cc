@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "evaluate/filter.h"
 #include "evaluate/python_literal.h"
+#include "evaluate/python_text.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -77,6 +78,23 @@ std::optional<Json> gpqa(const Json& row, const std::string& where, PythonRandom
     document["choice" + std::to_string(i + 1)] = choices[i];
   const auto at = std::find(choices.begin(), choices.end(), right) - choices.begin();
   document["answer"] = std::string("(") + static_cast<char>('A' + at) + ")";
+  return document;
+}
+
+// LightEval's own GPQA: the right answer goes to a drawn place, the others keep their order.
+std::optional<Json> gpqa_lighteval(const Json& row, const std::string& where,
+                                   PythonRandom& random) {
+  const auto field = [&](const char* key) {
+    return std::string(python::strip(json_get<std::string>(row, key, where)));
+  };
+  std::vector<std::string> choices{field("Incorrect Answer 1"), field("Incorrect Answer 2"),
+                                   field("Incorrect Answer 3")};
+  const int64_t place = random.below(4);
+  choices.insert(choices.begin() + place, field("Correct Answer"));
+  Json document = row;
+  document["question"] = field("Question");
+  document["choices"] = std::move(choices);
+  document["answer"] = std::string(1, static_cast<char>('A' + place));
   return document;
 }
 
@@ -199,16 +217,13 @@ std::optional<Json> mbpp_test(const Json& row, const std::string& where, PythonR
 }
 
 const std::map<std::string, Preparation>& preparations() {
-  static const std::map<std::string, Preparation> all{{"aime", aime},
-                                                      {"arc_letters", arc_letters},
-                                                      {"evalplus", unchanged},
-                                                      {"mbpp_test", mbpp_test},
-                                                      {"gpqa", gpqa},
-                                                      {"hellaswag", hellaswag},
-                                                      {"math_level_5", math_level_5},
-                                                      {"musr", musr},
-                                                      {"truthfulqa", truthfulqa},
-                                                      {"wikitext", wikitext}};
+  static const std::map<std::string, Preparation> all{
+      {"aime", aime},           {"arc_letters", arc_letters},
+      {"evalplus", unchanged},  {"mbpp_test", mbpp_test},
+      {"gpqa", gpqa},           {"gpqa_lighteval", gpqa_lighteval},
+      {"hellaswag", hellaswag}, {"math_level_5", math_level_5},
+      {"musr", musr},           {"truthfulqa", truthfulqa},
+      {"wikitext", wikitext}};
   return all;
 }
 
@@ -312,6 +327,8 @@ std::vector<std::string> preparation_names() {
   for (const auto& [name, preparation] : preparations()) names.push_back(name);
   return names;
 }
+
+uint32_t preparation_seed(const std::string& name) { return name == "gpqa_lighteval" ? 1234 : 0; }
 
 std::vector<Json> prepare(const std::string& name, std::vector<Json> rows, const std::string& where,
                           PythonRandom& random) {

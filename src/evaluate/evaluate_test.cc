@@ -507,6 +507,7 @@ TEST(Prepare, RowsThatDoNotFitAreRefused) {
                              "ctx_b": ""})"},
            {"hellaswag", "{}"},
            {"gpqa", R"({"Correct Answer": 1})"},
+           {"gpqa_lighteval", R"({"Correct Answer": 1})"},
            {"musr", R"({"choices": "['a'"})"},
            {"truthfulqa", R"({"mc1_targets": {}})"},
            {"arc_letters", R"({"question": "", "choices": {"label": ["A", "B", "C", "D"]},

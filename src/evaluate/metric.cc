@@ -1,6 +1,7 @@
 #include "evaluate/metric.h"
 
 #include "base/error.h"
+#include "evaluate/choice_letter.h"
 #include "evaluate/code_metric.h"
 #include "evaluate/ifeval.h"
 #include "evaluate/math_answer.h"
@@ -37,6 +38,13 @@ std::vector<Judged> math_equivalence_0_4_5(const Json& document, const std::stri
   return {{math_verdict_0_4_5(response, solution) ? 1.0 : 0.0}};
 }
 
+// The right choice's letter, of a free response.
+std::vector<Judged> letter(const Json& document, const std::string& response) {
+  const auto right = json_get<std::string>(document, "answer", "a question with lettered choices");
+  const auto found = choice_letter(response);
+  return {{found && right == std::string(1, *found) ? 1.0 : 0.0}};
+}
+
 // RULER: what of the expected texts the answer holds, as its own scripts count and as the
 // harness's.
 std::vector<Judged> ruler(const Json& document, const std::string& response) {
@@ -56,6 +64,7 @@ const std::vector<MetricKind>& metric_kinds() {
        {"prompt_level_strict_acc", "inst_level_strict_acc", "prompt_level_loose_acc",
         "inst_level_loose_acc"},
        ifeval},
+      {"choice_letter", {"extractive_match"}, letter},
       {"math_equivalence", {"exact_match", "exact_match_original"}, math_equivalence},
       {"math_equivalence_0_4_5", {"exact_match"}, math_equivalence_0_4_5},
       {"ruler", {"ruler", "ruler_lm_eval"}, ruler},

@@ -27,8 +27,6 @@ namespace fs = std::filesystem;
 constexpr int64_t kMostShots = 1000;
 constexpr int64_t kMostTokens = 1 << 20;
 constexpr int64_t kMostSamples = 1000;
-// What the harness seeds Python's own generator with.
-constexpr uint32_t kPythonSeed = 0;
 const std::string kOldHarness = "0.4.5";
 
 class Loader {
@@ -96,6 +94,7 @@ class Loader {
         std::find(known.begin(), known.end(), task.preprocess) == known.end())
       throw Error::refused("unknown preprocess \"" + task.preprocess + "\"", where_,
                            fmt::format("there are: {}", fmt::join(known, ", ")));
+    random_ = PythonRandom(preparation_seed(task.preprocess));
     set_template(yaml, "description", task.description);
     set_template(yaml, "question", task.question);
     set_template(yaml, "answer", task.answer);
@@ -358,7 +357,7 @@ class Loader {
   std::string where_;
   std::vector<std::string> test_files_, shot_files_;
   Sha256 data_hash_;
-  PythonRandom random_{kPythonSeed};
+  PythonRandom random_{0};
 };
 
 // Whether a task file has a subtask or group of this name (a subtask's full name too).

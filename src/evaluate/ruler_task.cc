@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/progress.h"
 #include "endpoint/endpoint.h"
 
 namespace narrow::evaluate {
@@ -91,6 +92,10 @@ Task make_ruler_task(const std::string& name, RulerOptions options, const TokenC
   task.metrics = task.kinds.front()->metrics;
   task.yaml_sha256 = sha256_file(data_folder("tasks/ruler") / "tasks.yaml");
   Sha256 hash;
+  const std::vector<RulerTask> tasks =
+      parsed.task.empty() ? ruler_tasks() : std::vector{task_named(parsed.task)};
+  // Hundreds of samples of a long context take minutes.
+  Progress progress("samples of " + name, static_cast<int64_t>(tasks.size()), "tasks");
   const auto add = [&](const RulerTask& of) {
     Subtask subtask;
     subtask.name = parsed.task.empty() ? name + "_" + of.name : name;
@@ -105,13 +110,10 @@ Task make_ruler_task(const std::string& name, RulerOptions options, const TokenC
       hash.add(to_line(subtask.test.back()));
     }
     task.subtasks.push_back(std::move(subtask));
+    progress.advance();
   };
-  if (parsed.task.empty()) {
-    for (const RulerTask& of : ruler_tasks()) add(of);
-  } else {
-    add(task_named(parsed.task));
-    task.max_tokens = *task.subtasks.front().max_tokens;
-  }
+  for (const RulerTask& of : tasks) add(of);
+  if (!parsed.task.empty()) task.max_tokens = *task.subtasks.front().max_tokens;
   task.data_sha256 = hash.hex();
   return task;
 }

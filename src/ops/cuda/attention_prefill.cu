@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int warp = threadIdx.x % kWarpgroup / kWarpSize, lane = threadIdx.x % kWarpSize;
 
   if (threadIdx.x < kWarpgroup) {
-    give_up_registers<kCodes ? 56 : 40>();
+    give_up_registers<kCodes ? 72 : 40>();
     const int32_t* table = batch.block_table + batch.tile_table[tile];
     const int last_page = (end - 1) / kPage;
     // Pages beyond the last are masked, but must be numbers.
@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     return;
   }
 
-  take_registers<kCodes ? 224 : 232>();
+  take_registers<kCodes ? 216 : 232>();
   const int group = threadIdx.x / kWarpgroup - 1, thread = threadIdx.x % kWarpgroup;
   const int g = lane / 4, t = lane % 4;
   const int group_row0 = (part * kConsumers + group) * kGroupRows;

@@ -1,6 +1,6 @@
 """Prompts and verdicts of LightEval's gpqa:diamond (0.13.0).
 
-    python make_gpqa_diamond.py --lighteval DIR_OF_THE_UNPACKED_WHEEL > gpqa_diamond.json     needs: pip install sympy packaging latex2sympy2_extended
+    python make_gpqa_diamond.py --lighteval DIR_OF_THE_UNPACKED_WHEEL > gpqa_diamond.json     needs: see lighteval_functions.py
 
 Rows are invented (GPQA's are not free to be copied), some of them with blanks around their fields. Responses are drawn
 from phrases that the patterns of the extraction know, and near misses of them. LightEval's functions run unchanged: of
@@ -11,29 +11,14 @@ import argparse
 import ast
 import json
 import random
-import sys
 import types
 from pathlib import Path
 
+import lighteval_functions
+
 parser = argparse.ArgumentParser()
 parser.add_argument("--lighteval", type=Path, required=True)
-root = parser.parse_args().lighteval / "lighteval"
-sys.path.insert(0, str(root.parent))  # its metadata is asked for
-
-
-def package(name):
-    """A package whose __init__ does not run."""
-    module = types.ModuleType(name)
-    module.__path__ = [str(root.joinpath(*name.split(".")[1:]))]
-    sys.modules[name] = module
-
-
-for name in ("lighteval", "lighteval.metrics", "lighteval.metrics.utils", "lighteval.tasks", "lighteval.tasks.templates",
-             "lighteval.tasks.templates.utils", "lighteval.utils"):
-    package(name)
-requests = types.ModuleType("lighteval.tasks.requests")
-requests.Doc = object
-sys.modules["lighteval.tasks.requests"] = requests
+root = lighteval_functions.use(parser.parse_args().lighteval)
 
 from lighteval.metrics.utils.extractive_match_utils import (IndicesExtractionConfig, extract_target_from_pred,
                                                             lazy_indices_regex)

@@ -200,6 +200,23 @@ TEST_F(StudyTest, TasksOfErrorsAloneAreRefused) {
   }
 }
 
+// Similarity comes last: what it needs is looked for first.
+TEST_F(StudyTest, AMissingTextIsRefusedBeforeAnythingIsAsked) {
+  for (const char* name : {"squad_passages.txt", "squad_prompts.jsonl"}) {
+    const fs::path file = root_ / "data/text" / name;
+    fs::rename(file, root_ / name);
+    try {
+      study::run(plan_, settings_, root_ / "study" / name);
+      FAIL() << "studied without " << name;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.exit_status(), 2);
+      EXPECT_NE(std::string(error.what()).find(name), std::string::npos) << error.what();
+    }
+    EXPECT_TRUE(store::Store(root_ / "study" / name / "study.db").cells().empty());
+    fs::rename(root_ / name, file);
+  }
+}
+
 // RULER's samples need the model's tokenizer, and its context.
 TEST_F(StudyTest, RulerIsMadeForTheModel) {
   plan_.formats = {"bf16"};

@@ -92,8 +92,8 @@ class Study {
           checkpoint::resolve_model(settings.encoder), settings.backend, settings.threads);
       encoder_key_ = encoder_->key();
     }
-    kl_text_ = text_folder() / "squad_passages.txt";
-    prompts_file_ = text_folder() / "squad_prompts.jsonl";
+    if (plan.kl_windows > 0) kl_text_ = text_file("squad_passages.txt");
+    if (plan.text_prompts > 0) prompts_file_ = text_file("squad_prompts.jsonl");
   }
 
   void run() {
@@ -155,10 +155,13 @@ class Study {
     return recipe;
   }
 
-  fs::path text_folder() const {
-    return (settings_.data.empty() ? fs::path(NARROW_SOURCE_DIR) / "data" / "eval"
-                                   : settings_.data) /
-           "text";
+  // Looked for before anything is asked: similarity comes last.
+  fs::path text_file(const char* name) const {
+    const fs::path file = evaluate::data_root(settings_.data) / "text" / name;
+    if (!fs::exists(file))
+      throw Error::refused("the plan measures similarity, its text is missing", file.string(),
+                           "scripts/fetch_data.py makes data/eval/text: copy that folder there");
+    return file;
   }
 
   engine::Options engine_options() const {

@@ -82,8 +82,8 @@ struct DeviceBatch {
   const int32_t* block_table = nullptr;   // [all sequences' blocks]
   int rows = 0, singles = 0, tiles = 0;
   int chunks = 0;  // upper bound of visible / kDecodeChunk over the singles
-  // The pieces of the rows that stand in no tile are those of at least so many rows of the longest
-  // context; a power of two.
+  // The pieces of the rows that stand in no tile are at least those of so many rows of the longest
+  // context among them; a power of two, 0: there are no such rows.
   int equal_rows = 0;
 };
 
@@ -103,7 +103,8 @@ int64_t decode_workspace_bytes(const AttentionLayer& layer, int64_t singles, int
 void decode_attention(const DeviceBatch& batch, const AttentionLayer& layer,
                       const __nv_bfloat16* qkv, __nv_bfloat16* out, float* workspace,
                       uint32_t* counters, cudaStream_t stream);
-// The same rows with the same bits; faster where rows of some length alone keep all processors busy.
+// The same rows with the same bits, by one block for each row and key/value head: faster where rows
+// of about equal length are enough to keep all processors busy (equal_rows).
 void walk_attention(const DeviceBatch& batch, const AttentionLayer& layer, const __nv_bfloat16* qkv,
                     __nv_bfloat16* out, cudaStream_t stream);
 // The rows of the tiles, with the bits that decode_attention would give each.

@@ -120,29 +120,31 @@ __device__ inline float scale_of(float largest, float grid) {
 
 // Correctly rounded quotients by one divisor: from the correctly rounded reciprocal, a quotient and
 // its exact remainder (Markstein, "Computation of elementary functions on the IBM RISC System/6000
-// processor", 1990, theorem 8.6), as long as nothing is denormal.
+// processor", 1990, theorem 8.6), as long as nothing is denormal: small numbers are multiplied by a
+// power of two first, which changes no quotient.
 class Divisor {
  public:
-  __device__ explicit Divisor(float divisor) : divisor_(divisor), normal_(divisor > 1e-30f) {
-    asm("rcp.rn.f32 %0, %1;" : "=f"(reciprocal_) : "f"(divisor));
+  // divisor: positive; its quotients are normal numbers or zero.
+  __device__ explicit Divisor(float divisor)
+      : small_(divisor < 1e-30f), divisor_(small_ ? divisor * kLarge : divisor) {
+    asm("rcp.rn.f32 %0, %1;" : "=f"(reciprocal_) : "f"(divisor_));
   }
   template <int kCount>
   __device__ void divide(float (&value)[kCount]) const {
-    if (normal_) {
+    if (small_)
 #pragma unroll
-      for (float& v : value) {
-        const float near = __fmul_rn(v, reciprocal_);
-        v = fmaf(fmaf(-near, divisor_, v), reciprocal_, near);
-      }
-    } else {
+      for (float& v : value) v *= kLarge;
 #pragma unroll
-      for (float& v : value) v = __fdiv_rn(v, divisor_);
+    for (float& v : value) {
+      const float near = __fmul_rn(v, reciprocal_);
+      v = fmaf(fmaf(-near, divisor_, v), reciprocal_, near);
     }
   }
 
  private:
+  static constexpr float kLarge = 0x1p64f;
+  bool small_;
   float divisor_, reciprocal_;
-  bool normal_;
 };
 
 // Codes of quotients, the first in the lowest byte. Conversions go at a quarter of the rate of

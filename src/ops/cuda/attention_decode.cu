@@ -55,7 +55,9 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   if (pieces == 1) return;
   uint32_t* counter = &counters[single * layer.kv_heads + kv_head];
   if (is_last_piece(counter, pieces, threadIdx.x, last, sync))
-    join_pieces<kHeadDim>(parts, pieces, queries, threadIdx.x, blockDim.x, out_row);
+    join_pieces<kHeadDim>(parts, pieces, queries, threadIdx.x, blockDim.x, [&](int i, uint2 words) {
+      *reinterpret_cast<uint2*>(out_row + i) = words;
+    });
 }
 
 template <int kHeadDim, class Kv>

@@ -171,12 +171,12 @@ __device__ inline bool is_last_piece(uint32_t* counter, int pieces, int thread, 
   return shared;
 }
 
-// parts: of all pieces, in order, 16-byte aligned. out: [queries][kHeadDim]. A thread joins four
-// dimensions and has eight pieces under way: one after the other they would cost a round trip to
-// memory each.
-template <int kHeadDim>
+// parts: of all pieces, in order, 16-byte aligned. The result is [queries][kHeadDim]. A thread joins four
+// dimensions, which store(first, words) is given, and has eight pieces under way: one after the
+// other they would cost a round trip to memory each.
+template <int kHeadDim, class Store>
 __device__ inline void join_pieces(const float* parts, int pieces, int queries, int thread,
-                                   int threads, __nv_bfloat16* out) {
+                                   int threads, Store store) {
   for (int i = 4 * thread; i < queries * kHeadDim; i += 4 * threads) {
     const float* of_head = parts + kMmaRows * kHeadDim + i / kHeadDim;
     Joined joined;
@@ -192,7 +192,8 @@ __device__ inline void join_pieces(const float* parts, int pieces, int queries, 
       value[3] = fmaf(part.w, shares.piece, value[3] * shares.before);
     }
 #pragma unroll
-    for (int d = 0; d < 4; ++d) out[i + d] = __float2bfloat16_rn(__fdiv_rn(value[d], joined.sum));
+    for (float& v : value) v = __fdiv_rn(v, joined.sum);
+    store(i, make_uint2(pack_bf16(value[0], value[1]), pack_bf16(value[2], value[3])));
   }
 }
 

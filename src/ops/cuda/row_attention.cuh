@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ops/cuda/attention_piece.cuh"
+#include "ops/cuda/row_exchange.cuh"
 #include "ops/cuda/row_shared.cuh"
 
 namespace narrow::ops::cuda {
@@ -60,11 +61,19 @@ __device__ inline void prefetch_piece(const RowLayers& work, const void* cache, 
                  kNumbers * sizeof(Kv));
 }
 
+// A row's words that the blocks are still writing.
+__device__ inline uint32_t wait_for_word(const __nv_bfloat16* from) {
+  uint32_t word;
+  do word = ask_word(from);
+  while (word == kAbsent);
+  return word;
+}
+
 // Pieces go round the groups of all blocks. A group rotates the queries of its key/value head for
 // itself; the one with the last piece also stores the new key and value.
 template <int kHeadDim, class Kv>
-__device__ inline void attend_row(const RowLayers& work, void* cache, RowShared& shared,
-                                  uint8_t* scratch) {
+__device__ inline void attend_row(const RowLayers& work, void* cache, RowTurn turn,
+                                  RowShared& shared, uint8_t* scratch) {
   constexpr int kHalf = kHeadDim / 2, kStride = kHeadDim + kQueryPad;
   AttentionLayer layer = work.attention;
   layer.kv = cache;
@@ -92,8 +101,8 @@ __device__ inline void attend_row(const RowLayers& work, void* cache, RowShared&
       const int head = i / (kHalf / 2), d = i % (kHalf / 2) * 2;
       const int from = head < queries ? kv_head * queries + head
                                       : layer.heads + (head - queries) * layer.kv_heads + kv_head;
-      const auto* words = reinterpret_cast<const uint32_t*>(work.qkv + from * kHeadDim + d);
-      uint32_t low = __ldcg(words), high = __ldcg(words + kHalf / 2);
+      const __nv_bfloat16* const numbers = work.made[kQkv] + turn.now + from * kHeadDim + d;
+      uint32_t low = wait_for_word(numbers), high = wait_for_word(numbers + kHalf);
       if (head <= queries) {
         const float2 a = unpack_bf16(low), b = unpack_bf16(high);
         const float2 first = rotate(a.x, b.x, shared.cosine[d], shared.sine[d]);
@@ -139,7 +148,8 @@ __device__ inline void attend_row(const RowLayers& work, void* cache, RowShared&
     leave_piece<kHeadDim>(weighted, sums, queries, false, warp, lane,
                           parts + piece * partial_floats(kHeadDim), out);
     if (is_last_piece(&work.counters[kv_head], pieces, thread, shared.last[group], sync))
-      join_pieces<kHeadDim>(parts, pieces, queries, thread, kWarpgroup, out);
+      join_pieces<kHeadDim>(parts, pieces, queries, thread, kWarpgroup,
+                            [&](int i, uint2 words) { tell(out + i, turn, words); });
   }
 }
 

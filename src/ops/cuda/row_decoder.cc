@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "base/error.h"
 #include "ops/cuda/divide.h"
+#include "ops/cuda/error.h"
 #include "ops/cuda/tensor_map.h"
 
 namespace narrow::ops::cuda {
@@ -120,24 +122,14 @@ std::unique_ptr<RowDecoder> RowDecoder::make(const DecoderParts& parts, cudaStre
   work.head = cut(*only_part(parts.head));
   work.hidden = work.head.in;
   work.intermediate = work.product[kDown].in;
+  const int gate_up = work.product[kGateUp].tiles;
+  work.blocks = std::min(
+      processors(), decoder->kind_ == CudaPart::Kind::int4 ? gate_up / 2 : gate_up);
   decoder->plan_memory();
   if (work.stages == 0) return nullptr;
   decoder->upload_table(parts, stream);
 
-  // What the blocks tell each other, one behind the other.
-  const std::array<int64_t, 4> numbers = {work.hidden, first[kQkv]->out, first[kO]->in,
-                                          work.intermediate};
-  int64_t all = 0;
-  for (const int64_t count : numbers) all += round_up(count, 64);
-  decoder->rows_ = allocate(all * 2, stream);
-  auto* at = static_cast<__nv_bfloat16*>(decoder->rows_.data.get());
-  __nv_bfloat16** const rows[] = {&work.pending, &work.qkv, &work.attended, &work.activated};
-  for (size_t i = 0; i < numbers.size(); ++i) {
-    *rows[i] = at;
-    at += round_up(numbers[i], 64);
-  }
-  decoder->barrier_ = allocate(2 * int64_t{sizeof(uint32_t)}, stream);
-  work.barrier = static_cast<uint32_t*>(decoder->barrier_.data.get());
+  decoder->allot_rows(stream);
   return decoder;
 }
 
@@ -152,7 +144,7 @@ void RowDecoder::plan_memory() {
     work.x_bytes = std::max(work.x_bytes, int4 ? 2 * product.in : product.steps * kRowSegment);
     if (coded) work.staged_bytes = std::max(work.staged_bytes, 2 * product.in);
     if (fp8) {
-      const int rounds = div_up(div_up(product.tiles, processors()), kRowBeside);
+      const int rounds = div_up(div_up(product.tiles, work.blocks), kRowBeside);
       constexpr int kSumBytes = kRowSegment / 128 * 16 * int{sizeof(float)};  // of a stage
       work.staged_bytes =
           std::max(work.staged_bytes, std::min(rounds, 2) * kRowBeside * product.steps * kSumBytes);
@@ -168,6 +160,30 @@ void RowDecoder::plan_memory() {
     for (const RowLayers::Product& product : work.product)
       work.stages = std::min(work.stages, (kInt4Rounds - 1) * kInt4Beside * product.steps);
   if (work.stages < kRowBeside) work.stages = 0;
+}
+
+// What the blocks tell each other, one row behind the other; nothing is there at first.
+void RowDecoder::allot_rows(cudaStream_t stream) {
+  RowLayers& work = work_;
+  const std::pair<__nv_bfloat16**, int> rows[] = {
+      {&work.made[kQkv], 16 * work.product[kQkv].tiles}, {&work.attended, work.product[kO].in},
+      {&work.made[kO], work.hidden},                     {&work.made[kGateUp], work.intermediate},
+      {&work.made[kDown], work.hidden},
+  };
+  int64_t all = 0;
+  for (const auto& [row, numbers] : rows) all += round_up(numbers, 64);
+  const int64_t bytes = kRowTurns * all * 2;
+  rows_ = allocate(bytes, stream);
+  cuda::check(cudaMemsetAsync(rows_.data.get(), 0xff, static_cast<size_t>(bytes), stream),
+              "emptying rows");
+  auto* at = static_cast<__nv_bfloat16*>(rows_.data.get());
+  for (const auto& [row, numbers] : rows) {
+    *row = at;
+    at += round_up(numbers, 64);
+  }
+  work.turn_numbers = static_cast<int>(all);
+  state_ = allocate(2 * int64_t{sizeof(uint32_t)}, stream);
+  work.state = static_cast<uint32_t*>(state_.data.get());
 }
 
 void RowDecoder::upload_table(const DecoderParts& parts, cudaStream_t stream) {

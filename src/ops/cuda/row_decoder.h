@@ -16,7 +16,7 @@ class RowDecoder : public PreparedDecoder {
 
   const AttentionShape& shape() const { return shape_; }
   Matrix qkv() const {
-    return {work_.qkv, DType::bf16, 1, int64_t{16} * work_.product[kQkv].tiles};
+    return {work_.made[kQkv], DType::bf16, 1, int64_t{16} * work_.product[kQkv].tiles};
   }
   // Throws Error::failed unless these are its own.
   void check(Matrix embedded, Matrix logits, std::span<const DeviceBuffer> kv) const;
@@ -29,12 +29,13 @@ class RowDecoder : public PreparedDecoder {
 
  private:
   void plan_memory();
+  void allot_rows(cudaStream_t stream);
   void upload_table(const DecoderParts& parts, cudaStream_t stream);
 
   RowLayers work_;
   AttentionShape shape_;
   CudaPart::Kind kind_ = CudaPart::Kind::bf16;
-  DeviceBuffer table_, rows_, barrier_;
+  DeviceBuffer table_, rows_, state_;
 };
 
 }  // namespace narrow::ops::cuda

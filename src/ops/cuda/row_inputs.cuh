@@ -6,6 +6,7 @@
 // instructions.
 #pragma once
 
+#include "ops/cuda/row_exchange.cuh"
 #include "ops/cuda/row_shared.cuh"
 #include "ops/cuda/rows.cuh"
 
@@ -13,10 +14,6 @@ namespace narrow::ops::cuda {
 
 inline constexpr int kNormThreads = 512;  // of norm.cu, at most
 inline constexpr int kRowLoads = 4;       // of a thread, under way at a time
-
-__device__ inline uint4 load_row_piece(const __nv_bfloat16* from) {
-  return __ldcg(reinterpret_cast<const uint4*>(from));
-}
 
 // Where multiply_fp8() wants the code of input k: atoms beside each other, sixteen bytes at a time.
 __device__ inline int fp8_place(int k) {
@@ -53,11 +50,12 @@ __device__ inline void finish_row(__nv_bfloat162 largest, int cols, const __nv_b
   sync_consumers();
 }
 
-// from: [cols], as another block may have written it.
+// from: [cols], which the blocks are still writing.
 template <Codes codes>
 __device__ inline void take_row(const __nv_bfloat16* from, int cols, __nv_bfloat16* staged,
                                 RowShared& shared, uint8_t* x, int padded_bytes) {
   __nv_bfloat162 largest = __float2bfloat162_rn(0);
+  sync_consumers();  // all are done with what lies in x and `staged`
 #pragma unroll 1
   for (int first = 8 * static_cast<int>(threadIdx.x); first < cols;
        first += kRowLoads * 8 * kRowConsumers) {
@@ -65,8 +63,18 @@ __device__ inline void take_row(const __nv_bfloat16* from, int cols, __nv_bfloat
 #pragma unroll
     for (int i = 0; i < kRowLoads; ++i) {
       const int c = first + i * 8 * kRowConsumers;
-      piece[i] = c < cols ? load_row_piece(from + c) : uint4{};
+      piece[i] = c < cols ? ask_piece(from + c) : uint4{};
     }
+    bool whole;
+    do {
+      whole = true;
+#pragma unroll
+      for (int i = 0; i < kRowLoads; ++i)
+        if (!is_there(piece[i])) {
+          whole = false;
+          piece[i] = ask_piece(from + first + i * 8 * kRowConsumers);
+        }
+    } while (!whole);
 #pragma unroll
     for (int i = 0; i < kRowLoads; ++i) {
       const int c = first + i * 8 * kRowConsumers;
@@ -77,7 +85,7 @@ __device__ inline void take_row(const __nv_bfloat16* from, int cols, __nv_bfloat
   finish_row<codes>(largest, cols, staged, shared, x, padded_bytes);
 }
 
-// residual += added (null: nothing); its norm becomes a product's input. The sum of squares is that
+// residual += added (null: nothing), which the blocks are still writing; its norm becomes a product's input. The sum of squares is that
 // of a block of norm.cu's threads.
 template <Codes codes>
 __device__ inline void normalize_row(const RowLayers& work, const __nv_bfloat16* added,
@@ -101,8 +109,11 @@ __device__ inline void normalize_row(const RowLayers& work, const __nv_bfloat16*
     Packed<8> piece = Packed<8>::load(residual + c);
     piece.unpack(value);
     if (added) {
+      uint4 words;
+      do words = ask_piece(added + c);
+      while (!is_there(words));
       float more[8];
-      Packed<8>{load_row_piece(added + c)}.unpack(more);
+      Packed<8>{words}.unpack(more);
 #pragma unroll
       for (int i = 0; i < 8; ++i) value[i] += more[i];
       piece = Packed<8>::round(value);

@@ -1,8 +1,8 @@
 // All layers of a decoder and its head over one row, in one kernel: at one row a step is a stream
 // of weights, and every kernel's start and end would interrupt it. A block stays on each processor.
 // Two of its threads stream the weights of its tiles of all products through a ring in shared
-// memory, as far ahead as the ring is long (row_stream.cuh); the others compute, and wait for the
-// other blocks where what all have made is the next product's input:
+// memory, as far ahead as the ring is long (row_stream.cuh); the others compute, and wait
+// where what all blocks have made is the next product's input (row_exchange.cuh):
 //
 //   norm, qkv | rotation, attention | o | norm, gate_up, silu · up | down      and in the end
 //   norm, head
@@ -34,7 +34,7 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, const u
   constexpr Codes kCodes = Format::kCodes;
   const int thread = static_cast<int>(threadIdx.x);
   RingPlace at;
-  int barriers = 0;
+  const uint32_t first_turn = __ldcg(work.state);
   // Where a layer's vectors are: of the next one while this one is computed.
   const auto find_vectors = [&](int layer) {
     const RowLayer& of = work.table[layer];
@@ -48,12 +48,12 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, const u
   describe_row<kHeadDim>(work, shared);
 #pragma unroll 1
   for (int c = 8 * thread; c < work.hidden; c += 8 * kRowConsumers)
-    *reinterpret_cast<uint4*>(residual + c) = load_row_piece(work.embedded + c);
+    *reinterpret_cast<uint4*>(residual + c) = *reinterpret_cast<const uint4*>(work.embedded + c);
   sync_consumers();
 
 #pragma unroll 1
   for (int layer = 0; layer < work.layers; ++layer) {
-    find_vectors(layer + 1);
+    const RowTurn turn = turn_of(work, first_turn, layer);
     // One place in the code for all products.
 #pragma unroll 1
     for (int product = 0; product < kRowProducts; ++product) {
@@ -61,12 +61,16 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, const u
       const int padded = kIsInt4<Format> ? 0 : steps * kRowSegment;
       if (product == kQkv || product == kGateUp) {
         const bool first = layer == 0 && product == kQkv;
-        normalize_row<kCodes>(work, first ? nullptr : work.pending,
+        const __nv_bfloat16* const added =
+            product == kGateUp ? work.made[kO] + turn.now
+                               : work.made[kDown] + turn_of(work, first_turn, layer + 2).now;
+        normalize_row<kCodes>(work, first ? nullptr : added,
                               shared.norm[layer % 2][product / kGateUp], residual, staged, shared,
                               x, padded);
+        if (product == kQkv) find_vectors(layer + 1);
       } else {
-        take_row<kCodes>(product == kO ? work.attended : work.activated, work.product[product].in,
-                         staged, shared, x, padded);
+        take_row<kCodes>((product == kO ? work.attended : work.made[kGateUp]) + turn.now,
+                         work.product[product].in, staged, shared, x, padded);
       }
       const float* const scale = shared.column_scale[layer % 2][product];
       const float* const bias = shared.bias[layer % 2][product];
@@ -78,38 +82,32 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, const u
         if constexpr (kCodes == Codes::none) return static_cast<float>(sum) + of.bias;
         return fmaf(static_cast<float>(sum), shared.row_scale * of.scale, of.bias);
       };
-      __nv_bfloat16* const to = product == kQkv      ? work.qkv
-                                : product == kGateUp ? work.activated
-                                                     : work.pending;
-      const auto store_one = [&](int column, float value) {
-        to[column] = __float2bfloat16_rn(value);
+      const auto store = [&](int column, float low, float high) {
+        tell(work.made[product] + column, turn, pack_bf16(low, high));
       };
       if constexpr (kIsInt4<Format>) {
-        multiply_int4(work, product, shared, ring, x, at, find, finish, activate, store_one);
+        multiply_int4(work, product, shared, ring, x, at, find, finish, activate, store);
       } else if constexpr (kIsFp8<Format>) {
         multiply_fp8(work, product, shared, ring, x, reinterpret_cast<float*>(staged), at, find,
-                     finish, activate, store_one);
+                     finish, activate, store);
       } else {
         multiply<Format, Format>(
             work, tiles_of_block<Format>(work, product), steps, product == kGateUp, shared, ring, x,
             at, [&](int i) { return rows_of_tile<Format>(work, product, i); }, find, finish,
-            activate,
-            [&](int column, float low, float high) {
-              reinterpret_cast<uint32_t*>(to)[column / 2] = pack_bf16(low, high);
-            });
+            activate, store);
       }
       if (product == kQkv) {
         prefetch_piece<kHeadDim, Kv>(work, work.kv[layer], shared);
-        sync_blocks(work.barrier, barriers);
-        attend_row<kHeadDim, Kv>(work, work.kv[layer], shared, x);
+        sync_consumers();  // all are done with x
+        attend_row<kHeadDim, Kv>(work, work.kv[layer], turn, shared, x);
       }
-      sync_blocks(work.barrier, barriers);
     }
   }
 
   auto* const normed = reinterpret_cast<__nv_bfloat16*>(x);
-  normalize_row<Codes::none>(work, work.pending, shared.norm[work.layers % 2][0], residual, normed,
-                             shared, x, work.head.steps * kRowSegment);
+  normalize_row<Codes::none>(
+      work, work.made[kDown] + turn_of(work, first_turn, work.layers - 1).now,
+      shared.norm[work.layers % 2][0], residual, normed, shared, x, work.head.steps * kRowSegment);
   multiply<RowBf16, Format>(
       work, tiles_of_block(work.head.tiles), work.head.steps, false, shared, ring, x, at,
       [](int i) { return rows_of_tile(i); },
@@ -121,8 +119,10 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, const u
       [&](int column, float low, float high) {
         *reinterpret_cast<float2*>(work.logits + column) = make_float2(low, high);
       });
-  if (thread == 0 && atomicAdd(&work.barrier[1], 1) + 1 == gridDim.x)
-    work.barrier[0] = work.barrier[1] = 0;
+  if (thread == 0 && atomicAdd(&work.state[1], 1) + 1 == gridDim.x) {
+    work.state[0] = (first_turn + static_cast<uint32_t>(work.layers)) % kRowTurns;
+    work.state[1] = 0;
+  }
 }
 
 template <class Format, int kHeadDim, class Kv>
@@ -169,7 +169,7 @@ void launch_row_layers(const RowLayers& work, cudaStream_t stream) {
   all_at_once.id = cudaLaunchAttributeCooperative;
   all_at_once.val.cooperative = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = static_cast<unsigned>(processors());
+  config.gridDim = static_cast<unsigned>(work.blocks);
   config.blockDim = kRowThreads;
   config.dynamicSmemBytes = static_cast<size_t>(row_memory_bytes(work, Format::kStage));
   config.stream = stream;

@@ -9,6 +9,7 @@
 namespace narrow::ops::cuda {
 
 inline constexpr int kMostRowLayers = 128;
+inline constexpr int kRowTurns = 3;
 
 // The products of a layer, in their order.
 enum RowProduct { kQkv, kO, kGateUp, kDown, kRowProducts };
@@ -50,6 +51,7 @@ struct RowLayers {
   bool offsets = false;  // 4-bit weights are asymmetric
   Product product[kRowProducts];
   Product head;              // in bf16
+  int blocks = 0;            // one on a processor, each with tiles of gate_up
   int stages = 0;            // of the ring
   int x_bytes = 0;           // of shared memory: a product's input (then zeros), or attention
   int staged_bytes = 0;      // for a row that becomes codes, then for sums of e4m3 products
@@ -59,12 +61,14 @@ struct RowLayers {
   DeviceBatch batch;                        // of one row
   const __nv_bfloat16* embedded = nullptr;  // [hidden]
   float* logits = nullptr;                  // [vocabulary]
-  // What the blocks tell each other: what o or down adds to the residual [hidden], the products and
-  // the attention of a layer [qkv's outputs], [heads · head_dim], [intermediate].
-  __nv_bfloat16 *pending = nullptr, *qkv = nullptr, *attended = nullptr, *activated = nullptr;
+  // What the blocks tell each other (row_exchange.cuh), in the first of kRowTurns turns, which are
+  // turn_numbers apart: the outputs of a layer's products (of gate and up what the activation makes
+  // of them) and of its attention [heads · head_dim].
+  __nv_bfloat16 *made[kRowProducts] = {}, *attended = nullptr;
+  int turn_numbers = 0;
+  uint32_t* state = nullptr;     // the next step's first turn; how many blocks have ended, zero
   float* partials = nullptr;     // decode_workspace_bytes() of one row and batch.chunks
   uint32_t* counters = nullptr;  // [kv_heads], zeros before and after
-  uint32_t* barrier = nullptr;   // [2], zeros before and after
 };
 
 // Shared memory of a block: what is allotted statically, the ring, x_bytes, the residual and

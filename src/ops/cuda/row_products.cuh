@@ -9,7 +9,7 @@ namespace narrow::ops::cuda {
 
 // find(column): what is to be multiplied and added, asked for before it is needed. finish(that,
 // sum): a sum's value, as the kernels that take the product alone have it. activate(gate, up): of
-// values. store(column, low, high): the values of two columns; store_one(column, value).
+// values. store(column, low, high): the values of two columns, the first of an even number.
 struct ColumnVectors {
   float scale, bias;
 };
@@ -98,7 +98,7 @@ __device__ void multiply(const RowLayers& work, int mine, int steps, bool gated,
 template <class Find, class Finish, class Activate, class Store>
 __device__ void multiply_fp8(const RowLayers& work, int product, RowShared& shared,
                              const uint8_t* ring, const uint8_t* x, float* sums, RingPlace& at,
-                             Find find, Finish finish, Activate activate, Store store_one) {
+                             Find find, Finish finish, Activate activate, Store store) {
   constexpr int kAtoms = kRowSegment / kAtomBytes, kOuts = 16;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarpSize;
   const int group = thread / kWarpgroup, warp = thread % kWarpgroup / kWarpSize;
@@ -151,12 +151,9 @@ __device__ void multiply_fp8(const RowLayers& work, int product, RowShared& shar
 #pragma unroll 8
         for (int i = 0; i < steps * kAtoms; ++i) total += of_tile[i * kOuts + lane];
         float value = finish(vectors, total);
-        if (product == kGateUp) {
-          const float up = __shfl_down_sync(0xffff, value, 8);
-          if (lane < 8) store_one(column, activate(value, up));
-        } else {
-          store_one(column, value);
-        }
+        if (product == kGateUp) value = activate(value, __shfl_down_sync(0xffff, value, 8));
+        const float next = __shfl_down_sync(0xffff, value, 1);
+        if (lane % 2 == 0 && (product != kGateUp || lane < 8)) store(column, value, next);
       }
     }
     at.advance(beside * steps, work.stages);
@@ -168,7 +165,7 @@ __device__ void multiply_fp8(const RowLayers& work, int product, RowShared& shar
 template <class Find, class Finish, class Activate, class Store>
 __device__ void multiply_int4(const RowLayers& work, int product, RowShared& shared,
                               const uint8_t* ring, const uint8_t* x, RingPlace& at, Find find,
-                              Finish finish, Activate activate, Store store_one) {
+                              Finish finish, Activate activate, Store store) {
   constexpr int kGroupThreads = kRowConsumers / RowInt4::kBeside;
   constexpr int kSteps = kInt4Inputs / 16;
   const int thread = static_cast<int>(threadIdx.x);
@@ -242,7 +239,9 @@ __device__ void multiply_int4(const RowLayers& work, int product, RowShared& sha
         const float up = __shfl_down_sync(0xffffffffu, value, 16);
         value = activate(value, up);
       }
-      if (product == kGateUp ? tile == 0 : tile < beside) store_one(column, value);
+      const float next = __shfl_down_sync(0xffffffffu, value, 1);
+      if (output % 2 == 0 && (product == kGateUp ? tile == 0 : tile < beside))
+        store(column, value, next);
     }
     at.advance(beside * steps, work.stages);
   }

@@ -72,23 +72,6 @@ __device__ inline bool round_is_left(int round, bool waits) {
   return waits;
 }
 
-// Waits for all blocks; what they wrote to global memory before is visible behind it (past L1).
-// before: how often the block has called it.
-__device__ inline void sync_blocks(uint32_t* barrier, int& before) {
-  sync_consumers();
-  if (threadIdx.x == 0) {
-    const uint32_t target = static_cast<uint32_t>(++before) * gridDim.x;
-    asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(barrier) : "memory");
-    uint32_t arrived;
-    do {
-      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(arrived) : "l"(barrier) : "memory");
-    } while (arrived < target);
-  } else {
-    ++before;
-  }
-  sync_consumers();
-}
-
 // A place in the ring.
 struct RingPlace {
   int slot = 0;

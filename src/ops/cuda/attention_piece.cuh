@@ -161,19 +161,23 @@ __device__ inline bool is_last_piece(uint32_t* counter, int pieces, int thread, 
                                      Sync sync) {
   sync();
   if (thread == 0) {
-    // For all threads: what they wrote before the barrier is before this.
-    __threadfence();
-    shared = atomicAdd(counter, 1) + 1 == static_cast<uint32_t>(pieces);
-    if (shared) *counter = 0;
-    __threadfence();
+    // For all threads: what they wrote before the barrier is before this, what they read behind the
+    // next one after it. Counts on from zero behind the last piece.
+    const auto last = static_cast<uint32_t>(pieces) - 1;
+    uint32_t before;
+    asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+                 : "=r"(before)
+                 : "l"(counter), "r"(last)
+                 : "memory");
+    shared = before == last;
   }
   sync();
   return shared;
 }
 
-// parts: of all pieces, in order, 16-byte aligned. The result is [queries][kHeadDim]. A thread joins four
-// dimensions, which store(first, words) is given, and has eight pieces under way: one after the
-// other they would cost a round trip to memory each.
+// parts: of all pieces, in order, 16-byte aligned. The result is [queries][kHeadDim]. A thread
+// joins four dimensions, which store(first, words) is given, and has eight pieces under way: one
+// after the other they would cost a round trip to memory each.
 template <int kHeadDim, class Store>
 __device__ inline void join_pieces(const float* parts, int pieces, int queries, int thread,
                                    int threads, Store store) {

@@ -24,6 +24,17 @@ __host__ __device__ constexpr int row_attention_bytes(int queries, int head_dim)
   return static_cast<int>(sizeof(Exchange)) + queries * (head_dim + kQueryPad) * 2;
 }
 
+// Pieces of all key/value heads are units, which go round the groups of all blocks, the last unit
+// to the last block: whose group has a last piece is done last and joins all, and the last blocks
+// have the fewest tiles. Numbers of units so counted, from the last: of a group's first, and how
+// far to its next.
+__device__ inline int first_unit(int group) {
+  const int blocks = static_cast<int>(gridDim.x);
+  return blocks - 1 - static_cast<int>(blockIdx.x) + group * blocks;
+}
+__device__ inline int unit_stride() { return 4 * static_cast<int>(gridDim.x); }
+__device__ inline int pieces_of(int visible) { return (visible + kDecodeChunk - 1) / kDecodeChunk; }
+
 // What attention needs of the row in every layer.
 template <int kHeadDim>
 __device__ inline void describe_row(const RowLayers& work, RowShared& shared) {
@@ -39,9 +50,10 @@ __device__ inline void describe_row(const RowLayers& work, RowShared& shared) {
     shared.sine[thread] = work.sine[position * (kHeadDim / 2) + thread];
   }
   if (thread < 4 * kPages) {
-    const int unit = static_cast<int>(blockIdx.x) + thread / kPages * static_cast<int>(gridDim.x);
-    const int page = unit / work.attention.kv_heads * kPages + thread % kPages;
-    if (page * kPage < visible)
+    const int kv_heads = work.attention.kv_heads;
+    const int unit = pieces_of(visible) * kv_heads - 1 - first_unit(thread / kPages);
+    const int page = unit / kv_heads * kPages + thread % kPages;
+    if (unit >= 0 && page * kPage < visible)
       shared.pages[thread / kPages][thread % kPages] =
           work.batch.block_table[work.batch.single_table[0] + page];
   }
@@ -52,9 +64,10 @@ template <int kHeadDim, class Kv>
 __device__ inline void prefetch_piece(const RowLayers& work, const void* cache, RowShared& shared) {
   const int group = static_cast<int>(threadIdx.x) / kWarpgroup;
   const int page = static_cast<int>(threadIdx.x) % kWarpgroup / 2, kind = threadIdx.x % 2;
-  const int unit = static_cast<int>(blockIdx.x) + group * static_cast<int>(gridDim.x);
   const int kv_heads = work.attention.kv_heads;
-  if (page >= kPages || (unit / kv_heads * kPages + page) * kPage >= shared.visible) return;
+  const int unit = pieces_of(shared.visible) * kv_heads - 1 - first_unit(group);
+  if (unit < 0 || page >= kPages || (unit / kv_heads * kPages + page) * kPage >= shared.visible)
+    return;
   constexpr int kNumbers = kPage * kHeadDim;
   const int64_t block = static_cast<int64_t>(shared.pages[group][page]) * 2 + kind;
   prefetch_bytes(static_cast<const Kv*>(cache) + (block * kv_heads + unit % kv_heads) * kNumbers,
@@ -69,7 +82,7 @@ __device__ inline uint32_t wait_for_word(const __nv_bfloat16* from) {
   return word;
 }
 
-// Pieces go round the groups of all blocks. A group rotates the queries of its key/value head for
+// A group rotates the queries of its key/value head for
 // itself; the one with the last piece also stores the new key and value.
 template <int kHeadDim, class Kv>
 __device__ inline void attend_row(const RowLayers& work, void* cache, RowTurn turn,
@@ -86,11 +99,10 @@ __device__ inline void attend_row(const RowLayers& work, void* cache, RowTurn tu
   Exchange& exchange = *reinterpret_cast<Exchange*>(scratch);
   auto* rotated = reinterpret_cast<__nv_bfloat16*>(scratch + sizeof(Exchange));
   const int visible = shared.visible;
-  const int pieces = (visible + kDecodeChunk - 1) / kDecodeChunk;
-  const int units = pieces * layer.kv_heads;
-  const int begin = static_cast<int>(blockIdx.x) + group * static_cast<int>(gridDim.x);
+  const int pieces = pieces_of(visible);
+  const int last = pieces * layer.kv_heads - 1, nearest = last - first_unit(group);
 #pragma unroll 1
-  for (int unit = begin; unit < units; unit += 4 * static_cast<int>(gridDim.x)) {
+  for (int unit = nearest; unit >= 0; unit -= unit_stride()) {
     const int kv_head = unit % layer.kv_heads, piece = unit / layer.kv_heads;
     sync();  // all are done with what lies in shared memory
     // Heads are the queries, the key, the value; of a head a thread takes numbers d, d + 1 and
@@ -128,7 +140,7 @@ __device__ inline void attend_row(const RowLayers& work, void* cache, RowTurn tu
       }
     }
     sync();
-    const PiecePlace at{unit == begin
+    const PiecePlace at{unit == nearest
                             ? shared.pages[group]
                             : work.batch.block_table + work.batch.single_table[0] + piece * kPages,
                         kv_head, piece * kDecodeChunk, min(visible, (piece + 1) * kDecodeChunk)};

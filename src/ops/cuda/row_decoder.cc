@@ -123,8 +123,8 @@ std::unique_ptr<RowDecoder> RowDecoder::make(const DecoderParts& parts, cudaStre
   work.hidden = work.head.in;
   work.intermediate = work.product[kDown].in;
   const int gate_up = work.product[kGateUp].tiles;
-  work.blocks = std::min(
-      processors(), decoder->kind_ == CudaPart::Kind::int4 ? gate_up / 2 : gate_up);
+  work.blocks =
+      std::min(processors(), decoder->kind_ == CudaPart::Kind::int4 ? gate_up / 2 : gate_up);
   decoder->plan_memory();
   if (work.stages == 0) return nullptr;
   decoder->upload_table(parts, stream);
@@ -146,8 +146,8 @@ void RowDecoder::plan_memory() {
     if (fp8) {
       const int rounds = div_up(div_up(product.tiles, work.blocks), kRowBeside);
       constexpr int kSumBytes = kRowSegment / 128 * 16 * int{sizeof(float)};  // of a stage
-      work.staged_bytes =
-          std::max(work.staged_bytes, std::min(rounds, 2) * kRowBeside * product.steps * kSumBytes);
+      work.staged_bytes = std::max(work.staged_bytes, std::min(rounds, kRoundPlaces) * kRowBeside *
+                                                          product.steps * kSumBytes);
     }
   }
   work.x_bytes = static_cast<int>(round_up(work.x_bytes, 128));
@@ -158,16 +158,22 @@ void RowDecoder::plan_memory() {
   // own.
   if (int4)
     for (const RowLayers::Product& product : work.product)
-      work.stages = std::min(work.stages, (kInt4Rounds - 1) * kInt4Beside * product.steps);
-  if (work.stages < kRowBeside) work.stages = 0;
+      work.stages = std::min(work.stages, (kInt4Rounds - 1) * kRowBeside * product.steps);
+  // A warp that has read a stage waits for one up to kRowBeside further on. What was in its place
+  // in the ring before must be there by then, or the warp would take the one for the other: it is,
+  // where it was asked for as many stages earlier as are under way.
+  work.under_way = std::min(kRowUnderWay, work.stages - kRowBeside);
+  if (work.under_way < kRowAhead) work.stages = 0;
 }
 
 // What the blocks tell each other, one row behind the other; nothing is there at first.
 void RowDecoder::allot_rows(cudaStream_t stream) {
   RowLayers& work = work_;
   const std::pair<__nv_bfloat16**, int> rows[] = {
-      {&work.made[kQkv], 16 * work.product[kQkv].tiles}, {&work.attended, work.product[kO].in},
-      {&work.made[kO], work.hidden},                     {&work.made[kGateUp], work.intermediate},
+      {&work.made[kQkv], 16 * work.product[kQkv].tiles},
+      {&work.attended, work.product[kO].in},
+      {&work.made[kO], work.hidden},
+      {&work.made[kGateUp], work.intermediate},
       {&work.made[kDown], work.hidden},
   };
   int64_t all = 0;

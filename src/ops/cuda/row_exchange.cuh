@@ -6,7 +6,10 @@
 // A row has a place in each of three turns, which layers take one after another. Who writes a word
 // in one turn empties its place in the next. Nobody still reads what is emptied: every block has
 // tiles of gate_up (RowDecoder), so whoever writes anything in layer l has seen, by way of what
-// down made in layer l - 1, something from every block behind all that it read in layer l - 2.
+// down made in layer l - 1, something from every block behind all that it read in layer l - 2. And
+// a place is emptied a whole layer before anyone asks for what comes there. Nothing here is fenced:
+// a word says itself whether it is there, and what is read by other means (pieces of attention) has
+// fences of its own.
 #pragma once
 
 #include "ops/cuda/row_layers.h"

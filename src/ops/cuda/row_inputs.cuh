@@ -85,8 +85,8 @@ __device__ inline void take_row(const __nv_bfloat16* from, int cols, __nv_bfloat
   finish_row<codes>(largest, cols, staged, shared, x, padded_bytes);
 }
 
-// residual += added (null: nothing), which the blocks are still writing; its norm becomes a product's input. The sum of squares is that
-// of a block of norm.cu's threads.
+// residual += added (null: nothing), which the blocks are still writing; its norm becomes a
+// product's input. The sum of squares is that of a block of norm.cu's threads.
 template <Codes codes>
 __device__ inline void normalize_row(const RowLayers& work, const __nv_bfloat16* added,
                                      const float* gamma, __nv_bfloat16* residual,

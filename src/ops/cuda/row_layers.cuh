@@ -72,6 +72,7 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, const u
         take_row<kCodes>((product == kO ? work.attended : work.made[kGateUp]) + turn.now,
                          work.product[product].in, staged, shared, x, padded);
       }
+      begin_product(shared, layer * kRowProducts + product + 1);
       const float* const scale = shared.column_scale[layer % 2][product];
       const float* const bias = shared.bias[layer % 2][product];
       const auto find = [&](int column) {
@@ -92,9 +93,9 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, const u
                      finish, activate, store);
       } else {
         multiply<Format, Format>(
-            work, tiles_of_block<Format>(work, product), steps, product == kGateUp, shared, ring, x,
-            at, [&](int i) { return rows_of_tile<Format>(work, product, i); }, find, finish,
-            activate, store);
+            work, shared.tiles[product], steps, product == kGateUp, shared, ring, x, at,
+            [&](int i) { return rows_of_tile<Format>(work, product, i); }, find, finish, activate,
+            store);
       }
       if (product == kQkv) {
         prefetch_piece<kHeadDim, Kv>(work, work.kv[layer], shared);
@@ -108,8 +109,9 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, const u
   normalize_row<Codes::none>(
       work, work.made[kDown] + turn_of(work, first_turn, work.layers - 1).now,
       shared.norm[work.layers % 2][0], residual, normed, shared, x, work.head.steps * kRowSegment);
+  begin_product(shared, work.layers * kRowProducts + 1);
   multiply<RowBf16, Format>(
-      work, tiles_of_block(work.head.tiles), work.head.steps, false, shared, ring, x, at,
+      work, shared.tiles[kRowProducts], work.head.steps, false, shared, ring, x, at,
       [](int i) { return rows_of_tile(i); },
       [&](int column) {
         const float* const bias = shared.bias[work.layers % 2][0];
@@ -136,6 +138,8 @@ __global__ void __launch_bounds__(kRowThreads, 1)
   // Rows that become codes are staged beside them.
   auto* staged =
       Format::kCodes == Codes::none ? reinterpret_cast<__nv_bfloat16*>(x) : residual + work.hidden;
+  if (threadIdx.x <= kRowProducts)
+    shared.tiles[threadIdx.x] = count_tiles<Format>(work, static_cast<int>(threadIdx.x));
   if (threadIdx.x == 0) {
     for (int s = 0; s < work.stages; ++s) {
       init_barrier(&shared.full[s], kFillers);
@@ -143,6 +147,7 @@ __global__ void __launch_bounds__(kRowThreads, 1)
     }
     publish_barriers();
     shared.zeros = uint4{};
+    shared.begun = 0;
   }
   __syncthreads();
   // Launched with 96 registers a thread: 4 · 112 + 32 are as many as 5 · 96.

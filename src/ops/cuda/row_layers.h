@@ -34,10 +34,10 @@ inline constexpr int kInt4StageScales = 1 << 10;  // bytes
 inline constexpr int kRowStageBytes = 2 * kRowGroupBytes;
 inline constexpr int kInt4RowStageBytes = kRowStageBytes + kInt4StageScales;
 
-// Tiles that are multiplied side by side; of 4-bit weights, and how many rounds of theirs have sums
-// at a time.
+// Tiles that are multiplied side by side; how many rounds of them have sums at a time, of 4-bit
+// weights and of others.
 inline constexpr int kRowBeside = 4;
-inline constexpr int kInt4Beside = 2, kInt4Rounds = 4;
+inline constexpr int kInt4Rounds = 3, kRoundPlaces = 3;
 
 struct RowLayers {
   struct Product {
@@ -53,6 +53,7 @@ struct RowLayers {
   Product head;              // in bf16
   int blocks = 0;            // one on a processor, each with tiles of gate_up
   int stages = 0;            // of the ring
+  int under_way = 0;         // of them, at most
   int x_bytes = 0;           // of shared memory: a product's input (then zeros), or attention
   int staged_bytes = 0;      // for a row that becomes codes, then for sums of e4m3 products
   AttentionLayer attention;  // but for its cache
@@ -73,9 +74,12 @@ struct RowLayers {
 
 // Shared memory of a block: what is allotted statically, the ring, x_bytes, the residual and
 // staged_bytes.
-inline constexpr int kRowMemory = 226 << 10, kRowStaticBytes = 7 << 10;
+inline constexpr int kRowMemory = 226 << 10, kRowStaticBytes = 8 << 10;
 inline constexpr int kMostRowStages = 16, kRowAlignment = 1024;
-inline constexpr int kRowUnderWay = 4;  // stages that are asked for at a time
+// Stages that are asked for at a time: more than it takes to keep memory busy is only in the way of
+// what is computed. And of a product whose input is not there yet: what blocks tell each other goes
+// the same way and is waited for, and who is ahead leaves memory to those who are not.
+inline constexpr int kRowUnderWay = 4, kRowAhead = 2;
 constexpr int row_memory_bytes(const RowLayers& work, int stage_bytes) {
   return kRowAlignment + work.stages * stage_bytes + work.x_bytes + 2 * work.hidden +
          work.staged_bytes;

@@ -14,6 +14,16 @@ struct ColumnVectors {
   float scale, bias;
 };
 
+// Groups without a tile of their own share others' where the order of sums allows it, in a
+// product's last round: a tile's steps go round its sharers.
+struct Sharing {
+  int tile, sharer, sharers;  // sharer: of sharers, or none of them
+  __device__ Sharing(int group, int beside, bool allowed)
+      : tile(group % beside), sharer(group / beside), sharers(allowed ? kRowBeside / beside : 1) {}
+  // Where sums of a round lie, of kRoundPlaces: not where another group may still read its own.
+  __device__ int place(int round) const { return sharers > 1 && round > 1 ? 2 : round % 2; }
+};
+
 // x: two steps of inputs, of which one is multiplied.
 __device__ inline void multiply_add(float (&sums)[4], const uint4& x, uint32_t w0, uint32_t w1,
                                     bool second) {
@@ -24,20 +34,23 @@ __device__ inline void multiply_add(int (&sums)[4], const uint4& x, uint32_t w0,
   mma_int8(sums, second ? x.z : x.x, 0, second ? x.w : x.y, 0, w0, w1);
 }
 
-// bf16 and int8: each of the first two warps of a group sums the eight outputs of its half of the
-// tile, with mma, of which x is the first of sixteen rows. Format: of x and the weights; Ring: of
-// the kernel. gated: tiles are of gate and up. rows(i): of the block's i-th tile.
+// bf16 and int8: a warp sums the eight outputs of one half of a tile, with mma, of which x is the
+// first of sixteen rows. Of bf16 a group has one warp for each half; of int8, whose sums have no
+// order, two, which take half of a stage's inputs each. Format: of x and the weights; Ring: of the
+// kernel. gated: tiles are of gate and up. rows(i): of the block's i-th tile.
 template <class Format, class Ring, class Rows, class Find, class Finish, class Activate,
           class Store>
 __device__ void multiply(const RowLayers& work, int mine, int steps, bool gated, RowShared& shared,
                          const uint8_t* ring, const uint8_t* x, RingPlace& at, Rows rows, Find find,
                          Finish finish, Activate activate, Store store) {
   using Sum = std::conditional_t<Format::kCodes == Codes::int8, int, float>;
-  // Sums of integers have no order.
-  constexpr int kSums = Format::kCodes == Codes::int8 ? 2 : 1;
-  constexpr int kAtoms = kRowSegment / kAtomBytes;
+  constexpr bool kShares = Format::kCodes == Codes::int8;
+  constexpr int kSums = kShares ? 2 : 1, kParts = kShares ? 2 : 1;
+  constexpr int kArrivals = Ring::kReaders / (2 * kParts);
+  constexpr int kAtoms = kRowSegment / kAtomBytes / kParts;
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize, lane = threadIdx.x % kWarpSize;
-  const int group = warp / 4, half = warp % 4;
+  const int group = warp / 4, half = kShares ? warp % 2 : warp % 4;
+  const int part = kShares ? warp % 4 / 2 : 0;
   // Rows of A: x and seven of zeros. Units of sixteen bytes of B lie exchanged within their row.
   const bool holds_row = lane % 8 == 0;
   const uint8_t* const of_x =
@@ -48,35 +61,57 @@ __device__ void multiply(const RowLayers& work, int mine, int steps, bool gated,
 #pragma unroll 1
   for (int first = 0, round = 0; first < mine; first += kRowBeside, ++round) {
     const int beside = min(kRowBeside, mine - first);
-    if (group < beside && half < 2) {
+    const Sharing share(group, beside, kShares);
+    if (share.sharer < share.sharers && half < 2) {
       RingPlace here = at;
       here.advance(group, work.stages);
       Sum sums[kSums][4] = {};
-      const RowTileRows of_tile = rows(first + group);
+      const RowTileRows of_tile = rows(first + share.tile);
       const int column = (half == 0 ? of_tile.first : of_tile.second) + 2 * (lane % 4);
       const ColumnVectors vectors[2] = {find(column), find(column + 1)};
 #pragma unroll 1
-      for (int step = 0; step < steps; ++step) {
+      for (int step = share.sharer; step < steps; step += share.sharers) {
         wait(&shared.full[here.slot], here.parity);
-        const uint8_t* stage = ring + here.slot * Ring::kStage + half * kRowGroupBytes;
-        const uint8_t* inputs = of_x + (holds_row ? step * kRowSegment : 0);
+        const uint8_t* stage =
+            ring + here.slot * Ring::kStage + half * kRowGroupBytes + part * kAtoms * 1024;
+        const uint8_t* inputs =
+            of_x + (holds_row ? step * kRowSegment + part * kAtoms * kAtomBytes : 0);
+        const auto load_x = [&](int i) { return load_matrices(inputs + (holds_row ? i * 64 : 0)); };
+        const auto load_weights = [&](int i) {
+          return load_matrices(stage + i / 2 * 1024 + places[i % 2]);
+        };
+        // The next are on their way while these are multiplied.
+        uint4 a = load_x(0), b = load_weights(0);
 #pragma unroll
-        for (int atom = 0; atom < kAtoms; ++atom)
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            const uint4 a = load_matrices(inputs + (holds_row ? atom * kAtomBytes + i * 64 : 0));
-            const uint4 b = load_matrices(stage + atom * 1024 + places[i]);
-            multiply_add(sums[0], a, b.x, b.y, false);
-            multiply_add(sums[kSums - 1], a, b.z, b.w, true);
-          }
+        for (int i = 0; i < 2 * kAtoms; ++i) {
+          const uint4 next_a = i + 1 < 2 * kAtoms ? load_x(i + 1) : uint4{};
+          const uint4 next_b = i + 1 < 2 * kAtoms ? load_weights(i + 1) : uint4{};
+          multiply_add(sums[0], a, b.x, b.y, false);
+          multiply_add(sums[kSums - 1], a, b.z, b.w, true);
+          a = next_a, b = next_b;
+        }
         __syncwarp();
-        if (lane < Ring::kReaders / 2) arrive(&shared.empty[here.slot]);
-        here.advance(beside, work.stages);
+        if (lane < kArrivals) arrive(&shared.empty[here.slot]);
+        here.advance(beside * share.sharers, work.stages);
       }
-      const auto value = [&](int i) {
-        return finish(vectors[i], kSums == 1 ? sums[0][i] : sums[0][i] + sums[kSums - 1][i]);
-      };
-      if (gated) {
+      if constexpr (kShares) {
+        sums[0][0] += sums[1][0], sums[0][1] += sums[1][1];
+        const int sharers = kParts * share.sharers, sharer = kParts * share.sharer + part;
+        const int place = share.place(round);
+        int2* const of_lane = &shared.shares[place][share.tile * sharers][4 * half + lane % 4];
+        constexpr int kStride = 8;  // of sharers
+        if (lane < 4) of_lane[kStride * sharer] = make_int2(sums[0][0], sums[0][1]);
+        sync_threads((share.sharers > 1 ? kOfTile : kOfGroup) + share.tile,
+                     sharers * 2 * kWarpSize);
+        for (int i = 1; i < sharers; ++i) {
+          sums[0][0] += of_lane[kStride * i].x;
+          sums[0][1] += of_lane[kStride * i].y;
+        }
+      }
+      const auto value = [&](int i) { return finish(vectors[i], sums[0][i]); };
+      if (share.sharer > 0 || part > 0) {
+        // The first writes the tile.
+      } else if (gated) {
         float* up = shared.up[round % 2][group];
         if (half == 1 && lane < 4) up[2 * lane] = value(0), up[2 * lane + 1] = value(1);
         sync_threads(kOfPair + group, 2 * kWarpSize);
@@ -93,8 +128,8 @@ __device__ void multiply(const RowLayers& work, int mine, int steps, bool gated,
 // e4m3, whose bits only wgmma gives: the 64 rows of A are eight outputs of eight atoms of 128
 // inputs, the eight of B x's numbers of these atoms, so that of each row one column is wanted. As
 // in gemm.cuh the atoms' sums are added up in float32, by one warp of the group while the others go
-// on; they lie in `sums` [2 rounds][group][atom][16], of o and down, whose tiles are one round,
-// [group][atom][16].
+// on; they lie in `sums` [kRoundPlaces][kRowBeside][atom][16], of products of fewer rounds in as
+// many places.
 template <class Find, class Finish, class Activate, class Store>
 __device__ void multiply_fp8(const RowLayers& work, int product, RowShared& shared,
                              const uint8_t* ring, const uint8_t* x, float* sums, RingPlace& at,
@@ -102,21 +137,23 @@ __device__ void multiply_fp8(const RowLayers& work, int product, RowShared& shar
   constexpr int kAtoms = kRowSegment / kAtomBytes, kOuts = 16;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarpSize;
   const int group = thread / kWarpgroup, warp = thread % kWarpgroup / kWarpSize;
-  const int mine = tiles_of_block<RowFp8>(work, product), steps = work.product[product].steps;
+  const int mine = shared.tiles[product], steps = work.product[product].steps;
 #pragma unroll 1
   for (int first = 0, round = 0; first < mine; first += kRowBeside, ++round) {
     const int beside = min(kRowBeside, mine - first);
-    if (group < beside) {
+    const Sharing share(group, beside, true);
+    if (share.sharer < share.sharers) {
       RingPlace here = at;
       here.advance(group, work.stages);
-      float* const of_tile = sums + (round % 2 * kRowBeside + group) * steps * kAtoms * kOuts;
-      const RowTileRows rows = rows_of_tile<RowFp8>(work, product, first + group);
+      float* const of_tile =
+          sums + (share.place(round) * kRowBeside + share.tile) * steps * kAtoms * kOuts;
+      const RowTileRows rows = rows_of_tile<RowFp8>(work, product, first + share.tile);
       const int column = (lane / 8 % 2 == 0 ? rows.first : rows.second) + lane % 8;
-      const bool adds = warp == round % 4;
+      const bool adds = share.sharer == 0 && warp == round % 4;
       ColumnVectors vectors{};
       if (adds) vectors = find(column);
 #pragma unroll 1
-      for (int step = 0; step < steps; ++step) {
+      for (int step = share.sharer; step < steps; step += share.sharers) {
         float sum[2][4];
         wait(&shared.full[here.slot], here.parity);
         const uint64_t weights = tile_descriptor(ring + here.slot * RowFp8::kStage);
@@ -143,9 +180,10 @@ __device__ void multiply_fp8(const RowLayers& work, int product, RowShared& shar
             for (int i = 0; i < 2; ++i)
               of_tile[(step * kAtoms + 2 * warp + i) * kOuts + 8 * half + lane / 4] =
                   sum[half][3 * i];
-        here.advance(beside, work.stages);
+        here.advance(beside * share.sharers, work.stages);
       }
-      sync_threads(kOfGroup + group, kWarpgroup);
+      sync_threads((share.sharers > 1 ? kOfTile : kOfGroup) + share.tile,
+                   share.sharers * kWarpgroup);
       if (adds && lane < kOuts) {
         float total = 0;
 #pragma unroll 8
@@ -161,18 +199,19 @@ __device__ void multiply_fp8(const RowLayers& work, int product, RowShared& shar
 }
 
 // 4-bit weights: each warp of a group sums one of the parts of the inputs, with mma, of which x is
-// one column.
+// one column. A group has every other tile of a round, two of a whole one: sums of one alone would
+// leave a warp waiting for itself.
 template <class Find, class Finish, class Activate, class Store>
 __device__ void multiply_int4(const RowLayers& work, int product, RowShared& shared,
                               const uint8_t* ring, const uint8_t* x, RingPlace& at, Find find,
                               Finish finish, Activate activate, Store store) {
-  constexpr int kGroupThreads = kRowConsumers / RowInt4::kBeside;
+  constexpr int kGroups = 2, kGroupThreads = kRowConsumers / kGroups;
   constexpr int kSteps = kInt4Inputs / 16;
   const int thread = static_cast<int>(threadIdx.x);
   const int group = thread / kGroupThreads, lane = thread % kWarpSize;
   const int part = thread % kGroupThreads / kWarpSize;
   const int g = lane / 4, t = lane % 4;
-  const int mine = tiles_of_block<RowInt4>(work, product), steps = work.product[product].steps;
+  const int mine = shared.tiles[product], steps = work.product[product].steps;
   const int chunks = work.product[product].in / kInt4Inputs / kInt4Parts;  // of a part
   const int kinds = work.offsets ? 2 : 1;
   // Rows of B: x and seven of zeros.
@@ -180,68 +219,96 @@ __device__ void multiply_int4(const RowLayers& work, int product, RowShared& sha
   const uint8_t* const of_part = holds_row ? x + (part * chunks * kInt4Inputs + 8 * (lane / 8)) * 2
                                            : reinterpret_cast<const uint8_t*>(&shared.zeros);
   const int chunk_stride = holds_row ? kInt4Inputs * 2 : 0, pair_stride = holds_row ? 64 : 0;
-  for (int first = 0, round = 0; first < mine; first += RowInt4::kBeside, ++round) {
-    const int beside = min(RowInt4::kBeside, mine - first);
-    if (group < beside) {
-      RingPlace here = at;
-      here.advance(group, work.stages);
-      float sums[4] = {};
+  // The group's tiles of a round of `beside`: kTiles of them.
+  const auto add_products = [&]<int kTiles>(std::integral_constant<int, kTiles>, int round,
+                                            int beside) {
+    RingPlace here = at;
+    here.advance(group, work.stages);
+    float sums[kTiles][4] = {};
 #pragma unroll 1
-      for (int step = 0; step < steps; ++step) {
-        wait(&shared.full[here.slot], here.parity);
-        const uint8_t* stage = ring + here.slot * RowInt4::kStage;
+    for (int step = 0; step < steps; ++step) {
+      int slots[kTiles];
+      RingPlace of_tile = here;
 #pragma unroll
-        for (int c = 0; c < kInt4StageChunks; ++c) {
-          const int chunk = step * kInt4StageChunks + c;
-          if (chunk >= chunks) break;
+      for (int i = 0; i < kTiles; ++i) {
+        if (i > 0) of_tile.advance(kGroups, work.stages);
+        slots[i] = of_tile.slot;
+        wait(&shared.full[of_tile.slot], of_tile.parity);
+      }
+#pragma unroll
+      for (int c = 0; c < kInt4StageChunks; ++c) {
+        const int chunk = step * kInt4StageChunks + c;
+        if (chunk >= chunks) break;
+        uint4 low[kTiles], high[kTiles];
+        Int4Scale scale[kTiles], offset[kTiles];
+#pragma unroll
+        for (int i = 0; i < kTiles; ++i) {
+          const uint8_t* stage = ring + slots[i] * RowInt4::kStage;
           const auto* units =
               reinterpret_cast<const uint4*>(stage + (part * kInt4StageChunks + c) * 1024) + lane;
-          const uint4 low = units[0], high = units[kWarpSize];
+          low[i] = units[0], high[i] = units[kWarpSize];
           const auto* scales = reinterpret_cast<const uint32_t*>(
               stage + kRowStageBytes + (part * kInt4StageChunks + c) * kinds * 32);
-          const Int4Scale scale = spread(scales[g]);
-          const Int4Scale offset =
+          scale[i] = spread(scales[g]);
+          offset[i] =
               work.offsets ? spread(scales[8 + g]) : Int4Scale{kSymmetricOffset, kSymmetricOffset};
-          const uint32_t words[kSteps] = {low.x,  low.y,  low.z,  low.w,
-                                          high.x, high.y, high.z, high.w};
-          const uint8_t* inputs = of_part + chunk * chunk_stride;
-#pragma unroll
-          for (int s = 0; s < kSteps; s += 2) {
-            const uint4 b = load_matrices(inputs + s / 2 * pair_stride);
-            uint32_t a[4];
-            dequantize_int4(words[s], scale, offset, a);
-            mma_bf16(sums, a[0], a[1], a[2], a[3], b.x, b.y);
-            dequantize_int4(words[s + 1], scale, offset, a);
-            mma_bf16(sums, a[0], a[1], a[2], a[3], b.z, b.w);
-          }
         }
-        __syncwarp();
-        if (lane == 0) arrive(&shared.empty[here.slot]);
-        here.advance(beside, work.stages);
-      }
-      if (t == 0) {
-        shared.parts[round % kInt4Rounds][group][part][g] = sums[0];
-        shared.parts[round % kInt4Rounds][group][part][g + 8] = sums[2];
-      }
-    }
-    // A warp adds up the parts, of both tiles, while the others go on.
-    if (round_is_left(round, thread / kWarpSize == round % (kRowConsumers / kWarpSize))) {
-      const int tile = lane / 16, output = lane % 16;
-      const int column =
-          rows_of_tile<RowInt4>(work, product, first + min(tile, beside - 1)).first + output;
-      const ColumnVectors vectors = find(column);
-      float total = 0;
+        const uint8_t* inputs = of_part + chunk * chunk_stride;
 #pragma unroll
-      for (int p = 0; p < kInt4Parts; ++p)
-        total += shared.parts[round % kInt4Rounds][tile][p][output];
-      float value = finish(vectors, total);
-      if (product == kGateUp) {
-        const float up = __shfl_down_sync(0xffffffffu, value, 16);
-        value = activate(value, up);
+        for (int s = 0; s < kSteps; s += 2) {
+          const uint4 b = load_matrices(inputs + s / 2 * pair_stride);
+#pragma unroll
+          for (int second = 0; second < 2; ++second)
+#pragma unroll
+            for (int i = 0; i < kTiles; ++i) {
+              const uint32_t words[kSteps] = {low[i].x,  low[i].y,  low[i].z,  low[i].w,
+                                              high[i].x, high[i].y, high[i].z, high[i].w};
+              uint32_t a[4];
+              dequantize_int4(words[s + second], scale[i], offset[i], a);
+              mma_bf16(sums[i], a[0], a[1], a[2], a[3], second ? b.z : b.x, second ? b.w : b.y);
+            }
+        }
       }
-      const float next = __shfl_down_sync(0xffffffffu, value, 1);
-      if (output % 2 == 0 && (product == kGateUp ? tile == 0 : tile < beside))
-        store(column, value, next);
+      __syncwarp();
+      if (lane == 0)
+#pragma unroll
+        for (int i = 0; i < kTiles; ++i) arrive(&shared.empty[slots[i]]);
+      here.advance(beside, work.stages);
+    }
+    if (t != 0) return;
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+      float* const to = shared.parts[round % kInt4Rounds][group + kGroups * i][part];
+      to[g] = sums[i][0];
+      to[g + 8] = sums[i][2];
+    }
+  };
+#pragma unroll 1
+  for (int first = 0, round = 0; first < mine; first += kRowBeside, ++round) {
+    const int beside = min(kRowBeside, mine - first);
+    if (group + kGroups < beside) {
+      add_products(std::integral_constant<int, 2>(), round, beside);
+    } else if (group < beside) {
+      add_products(std::integral_constant<int, 1>(), round, beside);
+    }
+    // A warp adds up the parts, of two tiles at a time, while the others go on.
+    if (round_is_left(round, thread / kWarpSize == round % (kRowConsumers / kWarpSize))) {
+#pragma unroll 1
+      for (int pair = 0; pair < beside; pair += 2) {
+        const int tile = pair + lane / 16, output = lane % 16;
+        const int column =
+            rows_of_tile<RowInt4>(work, product, first + min(tile, beside - 1)).first + output;
+        const ColumnVectors vectors = find(column);
+        float total = 0;
+#pragma unroll
+        for (int p = 0; p < kInt4Parts; ++p)
+          total += shared.parts[round % kInt4Rounds][tile][p][output];
+        float value = finish(vectors, total);
+        if (product == kGateUp) value = activate(value, __shfl_down_sync(0xffffffffu, value, 16));
+        const float next = __shfl_down_sync(0xffffffffu, value, 1);
+        if (output % 2 == 0 && (product == kGateUp ? lane < 16 : tile < beside))
+          store(column, value, next);
+      }
     }
     at.advance(beside * steps, work.stages);
   }

@@ -20,7 +20,7 @@ struct RowBf16 {
   static constexpr Codes kCodes = Codes::none;
 };
 struct RowInt8 {
-  static constexpr int kBeside = kRowBeside, kReaders = 2, kStage = kRowStageBytes;
+  static constexpr int kBeside = kRowBeside, kReaders = 4, kStage = kRowStageBytes;
   static constexpr Codes kCodes = Codes::int8;
 };
 struct RowFp8 {
@@ -28,7 +28,7 @@ struct RowFp8 {
   static constexpr Codes kCodes = Codes::fp8;
 };
 struct RowInt4 {
-  static constexpr int kBeside = kInt4Beside, kReaders = kInt4Parts, kStage = kInt4RowStageBytes;
+  static constexpr int kBeside = kRowBeside, kReaders = kInt4Parts, kStage = kInt4RowStageBytes;
   static constexpr Codes kCodes = Codes::none;
 };
 template <class Format>
@@ -39,15 +39,20 @@ inline constexpr int kFillers = 2;  // threads that fill a stage together
 
 struct RowShared {
   uint64_t full[kMostRowStages], empty[kMostRowStages];  // of the ring's stages
-  float squares[kWarpSize], largest[kWarpSize];          // of the warps' numbers
-  float row_scale;                                       // of a row of codes
+  int begun;                                             // products, whose input has been there
+  int tiles[kRowProducts + 1];                   // of the block, of each product and the head
+  float squares[kWarpSize], largest[kWarpSize];  // of the warps' numbers
+  float row_scale;                               // of a row of codes
   uint4 zeros;
-  float parts[kInt4Rounds][kInt4Beside][kInt4Parts][16];  // sums of 4-bit products
-  float up[2][kRowBeside][8];                             // of a round's tiles
-  bool last[4];                                           // of a group's piece
-  int visible, slot;                                      // of the row, as DeviceBatch has them
-  int pages[4][kPages];                                   // of each group's first piece
-  float cosine[64], sine[64];                             // of the row's position
+  union {
+    float parts[kInt4Rounds][kRowBeside][kInt4Parts][16];  // sums of 4-bit products
+    int2 shares[kRoundPlaces][2 * kRowBeside][8];          // sums of tiles' sharers, of int8
+  };
+  float up[2][kRowBeside][8];  // of a round's tiles
+  bool last[4];                // of a group's piece
+  int visible, slot;           // of the row, as DeviceBatch has them
+  int pages[4][kPages];        // of each group's first piece
+  float cosine[64], sine[64];  // of the row's position
   // Of this layer and the next.
   const float* column_scale[2][kRowProducts];
   const float* bias[2][kRowProducts];
@@ -55,7 +60,9 @@ struct RowShared {
 };
 static_assert(sizeof(RowShared) <= kRowStaticBytes);
 
-enum RowBarrier { kAllConsumers = 1, kOfGroup = 2, kOfPair = 6, kOfRound = 10 };  // + number
+// Named barriers, + number: of a group, of the two warps of a tile of gate and up, of the groups
+// that share a tile (8-bit types), of a round (4-bit weights).
+enum RowBarrier { kAllConsumers = 1, kOfGroup = 2, kOfPair = 6, kOfTile = 10, kOfRound = 10 };
 __device__ inline void sync_threads(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
@@ -72,30 +79,30 @@ __device__ inline bool round_is_left(int round, bool waits) {
   return waits;
 }
 
+// Tells the stream that the input of the product of this number, from 1, is there.
+__device__ inline void begin_product(RowShared& shared, int product) {
+  if (threadIdx.x == 0) *const_cast<volatile int*>(&shared.begun) = product;
+}
+
 // A place in the ring.
 struct RingPlace {
   int slot = 0;
   uint32_t parity = 0;
   __device__ void advance(int count, int stages) {
     slot += count;
-    if (slot >= stages) {
-      const int rounds = slot / stages;
-      slot -= rounds * stages;
-      parity ^= static_cast<uint32_t>(rounds & 1);
-    }
+#pragma unroll 1
+    for (; slot >= stages; slot -= stages) parity ^= 1;
   }
 };
 
-// Of `tiles` tiles, those that fall to this block: every gridDim.x-th.
-__device__ inline int tiles_of_block(int tiles) {
-  return (tiles - static_cast<int>(blockIdx.x) + static_cast<int>(gridDim.x) - 1) /
-         static_cast<int>(gridDim.x);
-}
-// Of 4-bit weights a tile of gate and one of up are neighbours.
+// Of all tiles of a product every gridDim.x-th falls to this block. Of 4-bit weights a tile of gate
+// and one of up are neighbours. product: kRowProducts is the head.
 template <class Format>
-__device__ inline int tiles_of_block(const RowLayers& work, int product) {
+__device__ inline int count_tiles(const RowLayers& work, int product) {
   const int beside = kIsInt4<Format> && product == kGateUp ? 2 : 1;
-  return beside * tiles_of_block(work.product[product].tiles / beside);
+  const int all = (product == kRowProducts ? work.head : work.product[product]).tiles / beside;
+  const int blocks = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x);
+  return beside * ((all - block + blocks - 1) / blocks);
 }
 // The i-th of them. In gate_up, where the activation needs both, a tile has eight rows of gate and
 // eight of up (else than of 4-bit weights).

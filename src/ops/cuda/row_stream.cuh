@@ -25,16 +25,17 @@ class WeightStream {
           if (norm) prefetch_bytes(norm, static_cast<uint32_t>(work_.hidden) * sizeof(float));
 #pragma unroll 1
       for (int product = 0; product < kRowProducts; ++product) {
+        ++product_;
         const CUtensorMap* const map = &of.weights[product];
         if (layer == work_.layers) {
           // The head's x and weights are bf16 whatever the layers' are.
-          stream(tiles_of_block(work_.head.tiles), work_.head.steps, kRowBeside,
+          stream(shared_.tiles[kRowProducts], work_.head.steps, kRowBeside,
                  [&](int tile, int step) { load_group(map, rows_of_tile(tile), step); });
           return;
         }
         prefetch_map(product + 1 < kRowProducts ? map + 1 : (&of + 1)->weights);
-        stream(tiles_of_block<Format>(work_, product), work_.product[product].steps,
-               Format::kBeside, [&](int tile, int step) {
+        stream(shared_.tiles[product], work_.product[product].steps, Format::kBeside,
+               [&](int tile, int step) {
                  const RowTileRows rows = rows_of_tile<Format>(work_, product, tile);
                  if constexpr (kIsInt4<Format>) {
                    load_int4(map, &of.scales[product], rows.first, step);
@@ -56,13 +57,13 @@ class WeightStream {
       for (int step = 0; step < steps; ++step)
 #pragma unroll 1
         for (int i = 0; i < beside; ++i) {
-          // More than it takes to keep memory busy would only be in the way of what is computed.
-          if (under_way_ == kRowUnderWay) {
+          const int begun = *const_cast<const volatile int*>(&shared_.begun);
+          for (const int most = product_ > begun ? kRowAhead : work_.under_way; under_way_ >= most;
+               --under_way_) {
             wait(&shared_.full[landing_.slot], landing_.parity);
             landing_.advance(1, work_.stages);
-          } else {
-            ++under_way_;
           }
+          ++under_way_;
           wait(&shared_.empty[at_.slot], at_.parity);
           load(first + i, step);
           at_.advance(1, work_.stages);
@@ -98,6 +99,7 @@ class WeightStream {
   const int filler_;
   RingPlace at_, landing_;
   int under_way_ = 0;
+  int product_ = 0;  // as begin_product() counts
 };
 
 }  // namespace narrow::ops::cuda

@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
         out_row[i] = __float2bfloat16_rn(0);
     return;
   }
-  const int pieces = (visible + kDecodeChunk - 1) / kDecodeChunk;
+  const int pieces = pieces_of(visible);
   if (piece >= pieces) return;
   const int first = piece * kDecodeChunk;
   const PiecePlace at{batch.block_table + batch.single_table[single] + first / kPage, kv_head,

@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   wait_for_previous_kernel();
   const int row0 = batch.tile_row[tile], tokens = batch.tile_rows[tile];
   const int visible0 = batch.tile_visible[tile], end = visible0 + tokens - 1;
-  const int pieces = (end + kDecodeChunk - 1) / kDecodeChunk;
+  const int pieces = pieces_of(end);
   const int warp = threadIdx.x % kWarpgroup / kWarpSize, lane = threadIdx.x % kWarpSize;
 
   if (threadIdx.x < kWarpgroup) {
@@ -272,7 +272,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
   };
 
-  const int mine = works ? min(pieces, (seen_by_any + kDecodeChunk - 1) / kDecodeChunk) : 0;
+  const int mine = works ? min(pieces, pieces_of(seen_by_any)) : 0;
   if (mine > 0) {
     Scores scores;
     uint32_t weights[kPages][4];

@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   let_next_kernel_start();
   const int row = batch.single_row[single], end = batch.single_visible[single];
   const int32_t* table = batch.block_table + batch.single_table[single];
-  const int pieces = (end + kDecodeChunk - 1) / kDecodeChunk;
+  const int pieces = pieces_of(end);
   const int64_t page_numbers = static_cast<int64_t>(kPage) * kHeadDim;
 
   // Where the pages of the next piece lie; 0 stands for those behind the end.

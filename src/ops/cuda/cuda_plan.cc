@@ -26,12 +26,11 @@ struct Tiles {
   std::vector<int32_t> row, rows, table, visible;
 };
 
-int64_t pieces_of(int32_t visible) { return (visible + kDecodeChunk - 1) / kDecodeChunk; }
-
 // DeviceBatch::equal_rows of rows that see this much. As a power of two, so that few recordings
 // serve all steps.
 int equal_rows(const std::vector<int32_t>& visible) {
-  int64_t all = 0, most = 1;
+  int64_t all = 0;
+  int most = 1;
   for (const int32_t tokens : visible) {
     all += pieces_of(tokens);
     most = std::max(most, pieces_of(tokens));
@@ -143,7 +142,7 @@ DeviceBatch CudaPlan::singles(int first, int count) const {
   if (fixed_) return part;
   const auto begin = visible_.begin() + first;
   const int32_t most = *std::max_element(begin, begin + count);
-  part.chunks = (most + kDecodeChunk - 1) / kDecodeChunk;
+  part.chunks = pieces_of(most);
   return part;
 }
 

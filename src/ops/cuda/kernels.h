@@ -88,6 +88,10 @@ struct DeviceBatch {
 };
 
 inline constexpr int kDecodeChunk = 64;  // tokens one thread block of decode attention sees
+// Pieces of kDecodeChunk tokens that `tokens` make up.
+__host__ __device__ constexpr int pieces_of(int tokens) {
+  return (tokens + kDecodeChunk - 1) / kDecodeChunk;
+}
 inline constexpr int kPrefillRows = 32;  // tokens of one tile of prefill attention
 inline constexpr int kMostQueriesPerKv = 16;
 

@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   // What the block's last row sees.
   const int end = visible0 + (min(first_row + kBlockRows, all_rows) - 1) / queries;
   const int32_t* table = batch.block_table + batch.tile_table[tile];
-  const int pieces = (end + kDecodeChunk - 1) / kDecodeChunk;
+  const int pieces = pieces_of(end);
 
   const auto load_piece = [&](int piece) {
     constexpr int64_t kPageNumbers = static_cast<int64_t>(kPage) * kHeadDim;

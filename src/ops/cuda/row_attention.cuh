@@ -26,14 +26,13 @@ __host__ __device__ constexpr int row_attention_bytes(int queries, int head_dim)
 
 // Pieces of all key/value heads are units, which go round the groups of all blocks, the last unit
 // to the last block: whose group has a last piece is done last and joins all, and the last blocks
-// have the fewest tiles. Numbers of units so counted, from the last: of a group's first, and how
-// far to its next.
-__device__ inline int first_unit(int group) {
-  const int blocks = static_cast<int>(gridDim.x);
-  return blocks - 1 - static_cast<int>(blockIdx.x) + group * blocks;
+// have the fewest tiles. A group's first of `units`; below zero: it has none.
+__device__ inline int first_unit(int units, int group) {
+  const int blocks = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x);
+  return units - 1 - (blocks - 1 - block + group * blocks);
 }
+// How far before it the group's next unit is.
 __device__ inline int unit_stride() { return 4 * static_cast<int>(gridDim.x); }
-__device__ inline int pieces_of(int visible) { return (visible + kDecodeChunk - 1) / kDecodeChunk; }
 
 // What attention needs of the row in every layer.
 template <int kHeadDim>
@@ -51,7 +50,7 @@ __device__ inline void describe_row(const RowLayers& work, RowShared& shared) {
   }
   if (thread < 4 * kPages) {
     const int kv_heads = work.attention.kv_heads;
-    const int unit = pieces_of(visible) * kv_heads - 1 - first_unit(thread / kPages);
+    const int unit = first_unit(pieces_of(visible) * kv_heads, thread / kPages);
     const int page = unit / kv_heads * kPages + thread % kPages;
     if (unit >= 0 && page * kPage < visible)
       shared.pages[thread / kPages][thread % kPages] =
@@ -65,7 +64,7 @@ __device__ inline void prefetch_piece(const RowLayers& work, const void* cache, 
   const int group = static_cast<int>(threadIdx.x) / kWarpgroup;
   const int page = static_cast<int>(threadIdx.x) % kWarpgroup / 2, kind = threadIdx.x % 2;
   const int kv_heads = work.attention.kv_heads;
-  const int unit = pieces_of(shared.visible) * kv_heads - 1 - first_unit(group);
+  const int unit = first_unit(pieces_of(shared.visible) * kv_heads, group);
   if (unit < 0 || page >= kPages || (unit / kv_heads * kPages + page) * kPage >= shared.visible)
     return;
   constexpr int kNumbers = kPage * kHeadDim;
@@ -74,7 +73,7 @@ __device__ inline void prefetch_piece(const RowLayers& work, const void* cache, 
                  kNumbers * sizeof(Kv));
 }
 
-// A row's words that the blocks are still writing.
+// A word of a row that the blocks are still writing.
 __device__ inline uint32_t wait_for_word(const __nv_bfloat16* from) {
   uint32_t word;
   do word = ask_word(from);
@@ -82,8 +81,8 @@ __device__ inline uint32_t wait_for_word(const __nv_bfloat16* from) {
   return word;
 }
 
-// A group rotates the queries of its key/value head for
-// itself; the one with the last piece also stores the new key and value.
+// A group rotates the queries of its key/value head for itself; the one with the last piece also
+// stores the new key and value.
 template <int kHeadDim, class Kv>
 __device__ inline void attend_row(const RowLayers& work, void* cache, RowTurn turn,
                                   RowShared& shared, uint8_t* scratch) {
@@ -100,9 +99,9 @@ __device__ inline void attend_row(const RowLayers& work, void* cache, RowTurn tu
   auto* rotated = reinterpret_cast<__nv_bfloat16*>(scratch + sizeof(Exchange));
   const int visible = shared.visible;
   const int pieces = pieces_of(visible);
-  const int last = pieces * layer.kv_heads - 1, nearest = last - first_unit(group);
+  const int first = first_unit(pieces * layer.kv_heads, group);
 #pragma unroll 1
-  for (int unit = nearest; unit >= 0; unit -= unit_stride()) {
+  for (int unit = first; unit >= 0; unit -= unit_stride()) {
     const int kv_head = unit % layer.kv_heads, piece = unit / layer.kv_heads;
     sync();  // all are done with what lies in shared memory
     // Heads are the queries, the key, the value; of a head a thread takes numbers d, d + 1 and
@@ -117,10 +116,10 @@ __device__ inline void attend_row(const RowLayers& work, void* cache, RowTurn tu
       uint32_t low = wait_for_word(numbers), high = wait_for_word(numbers + kHalf);
       if (head <= queries) {
         const float2 a = unpack_bf16(low), b = unpack_bf16(high);
-        const float2 first = rotate(a.x, b.x, shared.cosine[d], shared.sine[d]);
-        const float2 second = rotate(a.y, b.y, shared.cosine[d + 1], shared.sine[d + 1]);
-        low = pack_bf16(first.x, second.x);
-        high = pack_bf16(first.y, second.y);
+        const float2 even = rotate(a.x, b.x, shared.cosine[d], shared.sine[d]);
+        const float2 odd = rotate(a.y, b.y, shared.cosine[d + 1], shared.sine[d + 1]);
+        low = pack_bf16(even.x, odd.x);
+        high = pack_bf16(even.y, odd.y);
       }
       if (head < queries) {
         *reinterpret_cast<uint32_t*>(rotated + head * kStride + d) = low;
@@ -140,7 +139,7 @@ __device__ inline void attend_row(const RowLayers& work, void* cache, RowTurn tu
       }
     }
     sync();
-    const PiecePlace at{unit == nearest
+    const PiecePlace at{unit == first
                             ? shared.pages[group]
                             : work.batch.block_table + work.batch.single_table[0] + piece * kPages,
                         kv_head, piece * kDecodeChunk, min(visible, (piece + 1) * kDecodeChunk)};

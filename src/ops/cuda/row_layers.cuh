@@ -62,8 +62,9 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, const u
       if (product == kQkv || product == kGateUp) {
         const bool first = layer == 0 && product == kQkv;
         const __nv_bfloat16* const added =
-            product == kGateUp ? work.made[kO] + turn.now
-                               : work.made[kDown] + turn_of(work, first_turn, layer + 2).now;
+            product == kGateUp
+                ? work.made[kO] + turn.now
+                : work.made[kDown] + turn_of(work, first_turn, layer + kRowTurns - 1).now;
         normalize_row<kCodes>(work, first ? nullptr : added,
                               shared.norm[layer % 2][product / kGateUp], residual, staged, shared,
                               x, padded);

@@ -166,7 +166,8 @@ class CudaBackend : public Backend {
     const auto& own = static_cast<const CudaPlan&>(plan);
     if (!own.recordable()) return enqueue();
     int growths = 0;
-    for (const GrowingBuffer* buffer : {&codes_, &code_scales_, &partials_, &counters_, &indices_})
+    for (const GrowingBuffer* buffer :
+         {&codes_, &code_scales_, &in_order_, &partials_, &counters_, &indices_})
       growths += buffer->growths();
     if (growths != growths_) recordings_.clear();
     growths_ = growths;
@@ -389,9 +390,18 @@ class CudaBackend : public Backend {
       case CudaPart::Kind::fp8_weights:
         return portable_fp8(gemm, stream_);
       case CudaPart::Kind::int4:
-        return (portable_ ? portable_int4 : gemm_int4)(part.int4(), part.out, part.in, bf16_of(x),
-                                                       x.rows, to, stream_);
+        return (portable_ ? portable_int4 : gemm_int4)(part.int4(), part.out, part.in,
+                                                       in_order(part, x), x.rows, to, stream_);
     }
+  }
+
+  // x with its columns in the order of the part's.
+  const __nv_bfloat16* in_order(const CudaPart& part, Matrix x) {
+    if (!part.columns.data) return bf16_of(x);
+    auto* ordered = in_order_.at_least<__nv_bfloat16>(x.rows * x.cols * 2, stream_);
+    gather_columns(bf16_of(x), static_cast<const int32_t*>(part.columns.data.get()), ordered,
+                   x.rows, x.cols, stream_);
+    return ordered;
   }
 
   bool portable_ = false;
@@ -401,7 +411,7 @@ class CudaBackend : public Backend {
   std::unique_ptr<StepMemory> step_memory_;
   std::unique_ptr<Uploader> uploader_;  // made for the first weight
   std::unique_ptr<Staging> staging_;
-  GrowingBuffer codes_, code_scales_, partials_, counters_, indices_;
+  GrowingBuffer codes_, code_scales_, in_order_, partials_, counters_, indices_;
   SummarySlots summaries_;
   Recordings recordings_;
   int growths_ = 0;       // of all growing buffers, when the recordings were made

@@ -163,6 +163,14 @@ TEST_F(CudaDecoder, AreRefusedWhereTheKernelDoesNotFit) {
   // 4-bit widths that are not cut into eight whole parts.
   make("w4a16-int", {640, 5, 5, 128, 1280}, 1);
   EXPECT_EQ(cuda_->prepare_decoder(parts_), nullptr);
+  // 4-bit columns in another order than their inputs.
+  make("w4a16-int", {1024, 8, 2, 128, 3072}, 1);
+  EXPECT_EQ(cuda_->prepare_decoder(parts_) == nullptr, portable_);
+  PackedLinear shuffled = layer("w4a16-int", 1024, 1024, 128, false);
+  shuffle_groups(shuffled);
+  layers_.front().o = cuda_->prepare(std::span(&shuffled, 1));
+  parts_.layers = {layers_.front().parts()};
+  EXPECT_EQ(cuda_->prepare_decoder(parts_), nullptr);
   // Layers of two formats.
   make("w8a8-int", {1024, 8, 2, 128, 2048}, 1);
   const auto first = std::move(layers_);

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdlib>
@@ -59,6 +60,16 @@ inline PackedLinear layer(const std::string& format, int64_t out, int64_t in, in
       value = static_cast<int8_t>(code(random_numbers));
   }
   return linear;
+}
+
+// Columns given to the groups of `linear` in a random order: legacy act-order.
+inline void shuffle_groups(PackedLinear& linear) {
+  const int64_t size = linear.scheme.weights->group_size;
+  linear.group_index = Tensor(DType::i32, {linear.in});
+  const auto groups = linear.group_index.as<int32_t>();
+  for (size_t c = 0; c < groups.size(); ++c)
+    groups[c] = static_cast<int32_t>(static_cast<int64_t>(c) / size);
+  std::shuffle(groups.begin(), groups.end(), random_numbers);
 }
 
 inline CudaKernels kernels_under_test() {

@@ -17,6 +17,7 @@ struct HostPart {
   int64_t in_padded = 0, out = 0;
   int group = 0;
   bool offsets = false;
+  std::vector<int32_t> columns;    // as CudaPart has them
   std::vector<Tensor> weights;     // bytes of the parts, one behind the other on the device
   std::vector<float> scale, bias;  // [out padded], [out]; empty: none
 };
@@ -69,6 +70,7 @@ HostPart make_host_part(const PackedLinear& linear, bool fp8_inputs, ThreadPool&
     part.in_padded = layout.in_padded;
     part.group = layout.group;
     part.offsets = layout.offsets;
+    part.columns = layout.columns;
     part.weights = {layout.chunks};
   } else if (input != InputKind::plain && !(fp8_weights && linear.in % 8 != 0)) {
     part.kind = input == InputKind::int8_per_token ? CudaPart::Kind::int8
@@ -93,7 +95,7 @@ HostPart make_host_part(const PackedLinear& linear, bool fp8_inputs, ThreadPool&
 
 bool can_join(const HostPart& a, const HostPart& b) {
   return a.kind == b.kind && a.in_padded == b.in_padded && a.group == b.group &&
-         a.offsets == b.offsets &&
+         a.offsets == b.offsets && a.columns == b.columns &&
          a.out % (a.kind == CudaPart::Kind::int4 ? kInt4Outs : kRowTile) == 0;
 }
 
@@ -111,9 +113,10 @@ void join(HostPart& a, const HostPart& b) {
   a.out += b.out;
 }
 
-DeviceBuffer on_device(const std::vector<float>& values, cudaStream_t stream) {
+template <class T>
+DeviceBuffer on_device(const std::vector<T>& values, cudaStream_t stream) {
   if (values.empty()) return {};
-  const auto bytes = static_cast<int64_t>(values.size() * sizeof(float));
+  const auto bytes = static_cast<int64_t>(values.size() * sizeof(T));
   DeviceBuffer buffer = allocate(bytes, stream);
   copy_to_device(buffer.data.get(), values.data(), bytes, stream);
   return buffer;
@@ -156,7 +159,8 @@ CudaLinear::CudaLinear(std::span<const PackedLinear> given, bool fp8_inputs, Thr
     }
     part.scale = on_device(from.scale, stream);
     part.bias = on_device(from.bias, stream);
-    bytes_ += part.weight.size_bytes + part.scale.size_bytes;
+    part.columns = on_device(from.columns, stream);
+    bytes_ += part.weight.size_bytes + part.scale.size_bytes + part.columns.size_bytes;
     out_ += from.out;
     parts_.push_back(std::move(part));
   }

@@ -22,6 +22,8 @@ struct CudaPart {
   DeviceBuffer weight, scale, bias;
   int group = 0;         // of 4-bit weights, whose scales lie in `weight`
   bool offsets = false;  // of asymmetric ones
+  // i32 [in], which of x's columns each of the weight's is of; empty: they stand as in x.
+  DeviceBuffer columns;
 
   // Rows of zeros fill the weight up to this.
   int64_t out_padded() const { return (out + kRowTile - 1) / kRowTile * kRowTile; }

@@ -42,11 +42,15 @@ TEST_F(Cuda, RecordedStepsSeeTheirOwnData) {
   const DeviceBuffer table = cuda_->prepare(normal({kVocabulary, kCols}, DType::bf16));
   const PackedLinear packed = layer("w8a8-int", 96, kCols, 0, true);
   const auto linear = cuda_->prepare(std::span(&packed, 1));
+  PackedLinear shuffled = layer("w4a16-int", 96, kCols, 128, true);
+  shuffle_groups(shuffled);
+  const auto in_order = cuda_->prepare(std::span(&shuffled, 1));
   const Tensor cosine = normal({4096 * 32}, DType::f32), sine = normal({4096 * 32}, DType::f32);
   const DeviceBuffer c = cuda_->prepare(cosine), s = cuda_->prepare(sine);
   const int64_t elements = KvShape{400, 2, 64}.elements();
   const Tensor cache = normal({elements}, DType::bf16);
   const DeviceBuffer hidden = cuda_->allocate(3 * kCols * 2), out = cuda_->allocate(3 * 96 * 4);
+  const DeviceBuffer other_out = cuda_->allocate(3 * 96 * 4);
   const DeviceBuffer attended = cuda_->allocate(3 * 256 * 2);
   const DeviceBuffer kv = cuda_->allocate(elements * 2);
   const auto step = [&](int number, bool recorded) {
@@ -66,6 +70,7 @@ TEST_F(Cuda, RecordedStepsSeeTheirOwnData) {
     const auto enqueue = [&] {
       cuda_->embed(*plan, table, {}, matrix(hidden, 3, kCols));
       cuda_->linear(*linear, matrix(hidden, 3, kCols), matrix(out, 3, 96, DType::f32));
+      cuda_->linear(*in_order, matrix(hidden, 3, kCols), matrix(other_out, 3, 96, DType::f32));
       cuda_->rope_and_store(*plan, shape, c, s, matrix(hidden, 3, kCols), kv);
       cuda_->attention(*plan, shape, matrix(hidden, 3, kCols), kv, matrix(attended, 3, 256));
     };
@@ -74,12 +79,16 @@ TEST_F(Cuda, RecordedStepsSeeTheirOwnData) {
     } else {
       enqueue();
     }
-    return std::pair(back(out, 3, 96, DType::f32), back(attended, 3, 256));
+    return std::array{back(out, 3, 96, DType::f32), back(other_out, 3, 96, DType::f32),
+                      back(attended, 3, 256)};
   };
   for (int number = 0; number < 5; ++number) {
     const auto expected = step(number, false), got = step(number, true);
-    EXPECT_EQ(std::memcmp(got.first.data(), expected.first.data(), 3 * 96 * 4), 0) << number;
-    EXPECT_EQ(std::memcmp(got.second.data(), expected.second.data(), 3 * 256 * 4), 0) << number;
+    for (size_t i = 0; i < got.size(); ++i)
+      EXPECT_EQ(std::memcmp(got[i].data(), expected[i].data(),
+                            static_cast<size_t>(expected[i].size_bytes())),
+                0)
+          << "step " << number << ", result " << i;
   }
 }
 

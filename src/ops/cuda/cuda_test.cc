@@ -80,6 +80,48 @@ TEST_F(Cuda, TilesOfThousandsOfRowsAgreeWithReference) {
   }
 }
 
+TEST_F(Cuda, ColumnsInAnyOrderOfGroupsRunAs4Bit) {
+  // Widths of one block of columns to gather, and of more.
+  for (const Shape& shape : {Shape{1024, 4096}, {576, 1536}, {1001, 576}, {192, 14336}})
+    for (const char* format : {"w4a16-int", "w4a16-awq"})
+      for (const int64_t group : {32, 128}) {
+        if (shape.in % group != 0) continue;
+        PackedLinear packed = layer(format, shape.out, shape.in, group, true);
+        shuffle_groups(packed);
+        const auto linear = cuda_->prepare(std::span(&packed, 1));
+        const std::string where = std::string(format) + " group " + std::to_string(group) + ", " +
+                                  std::to_string(shape.out) + " from " + std::to_string(shape.in);
+        EXPECT_LT(linear->weight_bytes(), shape.out * shape.in) << where;
+        constexpr int64_t kRows = 300;
+        const Tensor x = normal({kRows, shape.in}, DType::bf16);
+        const Tensor expected = expected_product(packed, x);
+        const Tensor together = run(*linear, x, DType::f32);
+        EXPECT_LT(worst(together, expected), 2e-5) << where;
+        EXPECT_LT(worst(run(*linear, x, DType::bf16), expected), 8e-3) << where << " as bf16";
+        for (const int64_t rows : {1, 3, 8, 33}) {
+          Tensor first(DType::bf16, {rows, shape.in});
+          std::memcpy(first.data(), x.data(), static_cast<size_t>(first.size_bytes()));
+          const Tensor got = run(*linear, first, DType::f32);
+          EXPECT_EQ(std::memcmp(got.data(), together.data(), static_cast<size_t>(got.size_bytes())),
+                    0)
+              << where << ", rows " << rows;
+        }
+      }
+}
+
+TEST_F(Cuda, GroupsOfUnequalSizesRunAsBf16) {
+  PackedLinear packed = layer("w4a16-awq", 192, 576, 32, false);
+  shuffle_groups(packed);
+  const auto groups = packed.group_index.as<int32_t>();
+  *std::find(groups.begin(), groups.end(), 0) = 1;
+  const auto linear = cuda_->prepare(std::span(&packed, 1));
+  EXPECT_GE(linear->weight_bytes(), 2 * 192 * 576);
+  for (const int64_t rows : {1, 40}) {
+    const Tensor x = normal({rows, 576}, DType::bf16);
+    EXPECT_LT(worst(run(*linear, x, DType::f32), expected_product(packed, x)), 2e-5) << rows;
+  }
+}
+
 TEST_F(Cuda, EveryE4m3CodeHasItsValue) {
   // Weight (n, n) is code n, all others are zero; all inputs are one.
   PackedLinear packed = layer("w8a8-fp", 256, 256, 0, false);
@@ -125,6 +167,29 @@ TEST_F(Cuda, PartsStandSideBySide) {
     reference_->linear(*expected_layer, host(wide), host(expected));
     EXPECT_LT(worst(run(*linear, x, DType::f32), expected), 6e-3) << format;
   }
+}
+
+TEST_F(Cuda, PartsWithColumnsInOneOrderGatherThemOnce) {
+  constexpr int64_t kIn = 576, kIndexBytes = kIn * 4;
+  std::vector<PackedLinear> parts;
+  for (const int64_t out : {576, 192, 192})
+    parts.push_back(layer("w4a16-awq", out, kIn, 32, out == 576));
+  shuffle_groups(parts[0]);
+  parts[1].group_index = parts[2].group_index = parts[0].group_index;
+  int64_t apart = 0;
+  for (const PackedLinear& part : parts)
+    apart += cuda_->prepare(std::span(&part, 1))->weight_bytes();
+  const auto check = [&](int64_t orders) {
+    const auto linear = cuda_->prepare(parts), expected_layer = reference_->prepare(parts);
+    EXPECT_EQ(linear->weight_bytes(), apart - (3 - orders) * kIndexBytes);
+    const Tensor x = normal({5, kIn}, DType::bf16);
+    Tensor wide = x.to(DType::f32), expected(DType::f32, {5, linear->out()});
+    reference_->linear(*expected_layer, host(wide), host(expected));
+    EXPECT_LT(worst(run(*linear, x, DType::f32), expected), 2e-5) << orders << " orders";
+  };
+  check(1);
+  shuffle_groups(parts[2]);
+  check(2);
 }
 
 TEST_F(Cuda, ElementwiseAgreesWithReference) {
@@ -177,9 +242,15 @@ TEST_F(Cuda, ElementwiseAgreesWithReference) {
 
 TEST_F(Cuda, FusedOperationsHaveTheBitsOfTheirParts) {
   const int64_t rows = 5, out = 192;
-  for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-int"})
+  const std::pair<const char*, bool> formats[] = {{"bf16", false},
+                                                  {"w8a8-fp", false},
+                                                  {"w8a8-int", false},
+                                                  {"w4a16-int", false},
+                                                  {"w4a16-int", true}};
+  for (const auto& [format, shuffled] : formats)
     for (const int64_t cols : {576, 4672}) {  // from 4096 on, blocks share a row
-      const PackedLinear packed = layer(format, out, cols, 64, false);
+      PackedLinear packed = layer(format, out, cols, 64, false);
+      if (shuffled) shuffle_groups(packed);
       const auto linear = cuda_->prepare(std::span(&packed, 1));
       const Tensor x = normal({rows, cols}, DType::bf16), other = normal({rows, cols}, DType::bf16);
       const DeviceBuffer gamma = cuda_->prepare(normal({cols}, DType::f32)), added = device(other);

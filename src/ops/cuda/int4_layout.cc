@@ -1,6 +1,8 @@
 #include "ops/cuda/int4_layout.h"
 
 #include <algorithm>
+#include <numeric>
+#include <optional>
 
 #include "ops/cuda/divide.h"
 
@@ -13,6 +15,40 @@ constexpr int64_t kWordsOfGroup = kInt4Outs / 2;  // of scales
 int64_t stored_group(const PackedLinear& linear) {
   const QuantArgs& args = *linear.scheme.weights;
   return args.strategy == QuantArgs::Strategy::group ? args.group_size : linear.in;
+}
+
+// Int4Layout::columns, or nothing where the groups are not all of their size.
+std::optional<std::vector<int32_t>> columns_by_group(const PackedLinear& linear) {
+  std::vector<int32_t> columns;
+  if (linear.group_index.empty()) return columns;
+  const auto groups = linear.group_index.as<int32_t>();
+  const auto group_of = [&](int32_t column) { return groups[static_cast<size_t>(column)]; };
+  columns.resize(static_cast<size_t>(linear.in));
+  std::iota(columns.begin(), columns.end(), 0);
+  std::stable_sort(columns.begin(), columns.end(),
+                   [&](int32_t a, int32_t b) { return group_of(a) < group_of(b); });
+  const int64_t group = stored_group(linear);
+  for (int64_t k = 0; k < linear.in; ++k)
+    if (group_of(columns[static_cast<size_t>(k)]) != k / group) return std::nullopt;
+  if (std::is_sorted(columns.begin(), columns.end())) columns.clear();
+  return columns;
+}
+
+// Codes [out, in], eight to a word, with their columns in this order.
+Tensor reorder(const PackedLinear& linear, std::span<const int32_t> columns, ThreadPool& pool) {
+  const int64_t row_words = linear.in / 8;
+  Tensor result(DType::i32, {linear.out, row_words});
+  const auto* from = reinterpret_cast<const uint32_t*>(linear.weight.data());
+  auto* to = reinterpret_cast<uint32_t*>(result.data());
+  pool.parallel_for(linear.out, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      for (int64_t k = 0; k < linear.in; ++k) {
+        const int64_t column = columns[static_cast<size_t>(k)];
+        const uint32_t code = from[row * row_words + column / 8] >> column % 8 * 4 & 15;
+        to[row * row_words + k / 8] |= code << k % 8 * 4;
+      }
+  });
+  return result;
 }
 
 // A step of sixteen inputs of rows g and g + 8 for the four lanes of a quad (int4.cuh). low, high:
@@ -34,10 +70,12 @@ bool runs_as_int4(const PackedLinear& linear) {
   const QuantArgs& args = *linear.scheme.weights;
   if (args.type != QuantArgs::Type::integer || args.bits != 4) return false;
   if (linear.in % 8 != 0) return false;  // rows of x would not be aligned
-  if (!linear.group_index.empty() || linear.scale.dtype() != DType::bf16) return false;
-  if (args.strategy != QuantArgs::Strategy::group)
-    return args.strategy == QuantArgs::Strategy::channel;
-  return args.group_size == 32 || args.group_size == 64 || args.group_size % 128 == 0;
+  if (linear.scale.dtype() != DType::bf16) return false;
+  const int64_t size = args.group_size;
+  const bool cut = args.strategy == QuantArgs::Strategy::group
+                       ? size == 32 || size == 64 || size % 128 == 0
+                       : args.strategy == QuantArgs::Strategy::channel;
+  return cut && columns_by_group(linear).has_value();
 }
 
 Int4Layout make_int4_layout(const PackedLinear& linear, ThreadPool& pool) {
@@ -48,6 +86,9 @@ Int4Layout make_int4_layout(const PackedLinear& linear, ThreadPool& pool) {
       static_cast<int>(std::min<int64_t>(from_group == linear.in ? 128 : from_group, 128));
   result.offsets = !linear.zero_point.empty();
   result.in_padded = round_up(linear.in, kInt4Inputs);
+  result.columns = *columns_by_group(linear);
+  const Tensor weight =
+      result.columns.empty() ? linear.weight : reorder(linear, result.columns, pool);
   const int64_t tiles = round_up(linear.out, kInt4Outs) / kInt4Outs;
   const int64_t chunks = result.in_padded / kInt4Inputs, groups = kInt4Inputs / result.group;
   const int64_t chunk_words = kWordsOfChunk + groups * kWordsOfGroup * (result.offsets ? 2 : 1);
@@ -55,7 +96,7 @@ Int4Layout make_int4_layout(const PackedLinear& linear, ThreadPool& pool) {
   auto* all_words = reinterpret_cast<uint32_t*>(result.chunks.data());
 
   // Words of eight codes + 8; beyond the matrix a scale of zero makes any code a zero.
-  const auto* codes = reinterpret_cast<const uint32_t*>(linear.weight.data());
+  const auto* codes = reinterpret_cast<const uint32_t*>(weight.data());
   const int64_t row_words = linear.in / 8;
   const auto scales = linear.scale.as<bf16>();
   pool.parallel_for(tiles, 1, [&](int64_t begin, int64_t end) {

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "base/thread_pool.h"
 #include "ops/cuda/kernels.h"
@@ -21,13 +22,18 @@ struct Int4Layout {
   int group = 128;        // 32, 64 or 128
   bool offsets = false;   // asymmetric
   int64_t in_padded = 0;  // multiple of kInt4Inputs
+  // [in] the layer's column that stands at each input here; empty: they stand as in the layer.
+  std::vector<int32_t> columns;
 };
 
 // Whether a layer can run as 4-bit: 4 bits, bf16 scales, groups of 32, 64 or a multiple of 128 (one
-// scale per output included), columns in the order of their groups.
+// scale per output included). Columns may belong to groups in any order (legacy act-order), as long
+// as every group has its size.
 bool runs_as_int4(const PackedLinear& linear);
 
-// REQUIRES: runs_as_int4(linear). Outputs are padded with zeros to a multiple of kInt4Outs.
+// REQUIRES: runs_as_int4(linear). Outputs are padded with zeros to a multiple of kInt4Outs. Columns
+// are brought into the order of their groups, those of one group as they stood: so layers with the
+// same group_index have the same order.
 Int4Layout make_int4_layout(const PackedLinear& linear, ThreadPool& pool);
 
 }  // namespace narrow::ops::cuda

@@ -39,6 +39,10 @@ void embed(const int32_t* tokens, const int32_t* chosen, const __nv_bfloat16* ta
 void gather_rows(const __nv_bfloat16* x, const int32_t* rows, __nv_bfloat16* out, int64_t count,
                  int64_t cols, cudaStream_t stream);
 
+// out[r][c] = x[r][columns[c]].  cols: a multiple of 8
+void gather_columns(const __nv_bfloat16* x, const int32_t* columns, __nv_bfloat16* out,
+                    int64_t rows, int64_t cols, cudaStream_t stream);
+
 // residual += x (x may be null); y = rms_norm(residual) · gamma, or its codes alone.
 void add_rms_norm(__nv_bfloat16* residual, const __nv_bfloat16* x, const float* gamma,
                   float epsilon, __nv_bfloat16* y, QuantizedRows quantized, int64_t rows,

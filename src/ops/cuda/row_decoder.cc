@@ -27,7 +27,8 @@ std::array<const CudaPart*, kRowProducts> parts_of(const LayerParts& layer) {
 
 // Whether the kernel cuts this layer's weights, which are to be like `first`.
 bool is_cut(const CudaPart& part, const CudaPart& first) {
-  if (part.kind != first.kind || part.out % 16 != 0 || part.in % 8 != 0) return false;
+  if (part.kind != first.kind || part.out % 16 != 0 || part.in % 8 != 0 || part.columns.data)
+    return false;
   switch (part.kind) {
     case CudaPart::Kind::bf16:
       return whole_atoms(TensorMapType::bf16, part.in);

@@ -1,4 +1,5 @@
-// Operations that see one row at a time: embedding, activation function, quantization.
+// Operations that see one row at a time: embedding, order of columns, activation function,
+// quantization.
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/rows.cuh"
 
@@ -14,6 +15,28 @@ __global__ void embed_kernel(const int32_t* tokens, const int32_t* chosen, const
   const int32_t token = tokens[row];
   const bf16_t* from = table + static_cast<int64_t>(token < 0 ? chosen[~token] : token) * cols;
   for (int64_t c = threadIdx.x; c < cols; c += blockDim.x) out[row * cols + c] = from[c];
+}
+
+// Eight columns a thread.
+__global__ void gather_columns_kernel(const bf16_t* x, const int32_t* columns, bf16_t* out,
+                                      int64_t cols) {
+  const int64_t c = (blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x) * 8;
+  const bf16_t* from = x + blockIdx.y * cols;
+  let_next_kernel_start();
+  int4 low{}, high{};
+  if (c < cols) {  // does not depend on the kernel before this one
+    low = *reinterpret_cast<const int4*>(columns + c);
+    high = *reinterpret_cast<const int4*>(columns + c + 4);
+  }
+  wait_for_previous_kernel();
+  if (c >= cols) return;
+  const auto pair = [from](int first, int second) {
+    const __nv_bfloat162 both = __halves2bfloat162(from[first], from[second]);
+    return *reinterpret_cast<const uint32_t*>(&both);
+  };
+  const Packed<8> gathered = {make_uint4(pair(low.x, low.y), pair(low.z, low.w),
+                                         pair(high.x, high.y), pair(high.z, high.w))};
+  gathered.store(out + blockIdx.y * cols + c);
 }
 
 __global__ void add_kernel(bf16_t* residual, const bf16_t* x, int64_t elements) {
@@ -50,7 +73,7 @@ __global__ void silu_mul_kernel(const bf16_t* gate_up, bf16_t* y, QuantizedRows 
   quantize(part, quantized, row, cols, scratch);
 }
 
-constexpr int64_t kThreads = 1024;  // at most, of a row that is quantized
+constexpr int64_t kThreads = 1024;  // at most, of a row that is quantized or gathered
 
 // Few long rows: the blocks of a cluster share one and tell each other their largest values.
 constexpr int kSharers = 8;
@@ -121,6 +144,20 @@ void embed(const int32_t* tokens, const int32_t* chosen, const bf16_t* table, bf
 void gather_rows(const bf16_t* x, const int32_t* rows, bf16_t* out, int64_t count, int64_t cols,
                  cudaStream_t stream) {
   embed(rows, nullptr, x, out, count, cols, stream);
+}
+
+void gather_columns(const bf16_t* x, const int32_t* columns, bf16_t* out, int64_t rows,
+                    int64_t cols, cudaStream_t stream) {
+  if (rows == 0) return;
+  // Small blocks spread few rows over many processors; of many rows a block has as much of one as
+  // it can, since all who gather from a row bring it to their own L1.
+  constexpr int64_t kFewRows = 32;
+  const int64_t vectors = div_up(cols, 8);
+  const int64_t threads =
+      rows <= kFewRows ? 128 : std::min<int64_t>(div_up(vectors, kWarpSize) * kWarpSize, kThreads);
+  launch(gather_columns_kernel,
+         dim3(static_cast<unsigned>(div_up(vectors, threads)), static_cast<unsigned>(rows)),
+         static_cast<unsigned>(threads), 0, stream, x, columns, out, cols);
 }
 
 void add(bf16_t* residual, const bf16_t* x, int64_t elements, cudaStream_t stream) {

@@ -67,7 +67,7 @@ Json score_json(const evaluate::ArenaScore& score) {
 }
 
 Json identity(const endpoint::Endpoint& endpoint) {
-  return {{"model_sha256", endpoint.info().fingerprint},
+  return {{"model_sha256", endpoint.fingerprint()},
           {"backend", endpoint.info().backend},
           {"version", NARROW_VERSION}};
 }

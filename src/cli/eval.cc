@@ -140,7 +140,7 @@ std::vector<Json> evaluate_task(const evaluate::Task& task, endpoint::Endpoint& 
   const store::Cell cell{"eval",
                          info.format,
                          task.name,
-                         {{"model_sha256", info.fingerprint},
+                         {{"model_sha256", engine.fingerprint()},
                           {"backend", info.backend},
                           {"version", NARROW_VERSION},
                           {"task", evaluate::task_key(task, options)}}};
@@ -283,7 +283,7 @@ void run(const Arguments& arguments, const Globals& globals) {
        {{"model", engine.info().model},
         {"format", engine.info().format},
         {"backend", engine.info().backend},
-        {"model_sha256", engine.info().fingerprint},
+        {"model_sha256", engine.fingerprint()},
         {"limit", arguments.limit >= 0 ? Json(arguments.limit) : Json()},
         {"narrow", NARROW_VERSION}}},
       {"model_source", "narrow"},

@@ -390,7 +390,6 @@ Client::Client(Options options, std::optional<Vocabulary> vocabulary)
   state.info = {.model = options.model,
                 .format = "served",
                 .backend = options.model + " at " + state.base,
-                .fingerprint = "",
                 .context_tokens = options.context_tokens,
                 .concurrency = std::clamp(options.concurrency, 1, 1024)};
   state.vocabulary = std::move(vocabulary);

@@ -98,10 +98,9 @@ struct ScoreResult {
 };
 
 struct Info {
-  std::string model;        // as the user named it
-  std::string format;       // "bf16", "w8a8-fp", ...
-  std::string backend;      // "cpu: AVX2, 2 threads", "http://..."
-  std::string fingerprint;  // of the model files; empty for a server
+  std::string model;    // as the user named it
+  std::string format;   // "bf16", "w8a8-fp", ...
+  std::string backend;  // "cpu: AVX2, 2 threads", "http://..."
   int64_t context_tokens = 0;
   int64_t concurrency = 1;  // requests that run at once; more of them wait
   // What a reader of results must know of how a format runs here (ops/backend.h), by its name.
@@ -114,6 +113,8 @@ class Endpoint {
  public:
   virtual ~Endpoint() = default;
   virtual const Info& info() const = 0;
+  // Of the model files, which are read for it when it is first asked for; empty for a server.
+  virtual std::string fingerprint() const { return {}; }
   virtual const text::Tokenizer& tokenizer() const = 0;
   // nullptr when the model has none.
   virtual const text::ChatTemplate* chat_template() const = 0;

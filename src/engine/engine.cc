@@ -80,8 +80,8 @@ struct Engine::State {
     stats = scheduler->stats;
     std::string described = backend->describe();
     if (options.kv_dtype) described += fmt::format(", KV cache in {}", name_of(*options.kv_dtype));
-    info = {checkpoint->path().string(), checkpoint->format(), described, checkpoint->fingerprint(),
-            options.max_context, options.max_batch, backend->format_notes(),
+    info = {checkpoint->path().string(), checkpoint->format(), described, options.max_context,
+            options.max_batch, backend->format_notes(),
             // Nothing goes on from the last token of a continuation: it takes no place.
             options.max_context + 1};
     log::debug("{} on {}: {:.0f} MiB of weights a token, KV cache of {} tokens", info.format,
@@ -315,6 +315,7 @@ Engine::Engine(std::unique_ptr<checkpoint::Checkpoint> checkpoint, const Options
 Engine::~Engine() = default;
 
 const endpoint::Info& Engine::info() const { return state_->info; }
+std::string Engine::fingerprint() const { return state_->checkpoint->fingerprint(); }
 const text::Tokenizer& Engine::tokenizer() const { return state_->tokenizer; }
 const text::ChatTemplate* Engine::chat_template() const { return state_->chat.get(); }
 int64_t Engine::weight_bytes() const { return state_->decoder.weight_bytes(); }

@@ -47,6 +47,7 @@ class Engine : public endpoint::Endpoint {
   ~Engine() override;  // cancels what is in flight
 
   const endpoint::Info& info() const override;
+  std::string fingerprint() const override;
   const text::Tokenizer& tokenizer() const override;
   const text::ChatTemplate* chat_template() const override;
   std::future<endpoint::GenerateResult> generate(endpoint::GenerateRequest request,

@@ -26,6 +26,7 @@ class ShuffledEndpoint : public endpoint::Endpoint {
   ~ShuffledEndpoint() override;
 
   const endpoint::Info& info() const override { return inner_.info(); }
+  std::string fingerprint() const override { return inner_.fingerprint(); }
   const text::Tokenizer& tokenizer() const override { return inner_.tokenizer(); }
   const text::ChatTemplate* chat_template() const override { return inner_.chat_template(); }
   std::future<endpoint::GenerateResult> generate(endpoint::GenerateRequest request,

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "checkpoint/test_files.h"
 
@@ -37,6 +39,18 @@ TEST(Safetensors, ReadsWhatIsThere) {
   EXPECT_EQ(file.read("a").as<float>()[1], 2);
   EXPECT_EQ(to_float(file.read("b").as<bf16>()[1]), 2);
   EXPECT_THROW(file.read("c"), Error);
+}
+
+TEST(Safetensors, ReadsLargeTensorsWhole) {
+  constexpr int64_t kBytes = (int64_t{130} << 20) + 3;  // two pieces and a rest
+  std::string data(kBytes, '\0');
+  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(i % 251);
+  const std::string size = std::to_string(kBytes);
+  TemporaryDirectory directory;
+  const SafetensorsFile file{InputFile(directory.file(
+      "m.safetensors", safetensors_bytes(one("I8", "[" + size + "]", "[0," + size + "]"), data)))};
+  const Tensor read = file.read("t");
+  EXPECT_TRUE(std::ranges::equal(read.raw(), std::as_bytes(std::span(data))));
 }
 
 TEST(Safetensors, AcceptsScalarsAndEmptyTensors) {

@@ -15,7 +15,7 @@ std::shared_ptr<std::byte[]> allocate(int64_t bytes) {
   const size_t rounded = (static_cast<size_t>(bytes) + kAlignment - 1) / kAlignment * kAlignment;
   auto* data = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded));
   if (!data) throw Error::failed("out of memory for " + std::to_string(bytes) + " bytes");
-  std::memset(data, 0, rounded);
+  std::memset(data + bytes, 0, rounded - static_cast<size_t>(bytes));
   return {data, [](std::byte* p) { std::free(p); }};
 }
 
@@ -32,9 +32,18 @@ void widen(std::span<const From> from, std::span<float> to) {
 
 }  // namespace
 
-Tensor::Tensor(DType dtype, std::vector<int64_t> shape) : dtype_(dtype), shape_(std::move(shape)) {
-  bytes_ = elements() * size_of(dtype_);
-  if (bytes_ > 0) data_ = allocate(bytes_);
+Tensor::Tensor(DType dtype, std::vector<int64_t> shape)
+    : Tensor(unfilled(dtype, std::move(shape))) {
+  if (bytes_ > 0) std::memset(data_.get(), 0, static_cast<size_t>(bytes_));
+}
+
+Tensor Tensor::unfilled(DType dtype, std::vector<int64_t> shape) {
+  Tensor tensor;
+  tensor.dtype_ = dtype;
+  tensor.shape_ = std::move(shape);
+  tensor.bytes_ = tensor.elements() * size_of(dtype);
+  if (tensor.bytes_ > 0) tensor.data_ = allocate(tensor.bytes_);
+  return tensor;
 }
 
 int64_t Tensor::elements() const {
@@ -44,7 +53,7 @@ int64_t Tensor::elements() const {
 }
 
 Tensor Tensor::clone() const {
-  Tensor copy(dtype_, shape_);
+  Tensor copy = unfilled(dtype_, shape_);
   if (bytes_ > 0) std::memcpy(copy.data(), data(), static_cast<size_t>(bytes_));
   return copy;
 }

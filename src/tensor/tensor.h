@@ -21,6 +21,9 @@ class Tensor {
   // Zeroed. REQUIRES: dimensions not negative and the product checked (base/checked.h) when it
   // comes from outside.
   Tensor(DType dtype, std::vector<int64_t> shape);
+  // The same with any bytes, for whoever writes all of them: zeros are a pass over memory of their
+  // own. REQUIRES: as above.
+  static Tensor unfilled(DType dtype, std::vector<int64_t> shape);
 
   bool empty() const { return bytes_ == 0; }
   DType dtype() const { return dtype_; }

@@ -10,6 +10,66 @@ using bf16_t = __nv_bfloat16;
 
 constexpr int kWarps = kPages;
 
+// 8 or 4 bytes, past L1.
+__device__ inline void load_key(const __nv_bfloat16* from, Numbers<__nv_bfloat16, 4>& to) {
+  asm volatile("ld.global.L1::no_allocate.L2::128B.v2.u32 {%0, %1}, [%2];"
+               : "=r"(to.pair[0]), "=r"(to.pair[1])
+               : "l"(from));
+}
+__device__ inline void load_key(const e4m3_t* from, Numbers<e4m3_t, 4>& to) {
+  // Half a sector of memory: the next step's codes are the other half.
+  const uint32_t four = *reinterpret_cast<const uint32_t*>(from);
+  to.pair[0] = static_cast<uint16_t>(four), to.pair[1] = static_cast<uint16_t>(four >> 16);
+}
+
+struct PiecePlace {
+  const int32_t* table;  // blocks of the piece's pages
+  int kv_head;
+  int first, end;  // tokens that the row sees, at least one; what lies beyond the end may be
+                   // another sequence's, or no number at all: the last token is read in its place
+};
+
+// A lane's numbers of a piece, all loaded before the first is used.
+template <int kHeadDim, class Kv>
+struct PieceNumbers {
+  static constexpr int kDims = kHeadDim / 32;  // of values of a lane, beside each other
+  static constexpr int kWarpDims = 8 * kDims;
+  Numbers<Kv, 4> keys[2][kHeadDim / 16];  // of the warp's page
+  Numbers<Kv, kDims> values[kPages][4];
+
+  __device__ Numbers<Kv, 4> key(int half, int s) const { return keys[half][s]; }
+  __device__ Numbers<Kv, kDims> value(int page, int i) const { return values[page][i]; }
+
+  __device__ void load(const AttentionLayer& layer, const PiecePlace& at, int warp, int lane) {
+    const int g = lane / 4, t = lane % 4;
+    constexpr int64_t kPageNumbers = static_cast<int64_t>(kPage) * kHeadDim;
+    const int last = at.end - at.first - 1, last_page = last / kPage;
+    const auto keys_of = [&](int page) {
+      return static_cast<const Kv*>(layer.kv) +
+             (static_cast<int64_t>(at.table[page]) * 2 * layer.kv_heads + at.kv_head) *
+                 kPageNumbers;
+    };
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int token = min(warp * kPage + 8 * half + g, last);
+      const Kv* from = keys_of(token / kPage) + token % kPage * kHeadDim + 4 * t;
+#pragma unroll
+      for (int s = 0; s < kHeadDim / 16; ++s) load_key(from + 16 * s, keys[half][s]);
+    }
+#pragma unroll
+    for (int page = 0; page < kPages; ++page) {
+      const Kv* from = keys_of(min(page, last_page)) + layer.kv_heads * kPageNumbers +
+                       warp * kWarpDims + kDims * g;
+      const int most = page < last_page ? kPage - 1 : last % kPage;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int token = min(2 * t + (i & 1) + 8 * (i >> 1), most);
+        values[page][i] = *reinterpret_cast<const Numbers<Kv, kDims>*>(from + token * kHeadDim);
+      }
+    }
+  }
+};
+
 template <int kHeadDim, class Kv>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     decode_attention_kernel(DeviceBatch batch, AttentionLayer layer, const bf16_t* qkv, bf16_t* out,
@@ -46,15 +106,17 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   q.load(g < queries ? q_rows + g * kHeadDim : nullptr,
          g + 8 < queries ? q_rows + (g + 8) * kHeadDim : nullptr, t);
   Weighted<kHeadDim> weighted;
-  const PieceSums sums =
-      attend_piece(numbers, q, layer.scale * kLog2E, at, exchange, warp, lane, sync, weighted);
+  const PieceSums sums = attend_piece<kHeadDim>(numbers, q, layer.scale * kLog2E, at.end - at.first,
+                                                exchange, warp, lane, sync, weighted);
   float* parts = workspace + (static_cast<int64_t>(single) * layer.kv_heads + kv_head) * gridDim.y *
                                  partial_floats(kHeadDim);
   leave_piece<kHeadDim>(weighted, sums, queries, pieces == 1, warp, lane,
                         parts + piece * partial_floats(kHeadDim), out_row);
   if (pieces == 1) return;
-  uint32_t* counter = &counters[single * layer.kv_heads + kv_head];
-  if (is_last_piece(counter, pieces, threadIdx.x, last, sync))
+  sync();
+  if (threadIdx.x == 0) last = count_piece(&counters[single * layer.kv_heads + kv_head], pieces);
+  sync();
+  if (last)
     join_pieces<kHeadDim>(parts, pieces, queries, threadIdx.x, blockDim.x, [&](int i, uint2 words) {
       *reinterpret_cast<uint2*>(out_row + i) = words;
     });

@@ -14,89 +14,35 @@ __host__ __device__ constexpr int64_t partial_floats(int head_dim) {
   return static_cast<int64_t>(kMmaRows) * head_dim + 2 * kMmaRows;
 }
 
-// 8 or 4 bytes past L1: a kernel of whole layers has written some of them itself.
-__device__ inline void load_key(const __nv_bfloat16* from, Numbers<__nv_bfloat16, 4>& to) {
-  asm volatile("ld.global.L1::no_allocate.L2::128B.v2.u32 {%0, %1}, [%2];"
-               : "=r"(to.pair[0]), "=r"(to.pair[1])
-               : "l"(from));
-}
-__device__ inline void load_key(const e4m3_t* from, Numbers<e4m3_t, 4>& to) {
-  // Half a sector of memory: the next step's codes are the other half.
-  const uint32_t four = *reinterpret_cast<const uint32_t*>(from);
-  to.pair[0] = static_cast<uint16_t>(four), to.pair[1] = static_cast<uint16_t>(four >> 16);
-}
-
-struct PiecePlace {
-  const int32_t* table;  // blocks of the piece's pages
-  int kv_head;
-  int first, end;  // tokens that the row sees, at least one; what lies beyond the end may be
-                   // another sequence's, or no number at all: the last token is read in its place
-};
-
-// A lane's numbers of a piece, all loaded before the first is used.
-template <int kHeadDim, class Kv>
-struct PieceNumbers {
-  static constexpr int kDims = kHeadDim / 32;  // of values of a lane, beside each other
-  static constexpr int kWarpDims = 8 * kDims;
-  Numbers<Kv, 4> keys[2][kHeadDim / 16];  // of the warp's page
-  Numbers<Kv, kDims> values[kPages][4];   // tokens 2t, 2t + 1, 2t + 8, 2t + 9
-
-  __device__ void load(const AttentionLayer& layer, const PiecePlace& at, int warp, int lane) {
-    const int g = lane / 4, t = lane % 4;
-    constexpr int64_t kPageNumbers = static_cast<int64_t>(kPage) * kHeadDim;
-    const int last = at.end - at.first - 1, last_page = last / kPage;
-    const auto keys_of = [&](int page) {
-      return static_cast<const Kv*>(layer.kv) +
-             (static_cast<int64_t>(at.table[page]) * 2 * layer.kv_heads + at.kv_head) *
-                 kPageNumbers;
-    };
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int token = min(warp * kPage + 8 * half + g, last);
-      const Kv* from = keys_of(token / kPage) + token % kPage * kHeadDim + 4 * t;
-#pragma unroll
-      for (int s = 0; s < kHeadDim / 16; ++s) load_key(from + 16 * s, keys[half][s]);
-    }
-#pragma unroll
-    for (int page = 0; page < kPages; ++page) {
-      const Kv* from = keys_of(min(page, last_page)) + layer.kv_heads * kPageNumbers +
-                       warp * kWarpDims + kDims * g;
-      const int most = page < last_page ? kPage - 1 : last % kPage;
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int token = min(2 * t + (i & 1) + 8 * (i >> 1), most);
-        values[page][i] = *reinterpret_cast<const Numbers<Kv, kDims>*>(from + token * kHeadDim);
-      }
-    }
-  }
-};
-
 // A lane's share of a piece's weighted values: column g of product j is dim kDims g + j of the
 // warp's.
 template <int kHeadDim>
 using Weighted = float[kHeadDim / 32][4];
 
-// scale: in units of log2. sync: a barrier of the warps.
-template <int kHeadDim, class Kv, class Query, class Sync>
-__device__ inline PieceSums attend_piece(const PieceNumbers<kHeadDim, Kv>& numbers, const Query& q,
-                                         float scale, const PiecePlace& at, Exchange& exchange,
-                                         int warp, int lane, Sync sync,
-                                         Weighted<kHeadDim>& weighted) {
+// numbers: a lane's keys and values. key(half, s): of token 8 half + g of the warp's page, dims
+// 16 s + 4t … + 3; value(page, i): of token 2t, 2t + 1, 2t + 8, 2t + 9 of the page, dims kDims g …
+// of the warp's, beside each other; of a token from `tokens` on, which the row does not see, any
+// finite number in place of a value. scale: in units of log2. sync: a barrier of the warps.
+template <int kHeadDim, class Numbers, class Query, class Sync>
+__device__ inline PieceSums attend_piece(const Numbers& numbers, const Query& q, float scale,
+                                         int tokens, Exchange& exchange, int warp, int lane,
+                                         Sync sync, Weighted<kHeadDim>& weighted) {
   constexpr int kDims = kHeadDim / 32;
   const int t = lane % 4;
   PageScores score;
   page_scores<kHeadDim>(
       q,
       [&](int half, int s) {
-        return make_uint2(numbers.keys[half][s].widened(0), numbers.keys[half][s].widened(1));
+        const auto key = numbers.key(half, s);
+        return make_uint2(key.widened(0), key.widened(1));
       },
       score);
 #pragma unroll
   for (int half = 0; half < 2; ++half)
 #pragma unroll
     for (int c = 0; c < 4; ++c)
-      score[half][c] = scaled(score[half][c], scale,
-                              at.first + warp * kPage + 8 * half + 2 * t + (c & 1) < at.end);
+      score[half][c] =
+          scaled(score[half][c], scale, warp * kPage + 8 * half + 2 * t + (c & 1) < tokens);
   const PieceSums sums = weigh_piece(score, exchange, warp, lane, sync);
 #pragma unroll
   for (int j = 0; j < kDims; ++j)
@@ -105,11 +51,13 @@ __device__ inline PieceSums attend_piece(const PieceNumbers<kHeadDim, Kv>& numbe
 #pragma unroll
   for (int page = 0; page < kPages; ++page) {
     const uint4 w = exchange.weights[page][lane];
+    const decltype(numbers.value(0, 0)) value[4] = {numbers.value(page, 0), numbers.value(page, 1),
+                                                    numbers.value(page, 2), numbers.value(page, 3)};
 #pragma unroll
     for (int d = 0; d < kDims / 2; ++d) {
       uint32_t dims[4];
 #pragma unroll
-      for (int i = 0; i < 4; ++i) dims[i] = numbers.values[page][i].widened(d);
+      for (int i = 0; i < 4; ++i) dims[i] = value[i].widened(d);
 #pragma unroll
       for (int j = 0; j < 2; ++j)
         mma_bf16(weighted[2 * d + j], w.x, w.y, w.z, w.w, across(dims[0], dims[1], j),
@@ -154,46 +102,59 @@ __device__ inline void leave_piece(const Weighted<kHeadDim>& weighted, const Pie
   }
 }
 
-// Whether the threads, which sync() joins and of which `thread` is 0 … , have left the last piece
-// of a row to be done. counter: zero before the first, and after the last again.
-template <class Sync>
-__device__ inline bool is_last_piece(uint32_t* counter, int pieces, int thread, bool& shared,
-                                     Sync sync) {
-  sync();
-  if (thread == 0) {
-    // For all threads: what they wrote before the barrier is before this, what they read behind the
-    // next one after it. Counts on from zero behind the last piece.
-    const auto last = static_cast<uint32_t>(pieces) - 1;
-    uint32_t before;
-    asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
-                 : "=r"(before)
-                 : "l"(counter), "r"(last)
-                 : "memory");
-    shared = before == last;
-  }
-  sync();
-  return shared;
+// Counts a piece that has been left as done; true of the last of its row. What this thread wrote
+// before, and others before a barrier that parts them from it, is there for those that read behind
+// a barrier after it where it is the last. counter: zero before the first, and after the last
+// again.
+__device__ inline bool count_piece(uint32_t* counter, int pieces) {
+  const auto last = static_cast<uint32_t>(pieces) - 1;
+  uint32_t before;
+  asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+               : "=r"(before)
+               : "l"(counter), "r"(last)
+               : "memory");
+  return before == last;
 }
 
+inline constexpr int kJoinedAtOnce = 8;  // pieces
+
 // parts: of all pieces, in order, 16-byte aligned. The result is [queries][kHeadDim]. A thread
-// joins four dimensions, which store(first, words) is given, and has eight pieces under way: one
-// after the other they would cost a round trip to memory each.
+// joins four dimensions, which store(first, words) is given, and has kJoinedAtOnce pieces under
+// way: one after the other they would cost a round trip to memory each. Their largest scores and
+// sums are loaded by one lane each and passed on among kLanes, which are of one head.
 template <int kHeadDim, class Store>
 __device__ inline void join_pieces(const float* parts, int pieces, int queries, int thread,
                                    int threads, Store store) {
-  for (int i = 4 * thread; i < queries * kHeadDim; i += 4 * threads) {
+  constexpr int kLanes = 16;
+  static_assert(kHeadDim % (4 * kLanes) == 0);
+  const int numbers = queries * kHeadDim, lane = thread % kLanes;
+  const uint32_t lanes = 0xffffu << (thread % kWarpSize / kLanes * kLanes);
+#pragma unroll 1
+  for (int i = 4 * thread; i < numbers; i += 4 * threads) {
     const float* of_head = parts + kMmaRows * kHeadDim + i / kHeadDim;
     Joined joined;
     float value[4] = {};
-#pragma unroll 8
-    for (int c = 0; c < pieces; ++c) {
-      const int64_t at = c * partial_floats(kHeadDim);
-      const float4 part = __ldcg(reinterpret_cast<const float4*>(parts + at + i));
-      const auto shares = joined.join(__ldcg(of_head + at), __ldcg(of_head + at + kMmaRows));
-      value[0] = fmaf(part.x, shares.piece, value[0] * shares.before);
-      value[1] = fmaf(part.y, shares.piece, value[1] * shares.before);
-      value[2] = fmaf(part.z, shares.piece, value[2] * shares.before);
-      value[3] = fmaf(part.w, shares.piece, value[3] * shares.before);
+#pragma unroll 1
+    for (int begin = 0; begin < pieces; begin += kJoinedAtOnce) {
+      const int count = min(kJoinedAtOnce, pieces - begin);
+      const float* from = parts + begin * partial_floats(kHeadDim) + i;
+      float4 part[kJoinedAtOnce];
+#pragma unroll
+      for (int c = 0; c < kJoinedAtOnce; ++c)
+        if (c < count)
+          part[c] = __ldcg(reinterpret_cast<const float4*>(from + c * partial_floats(kHeadDim)));
+      const float* of_piece = of_head + (begin + min(lane, count - 1)) * partial_floats(kHeadDim);
+      const float largest = __ldcg(of_piece), sum = __ldcg(of_piece + kMmaRows);
+#pragma unroll
+      for (int c = 0; c < kJoinedAtOnce; ++c) {
+        if (c >= count) break;
+        const auto shares =
+            joined.join(__shfl_sync(lanes, largest, c, kLanes), __shfl_sync(lanes, sum, c, kLanes));
+        value[0] = fmaf(part[c].x, shares.piece, value[0] * shares.before);
+        value[1] = fmaf(part[c].y, shares.piece, value[1] * shares.before);
+        value[2] = fmaf(part[c].z, shares.piece, value[2] * shares.before);
+        value[3] = fmaf(part[c].w, shares.piece, value[3] * shares.before);
+      }
     }
 #pragma unroll
     for (float& v : value) v = __fdiv_rn(v, joined.sum);

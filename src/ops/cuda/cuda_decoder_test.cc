@@ -5,7 +5,7 @@ namespace narrow::ops {
 namespace {
 
 constexpr float kEpsilon = 1e-5f;
-constexpr int64_t kBlocks = 80, kVocabulary = 5008;  // the last tile of outputs is a lone one
+constexpr int64_t kBlocks = 300, kVocabulary = 5008;  // the last tile of outputs is a lone one
 
 struct Widths {
   int64_t hidden, heads, kv_heads, head_dim, intermediate;
@@ -157,6 +157,29 @@ TEST_F(CudaDecoder, InOneKernelGiveTheBitsOfTheirOperations) {
 TEST_F(CudaDecoder, OfLlama8BGiveTheBitsOfTheirOperations) {
   for (const char* format : {"bf16", "w8a8-int", "w8a8-fp", "w4a16-int"})
     expect_same_bits(format, {4096, 32, 8, 128, 14336}, 1, {513});
+}
+
+TEST_F(CudaDecoder, OfLongContextsGiveTheBitsOfTheirOperations) {
+  // Groups of threads take several pieces of attention each. The last has a ring of seven stages.
+  for (const char* format : {"bf16", "w8a8-fp", "w4a16-int"})
+    expect_same_bits(format, {1024, 16, 8, 128, 3072}, 1, {4500});
+  expect_same_bits("w8a8-int", {1024, 16, 8, 128, 30720}, 1, {513, 4500});
+}
+
+// What blocks tell each other is not fenced, so it is tried often.
+TEST_F(CudaDecoder, InOneKernelGiveTheSameBitsOverManySteps) {
+  const Widths widths{1024, 8, 2, 128, 3072};
+  make("w8a8-int", widths, 12);
+  const auto whole = cuda_->prepare_decoder(parts_);
+  if (portable_) return;
+  ASSERT_NE(whole, nullptr);
+  for (const int64_t context : {60, 1000}) {
+    const Outcome expected = run(widths, context, DType::bf16, nullptr);
+    for (int step = 0; step < 200; ++step)
+      ASSERT_EQ(differing(run(widths, context, DType::bf16, whole.get()).logits, expected.logits),
+                0)
+          << "context " << context << ", step " << step;
+  }
 }
 
 TEST_F(CudaDecoder, AreRefusedWhereTheKernelDoesNotFit) {

@@ -165,6 +165,8 @@ void RowDecoder::plan_memory() {
   // where it was asked for as many stages earlier as are under way.
   work.under_way = std::min(kRowUnderWay, work.stages - kRowBeside);
   if (work.under_way < kRowAhead) work.stages = 0;
+  // Nor further on than that from a group's piece of attention to its next one.
+  work.attending = std::min(kRowGroups, (work.stages - work.under_way) / 2);
 }
 
 // What the blocks tell each other, one row behind the other; nothing is there at first.

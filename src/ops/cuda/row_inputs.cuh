@@ -25,7 +25,7 @@ __device__ inline int fp8_place(int k) {
 template <Codes codes>
 __device__ inline void finish_row(__nv_bfloat162 largest, int cols, const __nv_bfloat16* staged,
                                   RowShared& shared, uint8_t* x, int padded_bytes) {
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarpSize;
+  const int thread = this_thread(), lane = thread % kWarpSize;
   constexpr int kBytes = codes == Codes::none ? 2 : 1;
   if constexpr (codes != Codes::none) {
     using Code = std::conditional_t<codes == Codes::int8, Int8Code, Fp8Code>;
@@ -57,8 +57,7 @@ __device__ inline void take_row(const __nv_bfloat16* from, int cols, __nv_bfloat
   __nv_bfloat162 largest = __float2bfloat162_rn(0);
   sync_consumers();  // all are done with what lies in x and `staged`
 #pragma unroll 1
-  for (int first = 8 * static_cast<int>(threadIdx.x); first < cols;
-       first += kRowLoads * 8 * kRowConsumers) {
+  for (int first = 8 * this_thread(); first < cols; first += kRowLoads * 8 * kRowConsumers) {
     uint4 piece[kRowLoads];
 #pragma unroll
     for (int i = 0; i < kRowLoads; ++i) {
@@ -92,7 +91,7 @@ __device__ inline void normalize_row(const RowLayers& work, const __nv_bfloat16*
                                      const float* gamma, __nv_bfloat16* residual,
                                      __nv_bfloat16* staged, RowShared& shared, uint8_t* x,
                                      int padded_bytes) {
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarpSize;
+  const int thread = this_thread(), lane = thread % kWarpSize;
   const int cols = work.hidden, vectors = cols / 8;
   const int slots = vectors <= kNormThreads ? 1 : 2;
   const int threads = ((vectors + slots - 1) / slots + kWarpSize - 1) / kWarpSize * kWarpSize;
@@ -101,7 +100,7 @@ __device__ inline void normalize_row(const RowLayers& work, const __nv_bfloat16*
     weight[0] = __ldg(reinterpret_cast<const float4*>(gamma + c));
     weight[1] = __ldg(reinterpret_cast<const float4*>(gamma + c) + 1);
   };
-  float4 weight[2];
+  float4 weight[2] = {};
   if (begin < cols) load_weights(begin, weight);
   float squares = 0, value[8];
 #pragma unroll 1

@@ -1,8 +1,9 @@
 // All layers of a decoder and its head over one row, in one kernel: at one row a step is a stream
 // of weights, and every kernel's start and end would interrupt it. A block stays on each processor.
-// Two of its threads stream the weights of its tiles of all products through a ring in shared
-// memory, as far ahead as the ring is long (row_stream.cuh); the others compute, and wait
-// where what all blocks have made is the next product's input (row_exchange.cuh):
+// Two of its threads stream the weights of its tiles of all products, and the cached keys and values
+// of its pieces of attention, through a ring in shared memory, as far ahead as the ring is long
+// (row_stream.cuh); the others compute, and wait where what all blocks have made is the next
+// product's input (row_exchange.cuh):
 //
 //   norm, qkv | rotation, attention | o | norm, gate_up, silu · up | down      and in the end
 //   norm, head
@@ -29,8 +30,8 @@ __device__ inline float activate(float gate, float up) {
 }
 
 template <class Format, int kHeadDim, class Kv>
-__device__ void compute_layers(const RowLayers& work, RowShared& shared, const uint8_t* ring,
-                               uint8_t* x, __nv_bfloat16* residual, __nv_bfloat16* staged) {
+__device__ void compute_layers(const RowLayers& work, RowShared& shared, uint8_t* ring, uint8_t* x,
+                               __nv_bfloat16* residual, __nv_bfloat16* staged) {
   constexpr Codes kCodes = Format::kCodes;
   const int thread = static_cast<int>(threadIdx.x);
   RingPlace at;
@@ -99,9 +100,8 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, const u
             store);
       }
       if (product == kQkv) {
-        prefetch_piece<kHeadDim, Kv>(work, work.kv[layer], shared);
         sync_consumers();  // all are done with x
-        attend_row<kHeadDim, Kv>(work, work.kv[layer], turn, shared, x);
+        attend_row<Format, kHeadDim, Kv>(work, work.kv[layer], turn, shared, ring, x, at);
       }
     }
   }
@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(kRowThreads, 1)
     give_up_registers<32>();
     const int warp = (static_cast<int>(threadIdx.x) - kRowConsumers) / kWarpSize;
     if (threadIdx.x % kWarpSize == 0 && warp < kFillers)
-      WeightStream<Format>(work, shared, ring, warp).run();
+      RowStream<Format, kHeadDim, Kv>(work, shared, ring, warp).run();
   }
 }
 

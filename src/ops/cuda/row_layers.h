@@ -34,6 +34,9 @@ inline constexpr int kInt4StageScales = 1 << 10;  // bytes
 inline constexpr int kRowStageBytes = 2 * kRowGroupBytes;
 inline constexpr int kInt4RowStageBytes = kRowStageBytes + kInt4StageScales;
 
+// Groups of threads that compute, four warps each.
+inline constexpr int kRowGroups = 4;
+
 // Tiles that are multiplied side by side; how many rounds of them have sums at a time, of 4-bit
 // weights and of others.
 inline constexpr int kRowBeside = 4;
@@ -54,6 +57,7 @@ struct RowLayers {
   int blocks = 0;            // one on a processor, each with tiles of gate_up
   int stages = 0;            // of the ring
   int under_way = 0;         // of them, at most
+  int attending = 0;         // groups that take pieces of attention
   int x_bytes = 0;           // of shared memory: a product's input (then zeros), or attention
   int staged_bytes = 0;      // for a row that becomes codes, then for sums of e4m3 products
   AttentionLayer attention;  // but for its cache

@@ -4,7 +4,7 @@
 namespace narrow::ops::cuda {
 
 int row_attention_bytes(const AttentionLayer& layer) {
-  return 4 * row_attention_bytes(layer.heads / layer.kv_heads, layer.head_dim);
+  return kRowGroups * row_attention_bytes(layer.heads / layer.kv_heads, layer.head_dim);
 }
 
 }  // namespace narrow::ops::cuda

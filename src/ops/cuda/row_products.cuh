@@ -48,7 +48,7 @@ __device__ void multiply(const RowLayers& work, int mine, int steps, bool gated,
   constexpr int kSums = kShares ? 2 : 1, kParts = kShares ? 2 : 1;
   constexpr int kArrivals = Ring::kReaders / (2 * kParts);
   constexpr int kAtoms = kRowSegment / kAtomBytes / kParts;
-  const int warp = static_cast<int>(threadIdx.x) / kWarpSize, lane = threadIdx.x % kWarpSize;
+  const int warp = this_thread() / kWarpSize, lane = this_thread() % kWarpSize;
   const int group = warp / 4, half = kShares ? warp % 2 : warp % 4;
   const int part = kShares ? warp % 4 / 2 : 0;
   // Rows of A: x and seven of zeros. Units of sixteen bytes of B lie exchanged within their row.
@@ -135,7 +135,7 @@ __device__ void multiply_fp8(const RowLayers& work, int product, RowShared& shar
                              const uint8_t* ring, const uint8_t* x, float* sums, RingPlace& at,
                              Find find, Finish finish, Activate activate, Store store) {
   constexpr int kAtoms = kRowSegment / kAtomBytes, kOuts = 16;
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarpSize;
+  const int thread = this_thread(), lane = thread % kWarpSize;
   const int group = thread / kWarpgroup, warp = thread % kWarpgroup / kWarpSize;
   const int mine = shared.tiles[product], steps = work.product[product].steps;
 #pragma unroll 1
@@ -207,7 +207,7 @@ __device__ void multiply_int4(const RowLayers& work, int product, RowShared& sha
                               Finish finish, Activate activate, Store store) {
   constexpr int kGroups = 2, kGroupThreads = kRowConsumers / kGroups;
   constexpr int kSteps = kInt4Inputs / 16;
-  const int thread = static_cast<int>(threadIdx.x);
+  const int thread = this_thread();
   const int group = thread / kGroupThreads, lane = thread % kWarpSize;
   const int part = thread % kGroupThreads / kWarpSize;
   const int g = lane / 4, t = lane % 4;

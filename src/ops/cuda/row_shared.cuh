@@ -10,13 +10,13 @@
 
 namespace narrow::ops::cuda {
 
-inline constexpr int kRowConsumers = 4 * kWarpgroup;
+inline constexpr int kRowConsumers = kRowGroups * kWarpgroup;
 inline constexpr int kRowThreads = kRowConsumers + kWarpgroup;
 
 // A format: how many tiles are multiplied side by side, how many arrivals say that a stage has been
-// read, how activations are stored.
+// read (a multiple of a group's warps), how activations are stored.
 struct RowBf16 {
-  static constexpr int kBeside = kRowBeside, kReaders = 2, kStage = kRowStageBytes;
+  static constexpr int kBeside = kRowBeside, kReaders = 4, kStage = kRowStageBytes;
   static constexpr Codes kCodes = Codes::none;
 };
 struct RowInt8 {
@@ -24,7 +24,7 @@ struct RowInt8 {
   static constexpr Codes kCodes = Codes::int8;
 };
 struct RowFp8 {
-  static constexpr int kBeside = kRowBeside, kReaders = 2, kStage = kRowStageBytes;
+  static constexpr int kBeside = kRowBeside, kReaders = 4, kStage = kRowStageBytes;
   static constexpr Codes kCodes = Codes::fp8;
 };
 struct RowInt4 {
@@ -49,9 +49,8 @@ struct RowShared {
     int2 shares[kRoundPlaces][2 * kRowBeside][8];          // sums of tiles' sharers, of int8
   };
   float up[2][kRowBeside][8];  // of a round's tiles
-  bool last[4];                // of a group's piece
+  bool last[kRowGroups];       // of a group's piece
   int visible, slot;           // of the row, as DeviceBatch has them
-  int pages[4][kPages];        // of each group's first piece
   float cosine[64], sine[64];  // of the row's position
   // Of this layer and the next.
   const float* column_scale[2][kRowProducts];
@@ -59,6 +58,14 @@ struct RowShared {
   const float* norm[2][2];
 };
 static_assert(sizeof(RowShared) <= kRowStaticBytes);
+
+// The thread's number, read anew wherever it stands: what is derived from it for one product is
+// then not kept for the same product of the next layer, in registers that are needed meanwhile.
+__device__ inline int this_thread() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
+}
 
 // Named barriers, + number: of a group, of the two warps of a tile of gate and up, of the groups
 // that share a tile (8-bit types), of a round (4-bit weights).
@@ -94,6 +101,14 @@ struct RingPlace {
     for (; slot >= stages; slot -= stages) parity ^= 1;
   }
 };
+
+// Pieces of attention of all key/value heads are units, of which every gridDim.x-th falls to this
+// block, the last unit to the last block: whoever has a last piece is done last and joins all, and
+// the last blocks have the fewest tiles. The block's i-th of `units`; below zero: it has none.
+__device__ inline int unit_of_block(int units, int i) {
+  const int blocks = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x);
+  return units - 1 - (blocks - 1 - block + i * blocks);
+}
 
 // Of all tiles of a product every gridDim.x-th falls to this block. Of 4-bit weights a tile of gate
 // and one of up are neighbours. product: kRowProducts is the head.

@@ -1,5 +1,6 @@
-// The stream of weights of the kernel of whole layers: tile after tile of all products of all
-// layers and the head, through a ring in shared memory.
+// The stream of the kernel of whole layers, through a ring in shared memory: tile after tile of the
+// weights of all products of all layers and the head, and behind qkv's the cached keys and values
+// of the block's pieces of attention, a stage of keys and one of values for each.
 #pragma once
 
 #include "ops/cuda/row_shared.cuh"
@@ -7,12 +8,16 @@
 namespace narrow::ops::cuda {
 
 // filler: of kFillers. One brings the first group of eight outputs of a stage, the other the
-// second; of 4-bit weights the words and the scales.
-template <class Format>
-class WeightStream {
+// second; of 4-bit weights the words and the scales; of pieces two pages each.
+template <class Format, int kHeadDim, class Kv>
+class RowStream {
  public:
-  __device__ WeightStream(const RowLayers& work, RowShared& shared, uint8_t* ring, int filler)
-      : work_(work), shared_(shared), ring_(ring), filler_(filler) {
+  __device__ RowStream(const RowLayers& work, RowShared& shared, uint8_t* ring, int filler)
+      : work_(work),
+        shared_(shared),
+        ring_(ring),
+        filler_(filler),
+        visible_(work.batch.single_visible[0]) {
     at_.parity = 1;  // of the phase before the first: an empty ring may be filled
   }
 
@@ -43,6 +48,7 @@ class WeightStream {
                    load_group(map, rows, step);
                  }
                });
+        if (product == kQkv) stream_pieces(layer);
       }
     }
   }
@@ -57,18 +63,59 @@ class WeightStream {
       for (int step = 0; step < steps; ++step)
 #pragma unroll 1
         for (int i = 0; i < beside; ++i) {
-          const int begun = *const_cast<const volatile int*>(&shared_.begun);
-          for (const int most = product_ > begun ? kRowAhead : work_.under_way; under_way_ >= most;
-               --under_way_) {
-            wait(&shared_.full[landing_.slot], landing_.parity);
-            landing_.advance(1, work_.stages);
-          }
-          ++under_way_;
-          wait(&shared_.empty[at_.slot], at_.parity);
+          wait_for_stage();
           load(first + i, step);
           at_.advance(1, work_.stages);
         }
     }
+  }
+
+  // Of a page that the row does not see nothing is brought.
+  __device__ void stream_pieces(int layer) {
+    constexpr int kPageNumbers = kPage * kHeadDim;
+    constexpr uint32_t kBytes = kPageNumbers * sizeof(Kv);
+    constexpr int kMine = kPages / kFillers;
+    static_assert(kPages * kBytes <= kRowStageBytes);
+    const int kv_heads = work_.attention.kv_heads;
+    const int32_t* const table = work_.batch.block_table + work_.batch.single_table[0];
+    const int units = pieces_of(visible_) * kv_heads;
+#pragma unroll 1
+    for (int i = 0, unit; (unit = unit_of_block(units, i)) >= 0; ++i) {
+      const int first = unit / kv_heads * kPages + filler_ * kMine;
+      const int count = max(0, min(kMine, (visible_ + kPage - 1) / kPage - first));
+      const Kv* from[kMine];
+#pragma unroll
+      for (int page = 0; page < kMine; ++page)
+        from[page] = static_cast<const Kv*>(work_.kv[layer]) +
+                     (static_cast<int64_t>(page < count ? table[first + page] : 0) * 2 * kv_heads +
+                      unit % kv_heads) *
+                         kPageNumbers;
+#pragma unroll 1
+      for (int kind = 0; kind < 2; ++kind) {
+        wait_for_stage();
+        uint64_t* full = &shared_.full[at_.slot];
+        uint8_t* to = ring_ + at_.slot * Format::kStage + filler_ * kMine * kBytes;
+        arrive_expecting(full, static_cast<uint32_t>(count) * kBytes);
+#pragma unroll
+        for (int page = 0; page < kMine; ++page)
+          if (page < count)
+            copy_bytes(to + page * kBytes, from[page] + kind * kv_heads * kPageNumbers, kBytes,
+                       full);
+        at_.advance(1, work_.stages);
+      }
+    }
+  }
+
+  // Until there is a place for the next stage, and no more are under way than ought to be.
+  __device__ void wait_for_stage() {
+    const int begun = *const_cast<const volatile int*>(&shared_.begun);
+    for (const int most = product_ > begun ? kRowAhead : work_.under_way; under_way_ >= most;
+         --under_way_) {
+      wait(&shared_.full[landing_.slot], landing_.parity);
+      landing_.advance(1, work_.stages);
+    }
+    ++under_way_;
+    wait(&shared_.empty[at_.slot], at_.parity);
   }
 
   __device__ void load_group(const CUtensorMap* map, RowTileRows rows, int step) {
@@ -97,6 +144,7 @@ class WeightStream {
   RowShared& shared_;
   uint8_t* const ring_;
   const int filler_;
+  const int visible_;
   RingPlace at_, landing_;
   int under_way_ = 0;
   int product_ = 0;  // as begin_product() counts

@@ -7,6 +7,7 @@
 
 #include "base/checked.h"
 #include "base/hash.h"
+#include "base/thread_pool.h"
 #include "checkpoint/quantization_config.h"
 #include "checkpoint/safetensors.h"
 
@@ -97,11 +98,17 @@ class HuggingFaceCheckpoint : public Checkpoint {
     std::call_once(hashed_, [this] {
       std::vector<std::string> names(files_.begin(), files_.end());
       std::sort(names.begin(), names.end());
+      std::vector<std::string> lines(names.size());
+      ThreadPool pool;  // a processor hashes slower than files are read
+      pool.parallel_for(static_cast<int64_t>(names.size()), 1, [&](int64_t begin, int64_t end) {
+        for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+          const fs::path file = path_ / names[i];
+          lines[i] =
+              names[i] + " " + std::to_string(fs::file_size(file)) + " " + sha256_file(file) + "\n";
+        }
+      });
       Sha256 hash;
-      for (const std::string& name : names) {
-        const fs::path file = path_ / name;
-        hash.add(name + " " + std::to_string(fs::file_size(file)) + " " + sha256_file(file) + "\n");
-      }
+      for (const std::string& line : lines) hash.add(line);
       fingerprint_ = hash.hex();
     });
     return fingerprint_;

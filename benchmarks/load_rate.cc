@@ -5,7 +5,7 @@
 //   load_rate FORMAT DIR [BACKEND]
 //
 // By default on cuda. A DIR without checkpoint gets one first, of a Llama-3.1-8B's shape with
-// random weights in FORMAT: bf16, w8a8-fp, w8a8-int or w4a16-int.
+// random weights in FORMAT: bf16, w8a8-fp, w8a8-int, w4a16-int or w4a16-awq.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -186,6 +186,8 @@ int main(int argc, char** argv) try {
   options.backend = argc > 3 ? argv[3] : "cuda";
   if (!fs::exists(directory / "config.json")) {
     const Stopwatch watch;
+    std::cout << fmt::format("writing a checkpoint in {} to {}", format, directory.string())
+              << std::endl;
     write_checkpoint(format, directory);
     std::cout << fmt::format("written in {:.0f} s", watch.seconds()) << std::endl;
   }

@@ -301,7 +301,8 @@ std::string Checkpoint::format() const {
 std::unique_ptr<Checkpoint> open(const std::filesystem::path& path) {
   if (std::filesystem::is_directory(path)) return open_hugging_face(path);
   if (path.extension() == ".gguf") return open_gguf(path);
-  throw Error::refused(std::filesystem::exists(path) ? "not a model" : "does not exist", path.string(),
+  throw Error::refused(std::filesystem::exists(path) ? "not a model" : "does not exist",
+                       path.string(),
                        "a model is a Hugging Face directory, a .gguf file or a hub name");
 }
 

@@ -45,7 +45,8 @@ std::vector<float> probes() {
                           0x80000u, 0x80001u, 0x3fffffu, 0x400000u, 0x400001u, 0x7fffffu})
       values.push_back(std::bit_cast<float>(exponent << 23 | tail));
     for (int i = 0; i < 40; ++i)
-      values.push_back(std::bit_cast<float>(exponent << 23 | static_cast<uint32_t>(random() & 0x7fffffu)));
+      values.push_back(
+          std::bit_cast<float>(exponent << 23 | static_cast<uint32_t>(random() & 0x7fffffu)));
   }
   return values;
 }

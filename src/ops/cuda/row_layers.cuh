@@ -1,7 +1,7 @@
 // All layers of a decoder and its head over one row, in one kernel: at one row a step is a stream
 // of weights, and every kernel's start and end would interrupt it. A block stays on each processor.
-// Two of its threads stream the weights of its tiles of all products, and the cached keys and values
-// of its pieces of attention, through a ring in shared memory, as far ahead as the ring is long
+// Two of its threads stream the weights of its tiles of all products, and cached keys and values of
+// its pieces of attention, through a ring in shared memory, as far ahead as the ring is long
 // (row_stream.cuh); the others compute, and wait where what all blocks have made is the next
 // product's input (row_exchange.cuh):
 //

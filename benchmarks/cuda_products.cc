@@ -83,6 +83,7 @@ double value_of(Type type, const std::vector<uint8_t>& bytes, int64_t i) {
 struct Weights {
   std::vector<uint8_t> bytes;
   std::vector<float> values;
+  std::vector<float> scale;  // of outputs
 };
 
 Weights random_int4(const Shape& shape, ThreadPool& pool) {
@@ -100,6 +101,7 @@ Weights random_int4(const Shape& shape, ThreadPool& pool) {
   Weights result;
   result.bytes.resize(static_cast<size_t>(layout.chunks.size_bytes()));
   std::memcpy(result.bytes.data(), layout.chunks.data(), result.bytes.size());
+  result.scale = layout.factors;
   const Tensor values = dequantize(linear);
   result.values.assign(values.as<float>().begin(), values.as<float>().end());
   return result;
@@ -137,15 +139,19 @@ void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_lis
     const DeviceMemory x(x_host.size()), y(static_cast<size_t>(rows * shape.out * 4));
     check(cudaMemcpy(x.as<void>(), x_host.data(), x_host.size(), cudaMemcpyHostToDevice), "copy");
     const std::vector<float> ones(static_cast<size_t>(std::max(rows, shape.out)), 1.0f);
-    const DeviceMemory scales(ones.size() * 4);
+    const DeviceMemory scales(ones.size() * 4), int4_scale(weight_host.scale.size() * 4 + 4);
+    check(cudaMemcpy(int4_scale.as<void>(), weight_host.scale.data(), weight_host.scale.size() * 4,
+                     cudaMemcpyHostToDevice),
+          "copy");
     check(cudaMemcpy(scales.as<void>(), ones.data(), ones.size() * 4, cudaMemcpyHostToDevice),
           "copy");
 
     const auto run_kernels = [&](bool portable, const uint8_t* w, bool f32) {
       const Output to{y.as<void>(), f32, shape.out, nullptr};
       if (type == Type::int4)
-        return (portable ? portable_int4 : gemm_int4)({w, kGroup, false}, shape.out, shape.in,
-                                                      x.as<__nv_bfloat16>(), rows, to, stream);
+        return (portable ? portable_int4 : gemm_int4)({w, int4_scale.as<float>(), kGroup, false},
+                                                      shape.out, shape.in, x.as<__nv_bfloat16>(),
+                                                      rows, to, stream);
       Gemm gemm;
       gemm.weight = w;
       gemm.x = x.as<void>();

@@ -72,6 +72,7 @@ HostPart make_host_part(const PackedLinear& linear, bool fp8_inputs, ThreadPool&
     part.offsets = layout.offsets;
     part.columns = layout.columns;
     part.weights = {layout.chunks};
+    part.scale = layout.factors;
   } else if (input != InputKind::plain && !(fp8_weights && linear.in % 8 != 0)) {
     part.kind = input == InputKind::int8_per_token ? CudaPart::Kind::int8
                 : fp8_weights                      ? CudaPart::Kind::fp8_weights

@@ -31,7 +31,8 @@ struct CudaPart {
     return kind == Kind::int8 ? Codes::int8 : kind == Kind::fp8 ? Codes::fp8 : Codes::none;
   }
   Int4Weights int4() const {
-    return {static_cast<const uint8_t*>(weight.data.get()), group, offsets};
+    return {static_cast<const uint8_t*>(weight.data.get()),
+            static_cast<const float*>(scale.data.get()), group, offsets};
   }
 };
 

@@ -33,7 +33,7 @@ TEST_F(Cuda, LinearAgreesWithReference) {
         const Tensor expected = expected_product(packed, x);
         // Sums of 128 e4m3 products keep about 14 bits on Hopper.
         const bool fp8 = std::string(c.format) == "w8a8-fp" && !portable_;
-        EXPECT_LT(worst(run(*linear, x, DType::f32), expected), fp8 ? 1e-3 : 2e-5)
+        EXPECT_LT(worst(run(*linear, x, DType::f32), expected), fp8 ? 2e-3 : 2e-5)
             << c.format << " group " << c.group << ", " << shape.out << " from " << shape.in
             << ", rows " << rows;
         EXPECT_LT(worst(run(*linear, x, DType::bf16), expected), 8e-3)
@@ -44,25 +44,31 @@ TEST_F(Cuda, LinearAgreesWithReference) {
 }
 
 TEST_F(Cuda, ARowIsTheSameAloneAndInAnyBatch) {
-  for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-int", "w4a16-awq"}) {
-    const PackedLinear packed = layer(format, 1024, 4096, 128, false);
-    const auto linear = cuda_->prepare(std::span(&packed, 1));
-    constexpr int64_t kRows = 4200;  // each number of rows below has a tile of its own
-    const Tensor x = normal({kRows, 4096}, DType::bf16);
-    const auto rows_of = [&](int64_t first, int64_t count) {
-      Tensor rows(DType::bf16, {count, 4096});
-      std::memcpy(rows.data(), x.data() + first * 4096 * 2, static_cast<size_t>(count * 4096 * 2));
-      return run(*linear, rows, DType::f32);
-    };
-    const Tensor together = rows_of(0, kRows);
-    for (int64_t r : {0, 8, 31, 32, 69}) {
-      for (int64_t count : {1, 3, 16, 20, 64, 300}) {
-        if (r + count > together.dim(0)) continue;
-        const Tensor part = rows_of(r, count);
-        EXPECT_EQ(std::memcmp(part.data(), together.data() + r * 1024 * 4,
-                              static_cast<size_t>(count * 1024 * 4)),
-                  0)
-            << format << ", " << count << " rows from " << r;
+  struct Case {
+    int64_t out, in, rows;
+  };
+  // Each number of rows below has a tile of its own, and so have few and many outputs.
+  for (const Case& c : {Case{1024, 4096, 4200}, Case{17000, 1024, 300}}) {
+    for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-int", "w4a16-awq"}) {
+      const PackedLinear packed = layer(format, c.out, c.in, 128, false);
+      const auto linear = cuda_->prepare(std::span(&packed, 1));
+      const Tensor x = normal({c.rows, c.in}, DType::bf16);
+      const auto rows_of = [&](int64_t first, int64_t count) {
+        Tensor rows(DType::bf16, {count, c.in});
+        std::memcpy(rows.data(), x.data() + first * c.in * 2,
+                    static_cast<size_t>(count * c.in * 2));
+        return run(*linear, rows, DType::f32);
+      };
+      const Tensor together = rows_of(0, c.rows);
+      for (int64_t r : {0, 8, 31, 32, 69}) {
+        for (int64_t count : {1, 3, 16, 20, 64, 130, 300}) {
+          if (r + count > c.rows) continue;
+          const Tensor part = rows_of(r, count);
+          EXPECT_EQ(std::memcmp(part.data(), together.data() + r * c.out * 4,
+                                static_cast<size_t>(count * c.out * 4)),
+                    0)
+              << format << ", " << c.out << " outputs, " << count << " rows from " << r;
+        }
       }
     }
   }
@@ -75,7 +81,7 @@ TEST_F(Cuda, TilesOfThousandsOfRowsAgreeWithReference) {
     const Tensor x = normal({1500, 224}, DType::bf16);
     const Tensor expected = expected_product(packed, x);
     const bool fp8 = std::string(format) == "w8a8-fp" && !portable_;
-    EXPECT_LT(worst(run(*linear, x, DType::f32), expected), fp8 ? 1e-3 : 2e-5) << format;
+    EXPECT_LT(worst(run(*linear, x, DType::f32), expected), fp8 ? 2e-3 : 2e-5) << format;
     EXPECT_LT(worst(run(*linear, x, DType::bf16), expected), 8e-3) << format << " as bf16";
   }
 }

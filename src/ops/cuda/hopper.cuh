@@ -12,6 +12,12 @@ namespace narrow::ops::cuda {
 inline constexpr int kWarpgroup = 128;  // threads
 inline constexpr int kAtomBytes = 128;  // of a row in shared memory
 
+// The thread's warpgroup in the block. The compiler learns from the exchange that it is the same in
+// all lanes: descriptors of tiles are then computed once for a warp. Called by whole warps.
+__device__ inline int warpgroup() {
+  return __shfl_sync(0xffffffff, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
+}
+
 __device__ inline uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
@@ -62,9 +68,15 @@ __device__ inline void wait(uint64_t* barrier, uint32_t parity) {
 #if __CUDA_ARCH__ >= 900
 
 // Of all threads of the cluster's blocks.
-__device__ inline void cluster_sync() {
+__device__ inline void cluster_arrive() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+__device__ inline void cluster_wait() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+__device__ inline void cluster_sync() {
+  cluster_arrive();
+  cluster_wait();
 }
 
 // The address that the block `rank` of the cluster has `local` at.
@@ -79,12 +91,20 @@ __device__ inline uint32_t address_in(const void* local, int rank) {
 __device__ inline void store_in_cluster(uint32_t address, float value) {
   asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
 }
+__device__ inline void store_in_cluster(uint32_t address, float4 value) {
+  asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(value.x),
+               "f"(value.y), "f"(value.z), "f"(value.w)
+               : "memory");
+}
 
 #else
 
+__device__ inline void cluster_arrive() { __trap(); }
+__device__ inline void cluster_wait() { __trap(); }
 __device__ inline void cluster_sync() { __trap(); }
 __device__ inline uint32_t address_in(const void*, int) { return 0; }
 __device__ inline void store_in_cluster(uint32_t, float) { __trap(); }
+__device__ inline void store_in_cluster(uint32_t, float4) { __trap(); }
 
 #endif
 

@@ -1,6 +1,8 @@
 #include "ops/cuda/int4_layout.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <numeric>
 #include <optional>
 
@@ -11,6 +13,7 @@ namespace {
 
 constexpr int64_t kWordsOfChunk = kInt4Outs * kInt4Inputs / 8;
 constexpr int64_t kWordsOfGroup = kInt4Outs / 2;  // of scales
+constexpr int kLargestExponent = 127;             // of bf16
 
 int64_t stored_group(const PackedLinear& linear) {
   const QuantArgs& args = *linear.scheme.weights;
@@ -63,6 +66,17 @@ void place_step(const uint32_t* low, const uint32_t* high, uint32_t* lanes, int6
   }
 }
 
+// The exponent of the largest of an output's scales, or nothing where one is no number.
+std::optional<int> exponent_of(std::span<const bf16> scales) {
+  float largest = 0;
+  for (const bf16 scale : scales) {
+    const float magnitude = std::fabs(to_float(scale));
+    if (!std::isfinite(magnitude)) return std::nullopt;
+    largest = std::max(largest, magnitude);
+  }
+  return largest == 0 ? 0 : std::ilogb(largest);
+}
+
 }  // namespace
 
 bool runs_as_int4(const PackedLinear& linear) {
@@ -99,6 +113,7 @@ Int4Layout make_int4_layout(const PackedLinear& linear, ThreadPool& pool) {
   const auto* codes = reinterpret_cast<const uint32_t*>(weight.data());
   const int64_t row_words = linear.in / 8;
   const auto scales = linear.scale.as<bf16>();
+  result.factors.resize(static_cast<size_t>(linear.out));
   pool.parallel_for(tiles, 1, [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) {
       uint32_t* of_tile = all_words + tile * chunks * chunk_words;
@@ -120,16 +135,25 @@ Int4Layout make_int4_layout(const PackedLinear& linear, ThreadPool& pool) {
       }
       for (int64_t n = 0; n < kInt4Outs && tile * kInt4Outs + n < linear.out; ++n) {
         const int64_t row = tile * kInt4Outs + n;
-        const int shift = n % 16 / 8 * 16;
+        const int half = n % 16 / 8, shift = 16 * half;
+        const std::optional<int> exponent = exponent_of(scales.subspan(
+            static_cast<size_t>(row * from_groups), static_cast<size_t>(from_groups)));
+        result.factors[static_cast<size_t>(row)] =
+            exponent ? std::ldexp(1.0f, *exponent + 133 - kLargestExponent)
+                     : std::numeric_limits<float>::quiet_NaN();
         for (int64_t k = 0; k < linear.in; k += result.group) {
           const auto from = static_cast<size_t>(row * from_groups + k / from_group);
           uint32_t* to = of_tile + k / kInt4Inputs * chunk_words + kWordsOfChunk +
                          k % kInt4Inputs / result.group * kWordsOfGroup + n / 16 * 8 + n % 8;
-          *to |= static_cast<uint32_t>(scales[from].bits) << shift;
-          if (result.offsets) {
-            const float offset = 136.0f + static_cast<float>(linear.zero_point.as<int8_t>()[from]);
-            to[groups * kWordsOfGroup] |= static_cast<uint32_t>(to_bf16(offset).bits) << shift;
+          if (exponent) {
+            const float scale =
+                std::ldexp(to_float(scales[from]), kLargestExponent - 4 * half - *exponent);
+            *to |= static_cast<uint32_t>(to_bf16(scale).bits) << shift;
           }
+          if (result.offsets)
+            to[groups * kWordsOfGroup] |=
+                static_cast<uint32_t>(8 + linear.zero_point.as<int8_t>()[from])
+                << (shift + 4 * half);
         }
       }
     }

@@ -4,8 +4,10 @@
 // Chunks of kInt4Outs outputs by kInt4Inputs inputs, [out / 64][in / 128] of them, each whole in
 // memory so that one copy brings it:
 //   words    [2 halves][128 threads][4 steps of 16 inputs] of 32 bits
-//   scales   [128 / group][4 warps][8]: bf16 of rows g and g + 8
-//   offsets  the same, bf16 of 136 + zero point; absent when symmetric
+//   scales   [128 / group][4 warps][8]: bf16 of rows g and g + 8, times 2^133 and 2^129 (int4.cuh)
+//            and divided by the output's factor
+//   offsets  the same, 8 + zero point as the mask of the row makes it of a nibble; absent when
+//            symmetric
 #pragma once
 
 #include <cstdint>
@@ -18,7 +20,11 @@
 namespace narrow::ops::cuda {
 
 struct Int4Layout {
-  Tensor chunks;          // i32
+  Tensor chunks;  // i32
+  // [out] powers of two, such that an output's largest scale, multiplied with 2^133 and divided by
+  // its factor, is among the largest numbers that bf16 has. What a group 2^120 times smaller adds
+  // is lost. NaN: the output has a scale that is no number.
+  std::vector<float> factors;
   int group = 128;        // 32, 64 or 128
   bool offsets = false;   // asymmetric
   int64_t in_padded = 0;  // multiple of kInt4Inputs

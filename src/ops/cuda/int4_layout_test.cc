@@ -24,6 +24,68 @@ PackedLinear moved(const PackedLinear& linear, const std::vector<int32_t>& colum
   return result;
 }
 
+// 2 to this power, as units of nibbles and scales have it (int4.cuh).
+constexpr int kUnit = -133;
+
+// What the kernels make of the chunks: the weight of (row, column), rounded once.
+float weight_of(const cuda::Int4Layout& layout, int64_t row, int64_t column) {
+  const int64_t groups = cuda::kInt4Inputs / layout.group, group_words = cuda::kInt4GroupBytes / 4;
+  const int64_t words = cuda::kInt4WordBytes / 4;
+  const int64_t chunk_words = words + groups * group_words * (layout.offsets ? 2 : 1);
+  const auto* chunk = reinterpret_cast<const uint32_t*>(layout.chunks.data()) +
+                      (row / cuda::kInt4Outs * (layout.in_padded / cuda::kInt4Inputs) +
+                       column / cuda::kInt4Inputs) *
+                          chunk_words;
+  const int64_t warp = row % cuda::kInt4Outs / 16, half = row % 16 / 8, g = row % 8;
+  const int64_t step = column % cuda::kInt4Inputs / 16, e = column % 16;
+  const uint32_t word =
+      chunk[step / 4 * words / 2 + (32 * warp + 4 * g + e % 8 / 2) * 4 + step % 4];
+  const int64_t nibble = half + e / 8 * 2 + e % 2 * 4;
+  const float units = static_cast<float>((word >> 4 * nibble & 15) << 4 * half);
+  const uint32_t* scales =
+      chunk + words + column % cuda::kInt4Inputs / layout.group * group_words + warp * 8 + g;
+  const auto half_of = [half](uint32_t pair) {
+    return static_cast<uint16_t>(half == 0 ? pair : pair >> 16);
+  };
+  const float scale = to_float(bf16{half_of(scales[0])});
+  const float offset = layout.offsets ? static_cast<float>(half_of(scales[groups * group_words]))
+                                      : static_cast<float>(8 << 4 * half);
+  const float exact = std::ldexp(units - offset, kUnit) * scale;  // 5 bits times 8
+  return to_float(to_bf16(exact)) * layout.factors[static_cast<size_t>(row)];
+}
+
+TEST(Int4Layout, HasTheWeightsOfAllBackends) {
+  ThreadPool pool(2);
+  for (const char* format : {"w4a16-int", "w4a16-awq"})
+    for (const int64_t in : {576, 256})
+      for (const int64_t group : {int64_t{32}, int64_t{64}, int64_t{128}, in}) {
+        if (in % group != 0) continue;
+        PackedLinear packed = layer(format, 72, in, group, false);
+        // Outputs with scales of very different sizes, of which one has none at all.
+        const int64_t groups = packed.scale.elements() / packed.out;
+        const auto scales = packed.scale.as<bf16>();
+        for (size_t i = 0; i < scales.size(); ++i) {
+          const int row = static_cast<int>(static_cast<int64_t>(i) / groups);
+          scales[i] = to_bf16(row == 5 ? 0 : std::ldexp(to_float(scales[i]), 3 * (row % 30) - 40));
+        }
+        const cuda::Int4Layout layout = cuda::make_int4_layout(packed, pool);
+        const Tensor expected = dequantize(packed);
+        for (int64_t r = 0; r < packed.out; ++r)
+          for (int64_t c = 0; c < in; ++c)
+            ASSERT_EQ(weight_of(layout, r, c), expected.matrix<float>()(r, c))
+                << format << " group " << group << ", " << r << ", " << c;
+      }
+}
+
+TEST(Int4Layout, MakesAScaleThatIsNoNumberOneOfItsOutput) {
+  ThreadPool pool(2);
+  PackedLinear packed = layer("w4a16-int", 64, 256, 128, false);
+  packed.scale.as<bf16>()[6] = to_bf16(INFINITY);  // of output 3
+  const cuda::Int4Layout layout = cuda::make_int4_layout(packed, pool);
+  for (int64_t r = 0; r < 64; ++r)
+    EXPECT_EQ(std::isnan(weight_of(layout, r, 0)), r == 3) << "output " << r;
+}
+
 TEST(Int4Layout, BringsColumnsIntoTheOrderOfTheirGroups) {
   ThreadPool pool(2);
   for (const char* format : {"w4a16-int", "w4a16-awq"})

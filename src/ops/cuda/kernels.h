@@ -172,8 +172,9 @@ inline constexpr int kInt4GroupBytes = kInt4Outs * 2;               // a group's
 inline constexpr int kInt4Parts = 8;
 struct Int4Weights {
   const uint8_t* chunks = nullptr;
-  int group = 128;       // 32, 64 or 128
-  bool offsets = false;  // asymmetric
+  const float* scale = nullptr;  // [out]: powers of two, of which the chunks' scales are multiples
+  int group = 128;               // 32, 64 or 128
+  bool offsets = false;          // asymmetric
 };
 // y[r][n] = Σ_k x[r][k] · bf16((code[n][k] - zero[n][k]) · scale[n][k]).  x: [rows, in], in a
 // multiple of 8. A row's result does not depend on the others.

@@ -1,6 +1,6 @@
-// Launches a kernel as a programmatic dependent of the one before it in the stream, where the device
-// knows that (from 9.0 on; elsewhere it starts when that one has ended). Every kernel launched this
-// way calls wait_for_previous_kernel() before it touches what others write.
+// Launches a kernel as a programmatic dependent of the one before it in the stream, where the
+// device knows that (from 9.0 on; elsewhere it starts when that one has ended). Every kernel
+// launched this way calls wait_for_previous_kernel() before it touches what others write.
 #pragma once
 
 #include <cuda_runtime.h>

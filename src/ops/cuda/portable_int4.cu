@@ -9,7 +9,7 @@ namespace {
 
 struct Int4Chunks {
   using Sum = float;
-  static constexpr bool kRowScale = false, kColumnScale = false;
+  static constexpr bool kRowScale = false, kColumnScale = true;
   static constexpr int kXAtoms = 2;  // 128 inputs
   static constexpr int kPairs = kInt4Inputs / 32;
   static constexpr int kSplits = 2;
@@ -51,12 +51,11 @@ struct Int4Chunks {
     const auto* scales = reinterpret_cast<const uint32_t*>(chunk + kInt4WordBytes / kUnitBytes) +
                          pair * product.groups / kPairs * (kInt4GroupBytes / 4) + tile * 8 +
                          lane / 4;
-    const Int4Scale scale = spread(*scales);
-    const Int4Scale offset = product.offsets
-                                 ? spread(scales[product.groups * (kInt4GroupBytes / 4)])
-                                 : Int4Scale{kSymmetricOffset, kSymmetricOffset};
-    dequantize_int4(pair % 2 == 0 ? words.x : words.z, scale, offset, a[0]);
-    dequantize_int4(pair % 2 == 0 ? words.y : words.w, scale, offset, a[1]);
+    const Int4Group<true> group(*scales, product.offsets
+                                             ? scales[product.groups * (kInt4GroupBytes / 4)]
+                                             : kSymmetricOffsets);
+    group.weights(pair % 2 == 0 ? words.x : words.z, a[0]);
+    group.weights(pair % 2 == 0 ? words.y : words.w, a[1]);
   }
 
   template <int kTokens>
@@ -68,7 +67,9 @@ struct Int4Chunks {
   __device__ static void multiply(Sum (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     mma_bf16(sum, a[0], a[1], a[2], a[3], b0, b1);
   }
-  __device__ static float finish(Sum sum, float, float, float bias) { return sum + bias; }
+  __device__ static float finish(Sum sum, float, float column_scale, float bias) {
+    return fmaf(sum, column_scale, bias);
+  }
 };
 
 }  // namespace
@@ -83,6 +84,7 @@ void portable_int4(const Int4Weights& weights, int64_t out, int64_t in, const __
       kInt4WordBytes + product.groups * kInt4GroupBytes * (weights.offsets ? 2 : 1);
   product.chunks = div_up(in, kInt4Inputs);
   product.weight = weights.chunks;
+  product.column_scale = weights.scale;
   product.weight_stride = static_cast<int64_t>(product.chunks) * product.chunk_bytes;
   product.x = reinterpret_cast<const uint8_t*>(x);
   product.x_stride = 2 * in;

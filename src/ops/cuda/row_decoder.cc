@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "ops/cuda/capability.h"
 #include "ops/cuda/divide.h"
 #include "ops/cuda/error.h"
 #include "ops/cuda/tensor_map.h"

@@ -78,11 +78,10 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, uint8_t
       const float* const scale = shared.column_scale[layer % 2][product];
       const float* const bias = shared.bias[layer % 2][product];
       const auto find = [&](int column) {
-        return ColumnVectors{kCodes == Codes::none ? 1 : __ldg(scale + column),
-                             bias ? __ldg(bias + column) : 0};
+        return ColumnVectors{scale ? __ldg(scale + column) : 1, bias ? __ldg(bias + column) : 0};
       };
       const auto finish = [&](const ColumnVectors& of, auto sum) {
-        if constexpr (kCodes == Codes::none) return static_cast<float>(sum) + of.bias;
+        if constexpr (kCodes == Codes::none) return fmaf(sum, of.scale, of.bias);
         return fmaf(static_cast<float>(sum), shared.row_scale * of.scale, of.bias);
       };
       const auto store = [&](int column, float low, float high) {

@@ -213,12 +213,41 @@ __device__ void multiply_int4(const RowLayers& work, int product, RowShared& sha
   const int g = lane / 4, t = lane % 4;
   const int mine = shared.tiles[product], steps = work.product[product].steps;
   const int chunks = work.product[product].in / kInt4Inputs / kInt4Parts;  // of a part
-  const int kinds = work.offsets ? 2 : 1;
   // Rows of B: x and seven of zeros.
   const bool holds_row = lane % 8 == 0;
   const uint8_t* const of_part = holds_row ? x + (part * chunks * kInt4Inputs + 8 * (lane / 8)) * 2
                                            : reinterpret_cast<const uint8_t*>(&shared.zeros);
   const int chunk_stride = holds_row ? kInt4Inputs * 2 : 0, pair_stride = holds_row ? 64 : 0;
+  const auto add_chunk = [&]<bool kOffsets, int kTiles>(
+                             std::bool_constant<kOffsets>, float(&sums)[kTiles][4],
+                             const int(&slots)[kTiles], int c, const uint8_t* inputs) {
+    uint4 low[kTiles], high[kTiles];
+    Int4Group<kOffsets> groups[kTiles];
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+      const uint8_t* stage = ring + slots[i] * RowInt4::kStage;
+      const auto* units =
+          reinterpret_cast<const uint4*>(stage + (part * kInt4StageChunks + c) * 1024) + lane;
+      low[i] = units[0], high[i] = units[kWarpSize];
+      const auto* scales = reinterpret_cast<const uint32_t*>(
+          stage + kRowStageBytes + (part * kInt4StageChunks + c) * (kOffsets ? 2 : 1) * 32);
+      groups[i] = {scales[g], kOffsets ? scales[8 + g] : 0};
+    }
+#pragma unroll
+    for (int s = 0; s < kSteps; s += 2) {
+      const uint4 b = load_matrices(inputs + s / 2 * pair_stride);
+#pragma unroll
+      for (int second = 0; second < 2; ++second)
+#pragma unroll
+        for (int i = 0; i < kTiles; ++i) {
+          const uint32_t words[kSteps] = {low[i].x,  low[i].y,  low[i].z,  low[i].w,
+                                          high[i].x, high[i].y, high[i].z, high[i].w};
+          uint32_t a[4];
+          groups[i].weights(words[s + second], a);
+          mma_bf16(sums[i], a[0], a[1], a[2], a[3], second ? b.z : b.x, second ? b.w : b.y);
+        }
+    }
+  };
   // The group's tiles of a round of `beside`: kTiles of them.
   const auto add_products = [&]<int kTiles>(std::integral_constant<int, kTiles>, int round,
                                             int beside) {
@@ -239,34 +268,11 @@ __device__ void multiply_int4(const RowLayers& work, int product, RowShared& sha
       for (int c = 0; c < kInt4StageChunks; ++c) {
         const int chunk = step * kInt4StageChunks + c;
         if (chunk >= chunks) break;
-        uint4 low[kTiles], high[kTiles];
-        Int4Scale scale[kTiles], offset[kTiles];
-#pragma unroll
-        for (int i = 0; i < kTiles; ++i) {
-          const uint8_t* stage = ring + slots[i] * RowInt4::kStage;
-          const auto* units =
-              reinterpret_cast<const uint4*>(stage + (part * kInt4StageChunks + c) * 1024) + lane;
-          low[i] = units[0], high[i] = units[kWarpSize];
-          const auto* scales = reinterpret_cast<const uint32_t*>(
-              stage + kRowStageBytes + (part * kInt4StageChunks + c) * kinds * 32);
-          scale[i] = spread(scales[g]);
-          offset[i] =
-              work.offsets ? spread(scales[8 + g]) : Int4Scale{kSymmetricOffset, kSymmetricOffset};
-        }
         const uint8_t* inputs = of_part + chunk * chunk_stride;
-#pragma unroll
-        for (int s = 0; s < kSteps; s += 2) {
-          const uint4 b = load_matrices(inputs + s / 2 * pair_stride);
-#pragma unroll
-          for (int second = 0; second < 2; ++second)
-#pragma unroll
-            for (int i = 0; i < kTiles; ++i) {
-              const uint32_t words[kSteps] = {low[i].x,  low[i].y,  low[i].z,  low[i].w,
-                                              high[i].x, high[i].y, high[i].z, high[i].w};
-              uint32_t a[4];
-              dequantize_int4(words[s + second], scale[i], offset[i], a);
-              mma_bf16(sums[i], a[0], a[1], a[2], a[3], second ? b.z : b.x, second ? b.w : b.y);
-            }
+        if (work.offsets) {
+          add_chunk(std::true_type(), sums, slots, c, inputs);
+        } else {
+          add_chunk(std::false_type(), sums, slots, c, inputs);
         }
       }
       __syncwarp();

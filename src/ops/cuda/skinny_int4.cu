@@ -102,10 +102,8 @@ __global__ void __launch_bounds__(kInt4Parts* kWarpSize)
         for (int i = 0; i < 2; ++i) {
           const int group = (s + i) * kGroups / kSteps;
           uint32_t a[4];
-          dequantize_int4(words[s + i], spread(loaded[u].scales[group]),
-                          kOffsets ? spread(loaded[u].offsets[kOffsets ? group : 0])
-                                   : Int4Scale{kSymmetricOffset, kSymmetricOffset},
-                          a);
+          Int4Group<kOffsets>(loaded[u].scales[group], loaded[u].offsets[kOffsets ? group : 0])
+              .weights(words[s + i], a);
           mma_bf16(sums, a[0], a[1], a[2], a[3], i == 0 ? b.x : b.z, i == 0 ? b.y : b.w);
         }
       }
@@ -122,7 +120,7 @@ __global__ void __launch_bounds__(kInt4Parts* kWarpSize)
   float total = 0;
 #pragma unroll
   for (int p = 0; p < kInt4Parts; ++p) total += partial[p][threadIdx.x];
-  if (y.bias) total += y.bias[column];
+  total = fmaf(total, weights.scale[column], y.bias ? y.bias[column] : 0);
   const int64_t at = row * y.stride + column;
   if (y.f32) {
     static_cast<float*>(y.data)[at] = total;

@@ -70,15 +70,4 @@ CUtensorMap words_map(const void* data, const std::array<int64_t, 5>& sizes,
   return map;
 }
 
-int processors() {
-  static const int count = [] {
-    int device = 0, value = 0;
-    check(cudaGetDevice(&device), "current device");
-    check(cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, device),
-          "multiprocessors of the device");
-    return value;
-  }();
-  return count;
-}
-
 }  // namespace narrow::ops::cuda

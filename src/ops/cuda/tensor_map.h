@@ -24,7 +24,4 @@ bool whole_atoms(TensorMapType type, int64_t columns);
 CUtensorMap words_map(const void* data, const std::array<int64_t, 5>& sizes,
                       const std::array<int64_t, 4>& strides_bytes, const std::array<int, 5>& box);
 
-// Multiprocessors of the current device.
-int processors();
-
 }  // namespace narrow::ops::cuda

@@ -1,0 +1,245 @@
+// What the products of 4-bit weights on Hopper's tensor cores have in common (gemm_int4.cu,
+// gemm_int4_split.cu). Outputs stand along the 64 rows of a warpgroup's product and rows of x along
+// its columns, because weights become bf16 in registers, which only that operand may come from.
+// Threads of a warpgroup of their own keep rings of chunks (int4_layout.h) and of the rows of x
+// beside them filled by the copy engine.
+#pragma once
+
+#include <algorithm>
+
+#include "ops/cuda/hopper.cuh"
+#include "ops/cuda/int4.cuh"
+#include "ops/cuda/kernels.h"
+#include "ops/cuda/launch.cuh"
+#include "ops/cuda/tensor_map.h"
+
+namespace narrow::ops::cuda {
+
+inline constexpr int kInt4MostStages = 12;
+inline constexpr int kInt4Memory = 224 << 10;  // of a block
+
+struct Int4Work {
+  const uint8_t* weights;
+  const float* scale;  // of outputs
+  int64_t tile_bytes;  // of a row of chunks
+  int chunk_bytes;
+  int groups;  // of a chunk
+  bool offsets;
+  bool whole;  // the width is a multiple of an atom of x (tensor_map.h)
+  int rows, out, tiles, chunks;
+  int token_tiles, units;  // a unit: a tile of outputs of all warpgroups side by side, by tokens
+  int stages, stage_bytes;
+  Output y;
+};
+
+// What is known of the weights: groups of 128, or of any size; offsets, or perhaps.
+enum class Int4Kind { symmetric, asymmetric, any };
+
+// kSideBySide warpgroups have outputs of their own, kRings such sets have other inputs, from rings
+// of their own. kBatch: steps of sixteen inputs whose weights are made before they are multiplied;
+// two such batches are in registers at a time.
+template <int kSideBySide_, int kRings_, int kTokens_, int kBatch_>
+struct Int4Shape {
+  static constexpr int kSideBySide = kSideBySide_, kRings = kRings_, kTokens = kTokens_;
+  static constexpr int kBatch = kBatch_;
+  static constexpr int kOuts = kInt4Outs * kSideBySide;
+  static constexpr int kGroups = kSideBySide * kRings;
+  static constexpr int kThreads = (kGroups + 1) * kWarpgroup;
+  // Moved from the producers to the others: together not more than the block is launched with, 168
+  // or 96 a thread, or it would wait for them forever.
+  static_assert(kGroups == 2 || kGroups == 4);
+  static constexpr int kConsumerRegisters = kGroups == 2 ? 232 : 112;
+  static constexpr int kProducerRegisters = kGroups == 2 ? 40 : 32;
+  static constexpr int kXBytes = kTokens * kInt4Inputs * 2;
+};
+
+struct Int4Ring {
+  uint8_t* memory;
+  uint64_t *full, *empty;  // [kInt4MostStages]
+};
+struct Int4Place {
+  int stage = 0;
+  uint32_t parity = 0;
+  __device__ void advance(int stages) {
+    if (++stage == stages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+// By one thread: chunks [begin, begin + count) of units first_unit, first_unit + stride, …
+template <class S>
+__device__ void fill_int4_ring(const CUtensorMap& x_map, const Int4Work& work, const Int4Ring& ring,
+                               int begin, int count, int first_unit, int stride) {
+  prefetch_map(&x_map);
+  const int mine = (work.units - first_unit + stride - 1) / stride;
+  const int loads = mine * count;
+  int unit, chunk;
+  Int4Place at;
+  const auto start = [&] {
+    unit = first_unit;
+    chunk = begin;
+    at = {0, 1};  // the phase before the first: an empty ring may be filled
+  };
+  const auto advance = [&] {
+    if (++chunk == begin + count) {
+      chunk = begin;
+      unit += stride;
+    }
+    at.advance(work.stages);
+  };
+  const auto place = [&] { return ring.memory + at.stage * work.stage_bytes; };
+  const auto load_weights = [&] {
+    uint64_t* barrier = &ring.full[at.stage];
+    arrive_expecting(barrier,
+                     static_cast<uint32_t>(S::kXBytes + S::kSideBySide * work.chunk_bytes));
+#pragma unroll
+    for (int o = 0; o < S::kSideBySide; ++o) {
+      // Beyond the last tile nothing is stored: any weights do.
+      const int tile = min(unit / work.token_tiles * S::kSideBySide + o, work.tiles - 1);
+      copy_bytes(
+          place() + S::kXBytes + o * work.chunk_bytes,
+          work.weights + tile * work.tile_bytes + static_cast<int64_t>(chunk) * work.chunk_bytes,
+          static_cast<uint32_t>(work.chunk_bytes), barrier);
+    }
+  };
+  const auto load_x = [&] {
+    uint64_t* barrier = &ring.full[at.stage];
+    const int token = unit % work.token_tiles * S::kTokens;
+    if (work.whole) {
+      copy_tile(place(), &x_map, 0, token, 2 * chunk, barrier);
+    } else {
+      const int k = chunk * kInt4Inputs;
+      copy_tile(place(), &x_map, k, token, 0, barrier);
+      copy_tile(place() + S::kXBytes / 2, &x_map, k + kInt4Inputs / 2, token, 0, barrier);
+    }
+  };
+  // Weights do not depend on the kernel before this one: the first fill the ring while it ends.
+  const int first = min(loads, work.stages);
+  start();
+  for (int i = 0; i < first; ++i) {
+    load_weights();
+    advance();
+  }
+  wait_for_previous_kernel();
+  start();
+  for (int i = 0; i < first; ++i) {
+    load_x();
+    advance();
+  }
+  for (int i = first; i < loads; ++i) {
+    wait(&ring.empty[at.stage], at.parity);
+    load_weights();
+    load_x();
+    advance();
+  }
+}
+
+// By a warpgroup: its sums over a part of the inputs, `chunks` of the ring's stages; thread
+// 32 w + 4 g + t has outputs 16 w + g + 8 i of rows 8 j + 2 t + c of x as sums[4 j + 2 i + c].
+// beside: of kSideBySide.
+template <class S, Int4Kind kKind>
+__device__ void add_int4_part(const Int4Work& work, const Int4Ring& ring, Int4Place& at, int chunks,
+                              int beside, float (&sums)[S::kTokens / 2]) {
+  constexpr int kBatch = S::kBatch, kSteps = kInt4Inputs / 16;
+  constexpr bool kOffsets = kKind != Int4Kind::symmetric;
+  const int thread = threadIdx.x % kWarpgroup;
+  const int warp = thread / kWarpSize, lane = thread % kWarpSize, g = lane / 4;
+  if (chunks == 0)
+    for (float& sum : sums) sum = 0;
+  int previous = -1;  // the stage whose products may still run
+  uint32_t a[2][kBatch][4];
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+    wait(&ring.full[at.stage], at.parity);
+    const uint8_t* stage = ring.memory + at.stage * work.stage_bytes;
+    const uint32_t x = tile_descriptor_low(stage);
+    const uint8_t* weights = stage + S::kXBytes + beside * work.chunk_bytes;
+    const auto* scales = reinterpret_cast<const uint32_t*>(weights + kInt4WordBytes) + warp * 8 + g;
+    const auto* halves = reinterpret_cast<const uint4*>(weights) + thread;
+    const uint4 low = halves[0], high = halves[kInt4WordBytes / 2 / 16];
+    const uint32_t words[kSteps] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+    Int4Group<kOffsets> group;
+    if (kKind != Int4Kind::any) group = {scales[0], kOffsets ? scales[kInt4GroupBytes / 4] : 0};
+#pragma unroll
+    for (int batch = 0; batch < kSteps / kBatch; ++batch) {
+      uint32_t(&to)[kBatch][4] = a[batch % 2];
+      // All but the latest products: those that read the same registers are done.
+      wgmma_wait<1>();
+      if (batch == 1 && previous >= 0 && lane == 0) arrive(&ring.empty[previous]);
+#pragma unroll
+      for (int s = 0; s < kBatch; s += 2) {
+        const int step = batch * kBatch + s;
+        if constexpr (kKind == Int4Kind::any) {
+          const int index = step / 2 * work.groups / 4 * (kInt4GroupBytes / 4);
+          group = {scales[index], work.offsets ? scales[work.groups * (kInt4GroupBytes / 4) + index]
+                                               : kSymmetricOffsets};
+        }
+        group.weights(words[step], to[s]);
+        group.weights(words[step + 1], to[s + 1]);
+      }
+      wgmma_fence();
+#pragma unroll
+      for (int s = 0; s < kBatch; ++s) {
+        const int step = batch * kBatch + s;
+        wgmma_registers<S::kTokens>(
+            sums, to[s],
+            descriptor_from_low(x + step / 4 * (S::kTokens * kAtomBytes / 16) + step % 4 * 2),
+            chunk > 0 || step > 0);
+      }
+      wgmma_commit();
+    }
+    previous = at.stage;
+    at.advance(work.stages);
+  }
+  wgmma_wait<0>();
+  if (previous >= 0 && lane == 0) arrive(&ring.empty[previous]);
+#pragma unroll
+  for (float& sum : sums) keep(sum);
+}
+
+// extra_bytes: of a block's shared memory, what is no ring's.
+template <class S>
+Int4Work describe_int4(const Int4Weights& weights, int64_t out, int64_t in, int64_t rows, Output y,
+                       int extra_bytes) {
+  Int4Work work{};
+  work.weights = weights.chunks;
+  work.scale = weights.scale;
+  work.groups = kInt4Inputs / weights.group;
+  work.offsets = weights.offsets;
+  work.chunk_bytes = kInt4WordBytes + work.groups * kInt4GroupBytes * (weights.offsets ? 2 : 1);
+  work.chunks = div_up(in, kInt4Inputs);
+  work.tile_bytes = static_cast<int64_t>(work.chunks) * work.chunk_bytes;
+  work.whole = whole_atoms(TensorMapType::bf16, in);
+  work.rows = static_cast<int>(rows);
+  work.out = static_cast<int>(out);
+  work.tiles = div_up(out, kInt4Outs);
+  work.token_tiles = div_up(rows, S::kTokens);
+  work.units = div_up(out, S::kOuts) * work.token_tiles;
+  work.stage_bytes = div_up(S::kXBytes + S::kSideBySide * work.chunk_bytes, 1024) * 1024;
+  work.stages = std::min(kInt4MostStages,
+                         (kInt4Memory - 1024 - extra_bytes) / (S::kRings * work.stage_bytes));
+  work.y = y;
+  return work;
+}
+
+// kernels: [Int4Kind]
+template <class S, class Kernel>
+void launch_int4(const Kernel (&kernels)[3], int cluster, int blocks, const Int4Work& work,
+                 const Int4Weights& weights, int64_t in, const __nv_bfloat16* x, int extra_bytes,
+                 cudaStream_t stream) {
+  const Int4Kind kind = weights.group != kInt4Inputs ? Int4Kind::any
+                        : weights.offsets            ? Int4Kind::asymmetric
+                                                     : Int4Kind::symmetric;
+  const size_t bytes =
+      1024 + static_cast<size_t>(S::kRings * work.stages * work.stage_bytes + extra_bytes);
+  const CUtensorMap x_map = atoms_map(x, TensorMapType::bf16, in, work.rows, in * 2, S::kTokens, 2);
+  launch_clusters(cluster, kernels[static_cast<int>(kind)], static_cast<unsigned>(blocks),
+                  S::kThreads, bytes, stream, x_map, work);
+}
+
+// gemm_int4_split.cu: tiles of kInt4Outs outputs and 32 or 64 rows, by one block or two.
+void split_int4(int tokens, int blocks, const Int4Weights& weights, int64_t out, int64_t in,
+                const __nv_bfloat16* x, int64_t rows, Output y, cudaStream_t stream);
+
+}  // namespace narrow::ops::cuda

@@ -1,7 +1,7 @@
 // Attention of single rows over the paged cache when they are many enough to keep every processor
 // busy: a block takes one row's heads of one key/value head and walks the pieces of the keys with
-// the next one under way. Warp w scores page w of a piece, then weighs the values of all its pages
-// in a quarter of the dimensions.
+// the next one or two under way. Warp w scores page w of a piece, then weighs the values of all its
+// pages in a quarter of the dimensions.
 #include "ops/cuda/cache_piece.cuh"
 #include "ops/cuda/launch.cuh"
 
@@ -11,14 +11,17 @@ namespace {
 using bf16_t = __nv_bfloat16;
 
 constexpr int kWarps = kPages;
+constexpr size_t kStaticBytes = 6 << 10;  // of a block's shared memory, at most
 
 template <int kHeadDim, class Kv>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
-    walk_attention_kernel(DeviceBatch batch, AttentionLayer layer, const bf16_t* qkv, bf16_t* out) {
+    walk_attention_kernel(DeviceBatch batch, AttentionLayer layer, const bf16_t* qkv, bf16_t* out,
+                          int stages) {
   using Ring = CachePiece<kHeadDim, Kv>;
   constexpr int kOperands = kHeadDim / 32;  // of eight dims, of a warp
   extern __shared__ uint4 memory[];
   __shared__ Exchange exchange;
+  static_assert(sizeof exchange + 1024 <= kStaticBytes);
   auto* ring = reinterpret_cast<Ring*>(memory);
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
   const int g = lane / 4, t = lane % 4;
@@ -29,7 +32,10 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const int row = batch.single_row[single], end = batch.single_visible[single];
   const int32_t* table = batch.block_table + batch.single_table[single];
   const int pieces = pieces_of(end);
-  const int64_t page_numbers = static_cast<int64_t>(kPage) * kHeadDim;
+  const int64_t page_numbers = kPage * kHeadDim;
+  const PageCopies<kWarps * kWarpSize, kHeadDim, Kv> copies(
+      static_cast<const Kv*>(layer.kv) + kv_head * page_numbers, 2 * layer.kv_heads * page_numbers,
+      layer.kv_heads * page_numbers);
 
   // Where the pages of the next piece lie; 0 stands for those behind the end.
   int32_t pages[kPages];
@@ -40,20 +46,19 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
       pages[page] = at * kPage < end ? __ldg(table + at) : 0;
     }
   };
+  int filled = 0;  // the stage that the next piece goes to
   const auto load_piece = [&](int piece) {
 #pragma unroll
-    for (int page = 0; page < kPages; ++page) {
-      const Kv* keys =
-          static_cast<const Kv*>(layer.kv) +
-          (static_cast<int64_t>(pages[page]) * 2 * layer.kv_heads + kv_head) * page_numbers;
-      copy_page(ring[piece % 2], page, keys, keys + layer.kv_heads * page_numbers,
-                end - piece * kDecodeChunk - page * kPage);
-    }
-    commit_copies();
+    for (int page = 0; page < kPages; ++page)
+      copies.start(ring[filled], page, pages[page], end - piece * kDecodeChunk - page * kPage);
+    filled = filled + 1 < stages ? filled + 1 : 0;
   };
-  find_pages(0);
-  load_piece(0);
-  find_pages(1);
+  for (int piece = 0; piece < stages - 1; ++piece) {
+    find_pages(piece);
+    if (piece < pieces) load_piece(piece);
+    commit_copies();
+  }
+  find_pages(stages - 1);
 
   Queries<kHeadDim> q;
   const bf16_t* q_rows =
@@ -65,14 +70,16 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const float scale = layer.scale * kLog2E;
   Joined joined[2];
   float value[kOperands][4] = {};
-  for (int piece = 0; piece < pieces; ++piece) {
-    wait_for_copies(0);
+  for (int piece = 0, stage = 0; piece < pieces; ++piece) {
+    wait_for_copies(stages - 2);
     __syncthreads();  // the piece is there, and all are done with the one before
-    if (piece + 1 < pieces) {
-      load_piece(piece + 1);
-      find_pages(piece + 2);
+    if (const int next = piece + stages - 1; next < pieces) {
+      load_piece(next);
+      find_pages(next + 1);
     }
-    const Ring& at = ring[piece % 2];
+    commit_copies();
+    const Ring& at = ring[stage];
+    stage = stage + 1 < stages ? stage + 1 : 0;
     PageScores score;
     page_scores<kHeadDim>(
         q, [&](int half, int s) { return at.key(warp * kPage + 8 * half + g, s, t); }, score);
@@ -122,15 +129,22 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 template <int kHeadDim, class Kv>
 void launch_walk(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
                  bf16_t* out, cudaStream_t stream) {
-  constexpr size_t kBytes = 2 * sizeof(CachePiece<kHeadDim, Kv>);
+  constexpr size_t kPieceBytes = sizeof(CachePiece<kHeadDim, Kv>);
+  // Two or four blocks on a processor, two at a time: three stages. Else three blocks at a time.
+  const int blocks = layer.kv_heads * batch.singles;
+  static const bool deep = sizeof(Kv) == 2 && 2 * (3 * kPieceBytes + kStaticBytes) <=
+                                                  size_t(shared_memory_of_processor());
+  const int pairs = div_up(blocks, 2 * processors());
+  const bool even = 8 * blocks > 7 * pairs * 2 * processors();
+  const int stages = deep && pairs <= 2 && even ? 3 : 2;
   static const bool allowed = [] {
-    allow_shared_memory(walk_attention_kernel<kHeadDim, Kv>, kBytes);
+    allow_shared_memory(walk_attention_kernel<kHeadDim, Kv>, (deep ? 3 : 2) * kPieceBytes);
     return true;
   }();
   (void)allowed;
   launch(walk_attention_kernel<kHeadDim, Kv>,
          dim3(static_cast<unsigned>(layer.kv_heads), static_cast<unsigned>(batch.singles)),
-         kWarps * kWarpSize, kBytes, stream, batch, layer, qkv, out);
+         kWarps * kWarpSize, stages * kPieceBytes, stream, batch, layer, qkv, out, stages);
 }
 
 }  // namespace

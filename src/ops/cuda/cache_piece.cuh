@@ -95,18 +95,47 @@ struct CachePiece<kHeadDim, e4m3_t> {
   }
 };
 
-// Starts copying a page, of which the first `visible` tokens are the sequence's. What lies beyond
-// may be another's, or no number at all: zeros stand in for it. Called by all threads.
-template <int kHeadDim, class Kv>
-__device__ void copy_page(CachePiece<kHeadDim, Kv>& to, int page, const Kv* keys, const Kv* values,
-                          int visible) {
-  constexpr int kUnits = CachePiece<kHeadDim, Kv>::kUnits, kNumbers = 16 / sizeof(Kv);
-  for (int i = threadIdx.x; i < kPage * kUnits; i += blockDim.x) {
-    const int token = page * kPage + i / kUnits, unit = i % kUnits;
-    const bool there = i / kUnits < visible;
-    copy_unit_async(&to.keys[token][to.key_unit(token, unit)], keys + i * kNumbers, there);
-    copy_unit_async(&to.values[token][to.value_unit(token, unit)], values + i * kNumbers, there);
+// Copies pages of one key/value head to pieces, with kThreads threads, all of which call it.
+template <int kThreads, int kHeadDim, class Kv>
+class PageCopies {
+ public:
+  using Piece = CachePiece<kHeadDim, Kv>;
+
+  // keys: the head's in the cache's first block; numbers from there to the next block's, and from
+  // keys to values.
+  __device__ PageCopies(const Kv* keys, int64_t to_next, int64_t to_values)
+      : from_(keys + threadIdx.x * kNumbers), to_next_(to_next), to_values_(to_values) {
+    const int unit = threadIdx.x % kUnits;
+    key_ = token() * kUnits + Piece::key_unit(token(), unit);
+    value_ = token() * kUnits + Piece::value_unit(token(), unit);
   }
-}
+
+  // Starts copying a page, of which the first `visible` tokens are the sequence's. What lies beyond
+  // may be another's, or no number at all: zeros stand in for it.
+  __device__ void start(Piece& to, int page, int32_t block, int visible) const {
+    const Kv* keys = from_ + block * to_next_;
+    const Kv* values = keys + to_values_;
+#pragma unroll
+    for (int first = 0; first < kCopies; first += kThreads) {
+      if (kCopies < kThreads && static_cast<int>(threadIdx.x) >= kCopies) break;
+      const bool there = first / kUnits + token() < visible;
+      const int place = page * kCopies + first;
+      copy_unit_async(&to.keys[0][0] + place + key_, keys + first * kNumbers, there);
+      copy_unit_async(&to.values[0][0] + place + value_, values + first * kNumbers, there);
+    }
+  }
+
+ private:
+  static constexpr int kUnits = Piece::kUnits, kNumbers = 16 / sizeof(Kv);
+  static constexpr int kCopies = kPage * kUnits;  // of keys
+  // So the tokens of a thread's copies have their units exchanged alike.
+  static_assert(kThreads / kUnits % 8 == 0 && (kCopies < kThreads || kCopies % kThreads == 0));
+
+  __device__ static int token() { return threadIdx.x / kUnits; }
+
+  const Kv* from_;
+  int64_t to_next_, to_values_;
+  int key_, value_;  // places of the first copies in a page
+};
 
 }  // namespace narrow::ops::cuda

@@ -39,14 +39,14 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const int32_t* table = batch.block_table + batch.tile_table[tile];
   const int pieces = pieces_of(end);
 
+  const int64_t page_numbers = kPage * kHeadDim;
+  const PageCopies<kWarps * kWarpSize, kHeadDim, Kv> copies(
+      static_cast<const Kv*>(layer.kv) + kv_head * page_numbers, 2 * layer.kv_heads * page_numbers,
+      layer.kv_heads * page_numbers);
   const auto load_piece = [&](int piece) {
-    constexpr int64_t kPageNumbers = static_cast<int64_t>(kPage) * kHeadDim;
     for (int page = 0; page < kPages; ++page) {
       const int first = piece * kDecodeChunk + page * kPage;
-      const int64_t block = first < end ? table[first / kPage] : 0;
-      const Kv* keys =
-          static_cast<const Kv*>(layer.kv) + (block * 2 * layer.kv_heads + kv_head) * kPageNumbers;
-      copy_page(ring[piece % 2], page, keys, keys + layer.kv_heads * kPageNumbers, end - first);
+      copies.start(ring[piece % 2], page, first < end ? table[first / kPage] : 0, end - first);
     }
     commit_copies();
   };

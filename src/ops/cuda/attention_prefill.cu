@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 
   take_registers<kCodes ? 216 : 232>();
-  const int group = threadIdx.x / kWarpgroup - 1, thread = threadIdx.x % kWarpgroup;
+  const int group = warpgroup() - 1, thread = threadIdx.x % kWarpgroup;
   const int g = lane / 4, t = lane % 4;
   const int group_row0 = (part * kConsumers + group) * kGroupRows;
   const int all_rows = tokens * queries;

@@ -11,7 +11,7 @@
 #include <algorithm>
 
 #include "ops/cuda/device.cuh"
-#include "ops/cuda/gemm_halves.cuh"
+#include "ops/cuda/gemm_e4m3.cuh"
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
@@ -44,24 +44,12 @@ inline constexpr int kRingBytes = 208 << 10, kRingBytesOfTwo = 100 << 10;
 inline constexpr int kOverread = 64 * kAtomBytes;
 
 // Sums of e4m3 products in Hopper's tensor cores keep about 14 bits: they are added up in float32
-// after every 128 inputs.
+// after every 128 inputs (gemm_e4m3.cuh).
 template <MmaType type>
 inline constexpr bool kPromotes = type == MmaType::e4m3;
 
-// Two warpgroups that multiply at once would also add up at once, with the tensor cores idle. Wide
-// tiles are therefore multiplied in halves (gemm_halves.cuh).
-template <MmaType type, int kConsumers, int kOut>
-inline constexpr bool kHalves = (type == MmaType::e4m3) && kConsumers == 2 && kOut >= 128;
-
-// In tiles of 64 outputs the warpgroups take turns, one multiplying while the other adds. Named
-// barriers: it is this warpgroup's turn.
-constexpr int kTurn = 1;
-__device__ inline void wait_for_turn(int consumer) {
-  asm volatile("bar.sync %0, 256;" ::"r"(kTurn + consumer) : "memory");
-}
-__device__ inline void give_turn(int consumer) {
-  asm volatile("bar.arrive %0, 256;" ::"r"(kTurn + consumer) : "memory");
-}
+template <MmaType type, int kOut>
+inline constexpr bool kHalves = kPromotes<type>&& kOut >= 128;
 
 // Brings words of the four lanes of a quad, lane t's j-th being piece t of block j, to lane j.
 __device__ inline uint4 gather_block(uint32_t w0, uint32_t w1, uint32_t w2, uint32_t w3) {
@@ -230,70 +218,52 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, kBlocks<kConsum
 
   if constexpr (kConsumers * kOut >= 256) take_registers<232>();
   wait_for_previous_kernel();
-  const int consumer = threadIdx.x / kWarpgroup - 1;
+  const int consumer = warpgroup() - 1;
   const bool speaks = threadIdx.x % kWarpgroup == 0;
-  using Sum = typename MmaTraits<type>::Sum;
-  constexpr bool kTurns = kPromotes<type> && kConsumers == 2 && kOut == 64;
-  if (kTurns && consumer == 1) give_turn(0);
   RingPlace place{ring, full, empty, work.stages, stage_bytes};
   for (int tile = blockIdx.x; tile < work.tiles; tile += gridDim.x) {
     const int row0 = tile % work.token_tiles * kTokens + 64 * consumer;
     const int column0 = tile / work.token_tiles * kOut;
-    if constexpr (kHalves<type, kConsumers, kOut>) {
+    const int x_offset = consumer * 64 * kAtomBytes;
+    if constexpr (kPromotes<type>) {
       float totals[kOut / 2] = {};
-      add_products_in_halves<kOut>(place, work.steps, consumer * 64 * kAtomBytes, work.x_bytes,
-                                   speaks, totals);
+      // Of two warpgroups ptxas has registers for sums of fewer atoms.
+      constexpr int kAtomsOfRun = kConsumers == 1 ? 8 : 4;
+      if constexpr (kHalves<type, kOut>) {
+        add_products_in_halves<kOut, 8>(place, work.steps, x_offset, work.x_bytes, speaks, totals);
+      } else {
+        add_products_by_atoms<kOut, kAtomsOfRun>(place, work.steps, work.atoms, x_offset,
+                                                 work.x_bytes, speaks, totals);
+      }
       store_tile<type, kOut>(work, totals, row0, column0);
       continue;
     }
-    Sum sums[kOut / 2];
-    [[maybe_unused]] Sum totals[kPromotes<type> ? kOut / 2 : 1];
-    if constexpr (kPromotes<type>)
-      for (Sum& total : totals) total = 0;
+    typename MmaTraits<type>::Sum sums[kOut / 2];
     int previous = -1;  // the stage whose products may still run
     for (int step = 0; step < work.steps; ++step) {
       place.wait_for_tiles();
-      uint64_t x = tile_descriptor(place.tiles() + consumer * 64 * kAtomBytes);
+      uint64_t x = tile_descriptor(place.tiles() + x_offset);
       uint64_t w = tile_descriptor(place.tiles() + work.atoms * work.x_bytes);
       for (int atom = 0; atom < work.atoms; ++atom) {
-        if constexpr (kTurns) wait_for_turn(consumer);
         wgmma_fence();
 #pragma unroll
         for (int k = 0; k < 4; ++k)
-          wgmma<type, kOut>(sums, x + 2 * k, w + 2 * k,
-                            k > 0 || (!kPromotes<type> && (step > 0 || atom > 0)));
+          wgmma<type, kOut>(sums, x + 2 * k, w + 2 * k, k > 0 || step > 0 || atom > 0);
         wgmma_commit();
-        if constexpr (kTurns) give_turn(1 - consumer);
         x += work.x_bytes / 16;
         w += kWeightBytes / 16;
-        if constexpr (kPromotes<type>) {
-          wgmma_wait<0>();
-#pragma unroll
-          for (int i = 0; i < kOut / 2; ++i) {
-            keep(sums[i]);
-            totals[i] += sums[i];
-          }
-        }
       }
-      if constexpr (kPromotes<type>) {
-        if (speaks) arrive(&empty[place.stage]);
-      } else {
-        // All but the products of this stage's last atom.
-        wgmma_wait<1>();
-        if (speaks && previous >= 0) arrive(&empty[previous]);
-        previous = place.stage;
-      }
+      // All but the products of this stage's last atom.
+      wgmma_wait<1>();
+      if (speaks && previous >= 0) arrive(&empty[previous]);
+      previous = place.stage;
       place.advance();
     }
-    if constexpr (kPromotes<type>) {
-      store_tile<type, kOut>(work, totals, row0, column0);
-    } else {
-      wgmma_wait<0>();
-      if (speaks) arrive(&empty[previous]);
+    wgmma_wait<0>();
+    if (speaks) arrive(&empty[previous]);
 #pragma unroll
-      for (int i = 0; i < kOut / 2; ++i) keep(sums[i]);
-      store_tile<type, kOut>(work, sums, row0, column0);
-    }
+    for (int i = 0; i < kOut / 2; ++i) keep(sums[i]);
+    store_tile<type, kOut>(work, sums, row0, column0);
   }
 }
 
@@ -319,8 +289,7 @@ void launch_gemm(const Gemm& gemm, cudaStream_t stream) {
   const int atom_bytes = work.x_bytes + kOut * kAtomBytes;
   // One thread starts the copies: small ones would keep it from filling the ring in time.
   constexpr int kCopyBytes = 24 << 10;
-  work.atoms =
-      work.whole && !kHalves<type, kConsumers, kOut> ? std::max(1, kCopyBytes / atom_bytes) : 1;
+  work.atoms = work.whole && !kHalves<type, kOut> ? std::max(1, kCopyBytes / atom_bytes) : 1;
   const int blocks = work.tiles > processors() ? kBlocks<kConsumers> : 1;
   const int ring_bytes = blocks == 1 ? kRingBytes : kRingBytesOfTwo;
   work.stages = std::min(kMostStages, ring_bytes / (work.atoms * atom_bytes));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstring>
 
 #include "base/error.h"
 
@@ -35,26 +36,34 @@ int64_t PackedLinear::size_bytes() const {
          group_index.size_bytes() + input_scale.size_bytes() + bias.size_bytes();
 }
 
-Tensor unpack_codes(const PackedLinear& linear) {
+void unpack_rows(const PackedLinear& linear, int64_t first, int64_t count, int8_t* to) {
   assert(linear.scheme.weights && linear.scheme.weights->type == QuantArgs::Type::integer);
-  if (linear.weight.dtype() == DType::i8) return linear.weight;
+  if (linear.weight.dtype() == DType::i8) {
+    std::memcpy(to, linear.weight.data() + first * linear.in,
+                static_cast<size_t>(count * linear.in));
+    return;
+  }
   const int bits = linear.scheme.weights->bits;
   const uint32_t mask = (1u << bits) - 1;
   const int offset = 1 << (bits - 1);
   const auto words = linear.weight.matrix<int32_t>();
-  Tensor codes(DType::i8, {linear.out, linear.in});
-  for (int64_t r = 0; r < linear.out; ++r) {
+  for (int64_t r = first; r < first + count; ++r, to += linear.in) {
     const auto from = words.row(r);
-    const auto to = codes.matrix<int8_t>().row(r);
     for (int64_t c = 0; c < linear.in; ++c) {
       const int64_t bit = c * bits;
       const auto word = static_cast<size_t>(bit / 32);
       const int shift = static_cast<int>(bit % 32);
       uint32_t value = static_cast<uint32_t>(from[word]) >> shift;
       if (shift + bits > 32) value |= static_cast<uint32_t>(from[word + 1]) << (32 - shift);
-      to[static_cast<size_t>(c)] = static_cast<int8_t>(static_cast<int>(value & mask) - offset);
+      to[c] = static_cast<int8_t>(static_cast<int>(value & mask) - offset);
     }
   }
+}
+
+Tensor unpack_codes(const PackedLinear& linear) {
+  if (linear.weight.dtype() == DType::i8) return linear.weight;
+  Tensor codes = Tensor::unfilled(DType::i8, {linear.out, linear.in});
+  unpack_rows(linear, 0, linear.out, codes.as<int8_t>().data());
   return codes;
 }
 

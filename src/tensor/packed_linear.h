@@ -31,6 +31,8 @@ struct PackedLinear {
 // Integer codes of a quantized integer weight, unpacked: i8 [out, in].
 // REQUIRES: scheme.weights is an integer scheme.
 Tensor unpack_codes(const PackedLinear& linear);
+// Of rows [first, first + count) alone, to `to` [count, in].
+void unpack_rows(const PackedLinear& linear, int64_t first, int64_t count, int8_t* to);
 
 // Packs codes i8 [out, in] of `bits` bits (two's complement) into i32 words
 // [out, ceil(in * bits / 32)]: u = code + 2^(bits-1), little end first, dense across words

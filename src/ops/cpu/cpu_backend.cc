@@ -55,7 +55,7 @@ class CpuBackend : public HostBackend {
 
   std::unique_ptr<Linear> prepare(std::span<const PackedLinear> parts) override {
     check_parts(parts);
-    return std::make_unique<CpuLinear>(parts);
+    return std::make_unique<CpuLinear>(parts, pool_);
   }
 
   void linear(const Linear& layer, Matrix x, Matrix y) override {

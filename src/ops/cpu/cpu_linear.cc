@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 namespace narrow::ops::cpu {
 namespace {
@@ -15,50 +16,84 @@ std::vector<float> scales_per_output(const PackedLinear& linear, int64_t groups)
   return scales;
 }
 
-// Copies element (n, k) of a [out, in] matrix to panel n / 16, place (k, n % 16).
-template <class T>
-Tensor pack_panels(const T* matrix, int64_t out, int64_t in) {
+// Panels of `panel_bytes` each, made side by side by pack(first output, outputs, panel), of which
+// it finds zeros.
+template <class Pack>
+Tensor make_panels(int64_t out, int64_t panel_bytes, ThreadPool& pool, Pack pack) {
   const int64_t panels = (out + kPanelColumns - 1) / kPanelColumns;
-  Tensor packed(DType::u8, {panels, in, kPanelColumns * static_cast<int64_t>(sizeof(T))});
-  T* to = reinterpret_cast<T*>(packed.data());
-  // Panel by panel, so that each line of it is written once.
-  for (int64_t first = 0; first < out; first += kPanelColumns) {
-    const int64_t width = std::min(kPanelColumns, out - first);
-    T* panel = to + first * in;
-    for (int64_t k = 0; k < in; ++k)
-      for (int64_t j = 0; j < width; ++j)
-        panel[k * kPanelColumns + j] = matrix[(first + j) * in + k];
-  }
+  Tensor packed = Tensor::unfilled(DType::u8, {panels, panel_bytes});
+  pool.parallel_for(panels, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      std::byte* panel = packed.data() + p * panel_bytes;
+      std::memset(panel, 0, static_cast<size_t>(panel_bytes));
+      const int64_t first = p * kPanelColumns;
+      pack(first, std::min(kPanelColumns, out - first), panel);
+    }
+  });
   return packed;
+}
+
+// Copies element (j, k) of rows [width, in] to place (k, j) of a panel.
+template <class T>
+void fill_panel(const T* rows, int64_t width, int64_t in, std::byte* panel) {
+  auto* to = reinterpret_cast<T*>(panel);
+  for (int64_t k = 0; k < in; ++k)
+    for (int64_t j = 0; j < width; ++j) to[k * kPanelColumns + j] = rows[j * in + k];
+}
+
+template <class T>
+Tensor pack_panels(const T* matrix, int64_t out, int64_t in, ThreadPool& pool) {
+  return make_panels(out, in * kPanelColumns * int64_t{sizeof(T)}, pool,
+                     [&](int64_t first, int64_t width, std::byte* panel) {
+                       fill_panel(matrix + first * in, width, in, panel);
+                     });
+}
+
+// The same of integer codes: pack(codes [outputs, in], outputs, panel).
+template <class Pack>
+Tensor pack_codes_in_panels(const PackedLinear& linear, int64_t panel_bytes, ThreadPool& pool,
+                            Pack pack) {
+  return make_panels(linear.out, panel_bytes, pool,
+                     [&](int64_t first, int64_t width, std::byte* panel) {
+                       thread_local std::vector<int8_t> codes;
+                       codes.resize(static_cast<size_t>(width * linear.in));
+                       unpack_rows(linear, first, width, codes.data());
+                       pack(codes.data(), width, panel);
+                     });
+}
+
+Tensor pack_bytes(const PackedLinear& linear, ThreadPool& pool) {
+  return pack_codes_in_panels(linear, linear.in * kPanelColumns, pool,
+                              [&](const int8_t* codes, int64_t width, std::byte* panel) {
+                                fill_panel(codes, width, linear.in, panel);
+                              });
 }
 
 // Pairs of inputs side by side, as multiply_int8 wants them.
-Tensor pack_pairs(const int8_t* matrix, int64_t out, int64_t in) {
-  const int64_t panels = (out + kPanelColumns - 1) / kPanelColumns;
-  const int64_t pairs = (in + 1) / 2;
-  Tensor packed(DType::u8, {panels, pairs, kPanelColumns * 2});
-  auto* to = reinterpret_cast<int8_t*>(packed.data());
-  for (int64_t n = 0; n < out; ++n) {
-    int8_t* column = to + (n / kPanelColumns) * pairs * 32 + n % kPanelColumns * 2;
-    for (int64_t k = 0; k < in; ++k) column[k / 2 * 32 + k % 2] = matrix[n * in + k];
-  }
-  return packed;
+Tensor pack_pairs(const PackedLinear& linear, ThreadPool& pool) {
+  const int64_t in = linear.in;
+  return pack_codes_in_panels(linear, (in + 1) / 2 * kPanelColumns * 2, pool,
+                              [in](const int8_t* codes, int64_t width, std::byte* panel) {
+                                auto* to = reinterpret_cast<int8_t*>(panel);
+                                for (int64_t k = 0; k < in; ++k)
+                                  for (int64_t j = 0; j < width; ++j)
+                                    to[k / 2 * 32 + 2 * j + k % 2] = codes[j * in + k];
+                              });
 }
 
 // Codes -8 … 7 become 0 … 15; byte j of an input holds outputs j and j + 8.
-Tensor pack_nibbles(const int8_t* codes, int64_t out, int64_t in) {
-  const int64_t panels = (out + kPanelColumns - 1) / kPanelColumns;
-  Tensor packed(DType::u8, {panels, in, 8});
-  auto* to = reinterpret_cast<uint8_t*>(packed.data());
-  for (int64_t n = 0; n < out; ++n) {
-    const int64_t j = n % kPanelColumns;
-    uint8_t* column = to + (n / kPanelColumns) * in * 8 + j % 8;
-    for (int64_t k = 0; k < in; ++k) {
-      const auto code = static_cast<uint8_t>(codes[n * in + k] + 8);
-      column[k * 8] = static_cast<uint8_t>(column[k * 8] | (j < 8 ? code : code << 4));
-    }
-  }
-  return packed;
+Tensor pack_nibbles(const PackedLinear& linear, ThreadPool& pool) {
+  const int64_t in = linear.in;
+  return pack_codes_in_panels(linear, in * 8, pool,
+                              [in](const int8_t* codes, int64_t width, std::byte* panel) {
+                                auto* to = reinterpret_cast<uint8_t*>(panel);
+                                for (int64_t j = 0; j < width; ++j)
+                                  for (int64_t k = 0; k < in; ++k) {
+                                    const auto code = static_cast<uint8_t>(codes[j * in + k] + 8);
+                                    uint8_t& pair = to[k * 8 + j % 8];
+                                    pair = static_cast<uint8_t>(pair | (j < 8 ? code : code << 4));
+                                  }
+                              });
 }
 
 void add_group_scales(const PackedLinear& linear, int zero, CpuPart& part) {
@@ -79,15 +114,15 @@ void add_group_scales(const PackedLinear& linear, int zero, CpuPart& part) {
   }
 }
 
-void pack_dense(const Tensor& weight, CpuPart& part) {
+void pack_dense(const Tensor& weight, ThreadPool& pool, CpuPart& part) {
   part.round_input = weight.dtype() == DType::bf16;
   if (weight.dtype() == DType::bf16) {
     part.kind = PanelKind::bf16;
-    part.weights = pack_panels(weight.as<bf16>().data(), part.out, part.in);
+    part.weights = pack_panels(weight.as<bf16>().data(), part.out, part.in, pool);
   } else {
     const Tensor wide = weight.to(DType::f32);
     part.kind = PanelKind::f32;
-    part.weights = pack_panels(wide.as<float>().data(), part.out, part.in);
+    part.weights = pack_panels(wide.as<float>().data(), part.out, part.in, pool);
   }
 }
 
@@ -103,7 +138,7 @@ Panel CpuPart::panel(int64_t index) const {
           group};
 }
 
-CpuPart make_part(const PackedLinear& linear) {
+CpuPart make_part(const PackedLinear& linear, ThreadPool& pool) {
   CpuPart part;
   part.input = input_kind(linear.scheme);
   part.in = linear.in;
@@ -111,30 +146,27 @@ CpuPart make_part(const PackedLinear& linear) {
   part.group = std::max<int64_t>(1, linear.in);
   if (!linear.bias.empty()) part.bias = linear.bias.to(DType::f32);
   if (linear.scheme.dense()) {
-    pack_dense(linear.weight, part);
+    pack_dense(linear.weight, pool, part);
     return part;
   }
   const QuantArgs& args = *linear.scheme.weights;
   const bool per_output = args.strategy != QuantArgs::Strategy::group;
   if (args.type == QuantArgs::Type::floating && per_output) {
     part.kind = PanelKind::fp8;
-    part.weights = pack_panels(linear.weight.as<f8_e4m3>().data(), part.out, part.in);
+    part.weights = pack_panels(linear.weight.as<f8_e4m3>().data(), part.out, part.in, pool);
   } else if (part.input == InputKind::int8_per_token) {
-    const Tensor codes = unpack_codes(linear);
     part.kind = PanelKind::int8;
-    part.weights = pack_pairs(codes.as<int8_t>().data(), part.out, part.in);
+    part.weights = pack_pairs(linear, pool);
   } else if (args.type == QuantArgs::Type::integer && linear.group_index.empty()) {
-    const Tensor codes = unpack_codes(linear);
     if (!per_output) part.group = args.group_size;
     part.groups = per_output ? 1 : linear.in / args.group_size;
     part.kind = args.bits == 4 ? PanelKind::int4 : PanelKind::int8;
-    part.weights = args.bits == 4 ? pack_nibbles(codes.as<int8_t>().data(), part.out, part.in)
-                                  : pack_panels(codes.as<int8_t>().data(), part.out, part.in);
+    part.weights = args.bits == 4 ? pack_nibbles(linear, pool) : pack_bytes(linear, pool);
     add_group_scales(linear, args.bits == 4 ? 8 : 0, part);
     return part;
   } else {
     // Columns in any order of groups (legacy act-order), FP8 by groups: rare, so run dequantized.
-    pack_dense(dequantize(linear), part);
+    pack_dense(dequantize(linear), pool, part);
     part.round_input = true;
     return part;
   }
@@ -144,9 +176,10 @@ CpuPart make_part(const PackedLinear& linear) {
   return part;
 }
 
-CpuLinear::CpuLinear(std::span<const PackedLinear> parts) : in_(parts.front().in) {
+CpuLinear::CpuLinear(std::span<const PackedLinear> parts, ThreadPool& pool)
+    : in_(parts.front().in) {
   for (const PackedLinear& linear : parts) {
-    parts_.push_back(make_part(linear));
+    parts_.push_back(make_part(linear, pool));
     out_ += linear.out;
     const CpuPart& part = parts_.back();
     bytes_ += part.weights.size_bytes() + part.scale.size_bytes() + part.offset.size_bytes();

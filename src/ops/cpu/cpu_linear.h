@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "ops/backend.h"
 #include "ops/check.h"
 #include "ops/cpu/kernels.h"
@@ -29,11 +30,12 @@ struct CpuPart {
   Panel panel(int64_t index) const;
 };
 
-CpuPart make_part(const PackedLinear& linear);
+// pool: panels are made side by side; no other loop of it may run.
+CpuPart make_part(const PackedLinear& linear, ThreadPool& pool);
 
 class CpuLinear : public Linear {
  public:
-  explicit CpuLinear(std::span<const PackedLinear> parts);
+  CpuLinear(std::span<const PackedLinear> parts, ThreadPool& pool);
   int64_t in() const override { return in_; }
   int64_t out() const override { return out_; }
   int64_t weight_bytes() const override { return bytes_; }

@@ -112,11 +112,6 @@ void run(const Int4Weights& weights, int64_t out, int64_t in, const __nv_bfloat1
       gemm_int4_kernel<kSideBySide, kTokens, Int4Kind::symmetric>,
       gemm_int4_kernel<kSideBySide, kTokens, Int4Kind::asymmetric>,
       gemm_int4_kernel<kSideBySide, kTokens, Int4Kind::any>};
-  static const bool allowed = [&] {
-    for (const auto kernel : kernels) allow_shared_memory(kernel, kInt4Memory);
-    return true;
-  }();
-  (void)allowed;
   const Int4Work work = describe_int4<S>(weights, out, in, rows, y, S::kStagingBytes);
   launch_int4<S>(kernels, 1, std::min(work.units, processors()), work, weights, in, x,
                  S::kStagingBytes, stream);

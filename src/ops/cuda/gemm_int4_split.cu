@@ -155,11 +155,6 @@ void run(const Int4Weights& weights, int64_t out, int64_t in, const __nv_bfloat1
       split_int4_kernel<kTokens, kBlocks, Int4Kind::symmetric>,
       split_int4_kernel<kTokens, kBlocks, Int4Kind::asymmetric>,
       split_int4_kernel<kTokens, kBlocks, Int4Kind::any>};
-  static const bool allowed = [&] {
-    for (const auto kernel : kernels) allow_shared_memory(kernel, kInt4Memory);
-    return true;
-  }();
-  (void)allowed;
   const Int4Work work = describe_int4<S>(weights, out, in, rows, y, 0);
   const int exchange = S::kExchangeBytes + S::kStagingBytes;
   const int extra = std::max(0, exchange - S::kRings * work.stages * work.stage_bytes);

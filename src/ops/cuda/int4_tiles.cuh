@@ -223,11 +223,16 @@ Int4Work describe_int4(const Int4Weights& weights, int64_t out, int64_t in, int6
   return work;
 }
 
-// kernels: [Int4Kind]
+// kernels: [Int4Kind], no others of the same S.
 template <class S, class Kernel>
 void launch_int4(const Kernel (&kernels)[3], int cluster, int blocks, const Int4Work& work,
                  const Int4Weights& weights, int64_t in, const __nv_bfloat16* x, int extra_bytes,
                  cudaStream_t stream) {
+  static const bool allowed = [&] {
+    for (const Kernel kernel : kernels) allow_shared_memory(kernel, kInt4Memory);
+    return true;
+  }();
+  (void)allowed;
   const Int4Kind kind = weights.group != kInt4Inputs ? Int4Kind::any
                         : weights.offsets            ? Int4Kind::asymmetric
                                                      : Int4Kind::symmetric;

@@ -19,6 +19,7 @@ struct CudaPart {
   Kind kind = Kind::bf16;
   int64_t in = 0, in_padded = 0, out = 0;
   int64_t column = 0;  // where its outputs begin in the layer's
+  // scale: f32 of outputs, of 8-bit weights; of 4-bit ones Int4Layout::factors.
   DeviceBuffer weight, scale, bias;
   int group = 0;         // of 4-bit weights, whose scales lie in `weight`
   bool offsets = false;  // of asymmetric ones

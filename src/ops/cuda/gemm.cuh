@@ -16,6 +16,7 @@
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/tensor_map.h"
+#include "ops/cuda/tile_ring.cuh"
 
 namespace narrow::ops::cuda {
 
@@ -49,7 +50,7 @@ template <MmaType type>
 inline constexpr bool kPromotes = type == MmaType::e4m3;
 
 template <MmaType type, int kOut>
-inline constexpr bool kHalves = kPromotes<type>&& kOut >= 128;
+inline constexpr bool kHalves = (kPromotes<type>)&&kOut >= 128;
 
 // Brings words of the four lanes of a quad, lane t's j-th being piece t of block j, to lane j.
 __device__ inline uint4 gather_block(uint32_t w0, uint32_t w1, uint32_t w2, uint32_t w3) {
@@ -220,7 +221,7 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, kBlocks<kConsum
   wait_for_previous_kernel();
   const int consumer = warpgroup() - 1;
   const bool speaks = threadIdx.x % kWarpgroup == 0;
-  RingPlace place{ring, full, empty, work.stages, stage_bytes};
+  TileRing place{ring, full, empty, work.stages, stage_bytes};
   for (int tile = blockIdx.x; tile < work.tiles; tile += gridDim.x) {
     const int row0 = tile % work.token_tiles * kTokens + 64 * consumer;
     const int column0 = tile / work.token_tiles * kOut;

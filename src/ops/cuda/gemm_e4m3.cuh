@@ -10,33 +10,15 @@
 
 #include <type_traits>
 
-#include "ops/cuda/hopper.cuh"
+#include "ops/cuda/tile_ring.cuh"
 
 namespace narrow::ops::cuda {
 
-// The consumers' place in a ring of stages. A stage is rows of x, then of weights.
-struct RingPlace {
-  const uint8_t* ring;
-  uint64_t *full, *empty;
-  int stages, stage_bytes;
-  int stage = 0;
-  uint32_t parity = 0;
-
-  __device__ const uint8_t* tiles() const { return ring + stage * stage_bytes; }
-  __device__ void wait_for_tiles() const { wait(&full[stage], parity); }
-  __device__ void advance() {
-    if (++stage == stages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
-
 // Adds to a warpgroup's 64 rows of a tile the products of `steps` stages of `atoms` atoms each,
 // which one thread, which `speaks`, gives back. x_offset: of the warpgroup's rows in a stage,
-// x_bytes: of all rows of an atom.
+// x_bytes: of all rows of an atom; behind the rows of all atoms of a stage lie its weights.
 template <int kOut, int kAtomsOfRun>
-__device__ void add_products_by_atoms(RingPlace& place, int steps, int atoms, int x_offset,
+__device__ void add_products_by_atoms(TileRing& place, int steps, int atoms, int x_offset,
                                       int x_bytes, bool speaks, float (&totals)[kOut / 2]) {
   float sums[2][kOut / 2];
   int atom = 0;  // of the stage
@@ -88,7 +70,7 @@ __device__ void add_products_by_atoms(RingPlace& place, int steps, int atoms, in
 
 // The same in two halves of the outputs, of stages of one atom. w_offset: of the weights.
 template <int kOut, int kAtomsOfRun>
-__device__ void add_products_in_halves(RingPlace& place, int steps, int x_offset, int w_offset,
+__device__ void add_products_in_halves(TileRing& place, int steps, int x_offset, int w_offset,
                                        bool speaks, float (&totals)[kOut / 2]) {
   constexpr int kHalf = kOut / 2;  // outputs, each a row of weights
   float sums[2][kHalf / 2];

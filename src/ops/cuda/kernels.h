@@ -172,7 +172,7 @@ inline constexpr int kInt4GroupBytes = kInt4Outs * 2;               // a group's
 inline constexpr int kInt4Parts = 8;
 struct Int4Weights {
   const uint8_t* chunks = nullptr;
-  const float* scale = nullptr;  // [out] powers of two that sums are multiplied with, the factors
+  const float* scale = nullptr;  // [out] powers of two to multiply sums with (Int4Layout)
   int group = 128;               // 32, 64 or 128
   bool offsets = false;          // asymmetric
 };

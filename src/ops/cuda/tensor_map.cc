@@ -44,7 +44,7 @@ CUtensorMap atoms_map(const void* data, TensorMapType type, int64_t columns, int
   const CUresult result =
       encode(&map, bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_UINT8, 3,
              const_cast<void*>(data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
              CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS)
     throw Error::failed("cuTensorMapEncodeTiled: error " + std::to_string(result));
@@ -64,7 +64,7 @@ CUtensorMap words_map(const void* data, const std::array<int64_t, 5>& sizes,
   const CUresult result =
       encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT32, 5, const_cast<void*>(data), size, stride, of_box,
              steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
-             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+             CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS)
     throw Error::failed("cuTensorMapEncodeTiled: error " + std::to_string(result));
   return map;

@@ -52,6 +52,18 @@ inline constexpr bool kPromotes = type == MmaType::e4m3;
 template <MmaType type, int kOut>
 inline constexpr bool kHalves = (kPromotes<type>)&&kOut >= 128;
 
+// The warpgroups that multiply, then the warp that fills the ring: of two warpgroups it has one to
+// itself, whose registers the others take.
+template <int kConsumers>
+inline constexpr int kThreads = kConsumers* kWarpgroup + (kConsumers == 1 ? kWarpSize : kWarpgroup);
+template <int kConsumers, int kOut>
+inline constexpr bool kTakesRegisters = kConsumers* kOut >= 256;
+
+// Registers are left to blocks of the next kernel, a norm's perhaps: they start while these run,
+// and so the blocks of the product behind them can fill their rings.
+template <int kConsumers>
+inline constexpr int kRegisterShares = kConsumers == 1 ? 3 : 1;
+
 // Brings words of the four lanes of a quad, lane t's j-th being piece t of block j, to lane j.
 __device__ inline uint4 gather_block(uint32_t w0, uint32_t w1, uint32_t w2, uint32_t w3) {
   const bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
@@ -66,55 +78,105 @@ __device__ inline uint4 gather_block(uint32_t w0, uint32_t w1, uint32_t w2, uint
   return make_uint4(w0, w1, w2, w3);
 }
 
+// Scale and bias of a tile's outputs and scales of a thread's two rows: on their way to registers
+// while the tile is multiplied, then to the warpgroup's shared memory, where each thread finds
+// those of its columns.
+template <MmaType type, int kOut>
+class TileTerms {
+ public:
+  static constexpr bool kScaled = type != MmaType::bf16;
+
+  // column: [kOut] of the warpgroup
+  __device__ TileTerms(const GemmWork& work, float2* column, int row0, int column0)
+      : column_(column), needed_(kScaled || work.y.bias) {
+    if (!needed_) return;
+    const int thread = threadIdx.x % kWarpgroup;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int at = column0 + i * kWarpgroup + thread;
+      mine_[i] = make_float2(1, 0);
+      if (i * kWarpgroup + thread >= kOut || at >= work.out) continue;
+      if (kScaled) mine_[i].x = __ldg(work.column_scale + at);
+      if (work.y.bias) mine_[i].y = __ldg(work.y.bias + at);
+    }
+    if (kScaled)
+      for (int i = 0; i < 2; ++i)
+        if (const int row = row0 + row_of_lane(i); row < work.rows) row_[i] = work.row_scale[row];
+  }
+
+  // Called by the whole warpgroup before terms are asked for.
+  __device__ void share() const {
+    if (!needed_) return;
+    const int thread = threadIdx.x % kWarpgroup;
+    sync_warpgroup();  // all are done with those of the tile before
+#pragma unroll
+    for (int i = 0; i < kEach; ++i)
+      if (i * kWarpgroup + thread < kOut) column_[i * kWarpgroup + thread] = mine_[i];
+    sync_warpgroup();
+  }
+
+  // The output of two neighbouring columns, counted from the tile's first, of the i-th row.
+  template <class Sum>
+  __device__ float2 finish(Sum low, Sum high, int i, int column) const {
+    float2 value = make_float2(static_cast<float>(low), static_cast<float>(high));
+    if (!needed_) return make_float2(value.x + 0.0f, value.y + 0.0f);  // no negative zeros
+    const float4 terms = *reinterpret_cast<const float4*>(column_ + column);
+    return kScaled ? make_float2(value.x * (row_[i] * terms.x) + terms.y,
+                                 value.y * (row_[i] * terms.z) + terms.w)
+                   : make_float2(value.x + terms.y, value.y + terms.w);
+  }
+
+  // Of the lane's i-th row among the warpgroup's.
+  __device__ static int row_of_lane(int i) {
+    return threadIdx.x % kWarpgroup / kWarpSize * 16 + threadIdx.x % kWarpSize / 4 + 8 * i;
+  }
+
+ private:
+  static constexpr int kEach = (kOut + kWarpgroup - 1) / kWarpgroup;
+
+  // A branch to one of two barriers with numbers would cost the loop its uniform descriptors.
+  __device__ static void sync_warpgroup() {
+    asm volatile("bar.sync %0, %1;" ::"r"(1 + static_cast<int>(threadIdx.x) / kWarpgroup),
+                 "n"(kWarpgroup)
+                 : "memory");
+  }
+
+  float2* column_;
+  bool needed_;
+  float2 mine_[kEach];
+  float row_[2] = {1, 1};
+};
+
 // Writes a warpgroup's 64 rows of a tile.
 template <MmaType type, int kOut, class Sum>
-__device__ void store_tile(const GemmWork& work, const Sum (&sums)[kOut / 2], int row0,
-                           int column0) {
-  constexpr bool kScaled = type != MmaType::bf16;
-  const int warp = threadIdx.x % kWarpgroup / kWarpSize, lane = threadIdx.x % kWarpSize;
-  const int g = lane / 4, t = lane % 4;
+__device__ void store_tile(const GemmWork& work, const Sum (&sums)[kOut / 2],
+                           const TileTerms<type, kOut>& terms, int row0, int column0) {
+  const int t = threadIdx.x % 4;
   const Output& y = work.y;
-  const int rows[2] = {row0 + 16 * warp + g, row0 + 16 * warp + g + 8};
-  float row_scale[2] = {1, 1};
-  if (kScaled)
-    for (int i = 0; i < 2; ++i)
-      if (rows[i] < work.rows) row_scale[i] = work.row_scale[rows[i]];
+  terms.share();
   const bool whole = kOut % 32 == 0 && !y.f32 && column0 + kOut <= work.out && y.stride % 8 == 0 &&
                      reinterpret_cast<uintptr_t>(y.data) % 16 == 0;
   // Four blocks of eight columns at a time.
 #pragma unroll
   for (int first = 0; first < kOut / 8; first += 4) {
-    float2 scale[4], bias[4];
-#pragma unroll
-    for (int j = 0; j < 4 && first + j < kOut / 8; ++j) {
-      const int column = column0 + 8 * (first + j) + 2 * t;
-      scale[j] = make_float2(1, 1), bias[j] = make_float2(0, 0);
-      if (column < work.out) {
-        if (kScaled) scale[j].x = __ldg(work.column_scale + column);
-        if (y.bias) bias[j].x = __ldg(y.bias + column);
-      }
-      if (column + 1 < work.out) {
-        if (kScaled) scale[j].y = __ldg(work.column_scale + column + 1);
-        if (y.bias) bias[j].y = __ldg(y.bias + column + 1);
-      }
-    }
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
+      const int row = row0 + terms.row_of_lane(i);
       const auto value = [&](int j) {
-        const float low = static_cast<float>(sums[4 * (first + j) + 2 * i]);
-        const float high = static_cast<float>(sums[4 * (first + j) + 2 * i + 1]);
-        return kScaled ? make_float2(low * (row_scale[i] * scale[j].x) + bias[j].x,
-                                     high * (row_scale[i] * scale[j].y) + bias[j].y)
-                       : make_float2(low + bias[j].x, high + bias[j].y);
+        return terms.finish(sums[4 * (first + j) + 2 * i], sums[4 * (first + j) + 2 * i + 1], i,
+                            8 * (first + j) + 2 * t);
       };
       if (whole) {
         uint32_t words[4];
 #pragma unroll
-        for (int j = 0; j < 4; ++j) words[j] = pack_bf16(value(j).x, value(j).y);
+        for (int j = 0; j < 4; ++j) {
+          const float2 pair = value(j);
+          words[j] = pack_bf16(pair.x, pair.y);
+        }
         const uint4 block = gather_block(words[0], words[1], words[2], words[3]);
-        if (rows[i] < work.rows)
-          *reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(y.data) + rows[i] * y.stride +
-                                    column0 + 8 * (first + t)) = block;
+        if (row < work.rows)
+          *reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(y.data) + row * y.stride + column0 +
+                                    8 * (first + t)) = block;
         continue;
       }
 #pragma unroll
@@ -122,8 +184,8 @@ __device__ void store_tile(const GemmWork& work, const Sum (&sums)[kOut / 2], in
         const float2 pair = value(j);
         const int column = column0 + 8 * (first + j) + 2 * t;
         for (int c = 0; c < 2; ++c) {
-          if (rows[i] >= work.rows || column + c >= work.out) continue;
-          const int64_t at = rows[i] * y.stride + column + c;
+          if (row >= work.rows || column + c >= work.out) continue;
+          const int64_t at = row * y.stride + column + c;
           if (y.f32) {
             static_cast<float*>(y.data)[at] = c == 0 ? pair.x : pair.y;
           } else {
@@ -136,7 +198,7 @@ __device__ void store_tile(const GemmWork& work, const Sum (&sums)[kOut / 2], in
 }
 
 template <MmaType type, int kConsumers, int kOut>
-__global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, kBlocks<kConsumers>)
+__global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<kConsumers>)
     gemm_kernel(const __grid_constant__ CUtensorMap weight_map,
                 const __grid_constant__ CUtensorMap x_map, GemmWork work) {
   constexpr int kTokens = 64 * kConsumers;
@@ -144,6 +206,7 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, kBlocks<kConsum
   constexpr int kWeightBytes = kOut * kAtomBytes;
   extern __shared__ uint8_t memory[];
   __shared__ uint64_t full[kMostStages], empty[kMostStages];
+  __shared__ __align__(16) float2 columns[kConsumers][kOut];
   uint8_t* ring = memory + (1024 - shared_address(memory) % 1024) % 1024;
   const int stage_bytes = work.atoms * (work.x_bytes + kWeightBytes);
   if (threadIdx.x == 0) {
@@ -154,11 +217,10 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, kBlocks<kConsum
     publish_barriers();
   }
   __syncthreads();
-  let_next_kernel_start();
 
-  if (threadIdx.x < kWarpgroup) {
-    if constexpr (kConsumers * kOut >= 256) give_up_registers<40>();
-    if (threadIdx.x != 0) return;
+  if (threadIdx.x >= kConsumers * kWarpgroup) {
+    if constexpr (kTakesRegisters<kConsumers, kOut>) give_up_registers<40>();
+    if (threadIdx.x > kConsumers * kWarpgroup) return;
     prefetch_map(&weight_map);
     prefetch_map(&x_map);
     const int mine = (work.tiles - static_cast<int>(blockIdx.x) + static_cast<int>(gridDim.x) - 1) /
@@ -217,26 +279,28 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, kBlocks<kConsum
     return;
   }
 
-  if constexpr (kConsumers * kOut >= 256) take_registers<232>();
+  if constexpr (kTakesRegisters<kConsumers, kOut>) take_registers<232>();
   wait_for_previous_kernel();
-  const int consumer = warpgroup() - 1;
+  let_next_kernel_start();
+  const int consumer = warpgroup();
   const bool speaks = threadIdx.x % kWarpgroup == 0;
   TileRing place{ring, full, empty, work.stages, stage_bytes};
   for (int tile = blockIdx.x; tile < work.tiles; tile += gridDim.x) {
     const int row0 = tile % work.token_tiles * kTokens + 64 * consumer;
     const int column0 = tile / work.token_tiles * kOut;
     const int x_offset = consumer * 64 * kAtomBytes;
+    const TileTerms<type, kOut> terms(work, columns[consumer], row0, column0);
     if constexpr (kPromotes<type>) {
       float totals[kOut / 2] = {};
-      // Of two warpgroups ptxas has registers for sums of fewer atoms.
-      constexpr int kAtomsOfRun = kConsumers == 1 ? 8 : 4;
+      // ptxas has no registers for more (C7512: it then waits for every product).
+      constexpr int kAtomsOfRun = kConsumers == 1 ? 8 : 4, kUnderWay = kOut == 32 ? 3 : 2;
       if constexpr (kHalves<type, kOut>) {
         add_products_in_halves<kOut, 8>(place, work.steps, x_offset, work.x_bytes, speaks, totals);
       } else {
-        add_products_by_atoms<kOut, kAtomsOfRun>(place, work.steps, work.atoms, x_offset,
-                                                 work.x_bytes, speaks, totals);
+        add_products_by_atoms<kOut, kUnderWay, kAtomsOfRun>(place, work.steps, work.atoms, x_offset,
+                                                            work.x_bytes, speaks, totals);
       }
-      store_tile<type, kOut>(work, totals, row0, column0);
+      store_tile<type, kOut>(work, totals, terms, row0, column0);
       continue;
     }
     typename MmaTraits<type>::Sum sums[kOut / 2];
@@ -264,7 +328,7 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, kBlocks<kConsum
     if (speaks) arrive(&empty[previous]);
 #pragma unroll
     for (int i = 0; i < kOut / 2; ++i) keep(sums[i]);
-    store_tile<type, kOut>(work, sums, row0, column0);
+    store_tile<type, kOut>(work, sums, terms, row0, column0);
   }
 }
 
@@ -303,17 +367,17 @@ void launch_gemm(const Gemm& gemm, cudaStream_t stream) {
   const CUtensorMap x_map =
       atoms_map(gemm.x, map_type, gemm.in, gemm.rows, gemm.x_stride, x_rows, work.atoms);
   launch(kernel, static_cast<unsigned>(std::min(work.tiles, processors() * blocks)),
-         (kConsumers + 1) * kWarpgroup, ring_bytes + kOverread + 1024, stream, weight_map, x_map,
-         work);
+         kThreads<kConsumers>, ring_bytes + kOverread + 1024, stream, weight_map, x_map, work);
 }
 
 // Picks the tile; it changes no bit of the result.
 template <MmaType type>
 void run_gemm(const Gemm& gemm, cudaStream_t stream) {
-  const int64_t wide = div_up(gemm.out, 64), token_tiles = div_up(gemm.rows, 128);
+  const int64_t token_tiles = div_up(gemm.rows, 128);
   if (gemm.rows <= 64) {
     // Rows of x are read once per tile: from some rows on that outweighs an even spread.
-    if (gemm.rows <= 16 || wide < processors()) return launch_gemm<type, 1, 32>(gemm, stream);
+    if (gemm.rows <= 16 || div_up(gemm.out, 64) < processors())
+      return launch_gemm<type, 1, 32>(gemm, stream);
     return launch_gemm<type, 1, 64>(gemm, stream);
   }
   // Blocks take tiles in rounds. What a round costs, by the width of its tiles, in hundredths of

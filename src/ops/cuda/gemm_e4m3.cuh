@@ -17,10 +17,11 @@ namespace narrow::ops::cuda {
 // Adds to a warpgroup's 64 rows of a tile the products of `steps` stages of `atoms` atoms each,
 // which one thread, which `speaks`, gives back. x_offset: of the warpgroup's rows in a stage,
 // x_bytes: of all rows of an atom; behind the rows of all atoms of a stage lie its weights.
-template <int kOut, int kAtomsOfRun>
+// kUnderWay: atoms whose products are made at a time.
+template <int kOut, int kUnderWay, int kAtomsOfRun>
 __device__ void add_products_by_atoms(TileRing& place, int steps, int atoms, int x_offset,
                                       int x_bytes, bool speaks, float (&totals)[kOut / 2]) {
-  float sums[2][kOut / 2];
+  float sums[kUnderWay][kOut / 2];
   int atom = 0;  // of the stage
   const auto multiply = [&](int which) {
     const uint64_t x = tile_descriptor(place.tiles() + atom * x_bytes + x_offset);
@@ -31,13 +32,6 @@ __device__ void add_products_by_atoms(TileRing& place, int steps, int atoms, int
       wgmma<MmaType::e4m3, kOut>(sums[which], x + 2 * k, w + 2 * k, k > 0);
     wgmma_commit();
   };
-  const auto add = [&](int which) {
-#pragma unroll
-    for (int i = 0; i < kOut / 2; ++i) {
-      keep(sums[which][i]);
-      totals[i] += sums[which][i];
-    }
-  };
   // On to the next atom; the stage whose last one this was, to be given back.
   const auto advance = [&]() -> uint64_t* {
     if (++atom < atoms) return nullptr;
@@ -47,21 +41,27 @@ __device__ void add_products_by_atoms(TileRing& place, int steps, int atoms, int
     return read;
   };
   const auto run = [&]<int kAtoms>(std::integral_constant<int, kAtoms>) {
-    place.wait_for_tiles();
-    multiply(0);
+    uint64_t* read[kAtoms];
+    // Of the i-th atom, when only `later` ones may still be multiplied.
+    const auto add = [&]<int kLater>(int i, std::integral_constant<int, kLater>) {
+      wgmma_wait<kLater>();
+      if (speaks && read[i]) arrive(read[i]);
 #pragma unroll
-    for (int i = 1; i < kAtoms; ++i) {
-      uint64_t* read = advance();
+      for (int j = 0; j < kOut / 2; ++j) {
+        keep(sums[i % kUnderWay][j]);
+        totals[j] += sums[i % kUnderWay][j];
+      }
+    };
+#pragma unroll
+    for (int i = 0; i < kAtoms; ++i) {
       place.wait_for_tiles();
-      multiply(i % 2);
-      wgmma_wait<1>();
-      if (speaks && read) arrive(read);
-      add((i - 1) % 2);
+      multiply(i % kUnderWay);
+      read[i] = advance();
+      if (i + 1 >= kUnderWay) add(i + 1 - kUnderWay, std::integral_constant<int, kUnderWay - 1>());
     }
-    wgmma_wait<0>();
-    uint64_t* read = advance();
-    if (speaks && read) arrive(read);
-    add((kAtoms - 1) % 2);
+    if constexpr (kAtoms > 2 && kUnderWay > 3) add(kAtoms - 3, std::integral_constant<int, 2>());
+    if constexpr (kAtoms > 1 && kUnderWay > 2) add(kAtoms - 2, std::integral_constant<int, 1>());
+    if constexpr (kUnderWay > 1) add(kAtoms - 1, std::integral_constant<int, 0>());
   };
   int left = steps * atoms;
   for (; left >= kAtomsOfRun; left -= kAtomsOfRun) run(std::integral_constant<int, kAtomsOfRun>());

@@ -81,24 +81,26 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const int g = lane / 4, t = lane % 4;
   const int queries = layer.heads / layer.kv_heads;
   const auto sync = [] { __syncthreads(); };
-  wait_for_previous_kernel();
   let_next_kernel_start();
   const int row = batch.single_row[single];
   const int visible = batch.single_visible[single];
   bf16_t* out_row = out + (static_cast<int64_t>(row) * layer.heads + kv_head * queries) * kHeadDim;
+  const int pieces = pieces_of(visible), first = piece * kDecodeChunk;
+  const PiecePlace at{batch.block_table + batch.single_table[single] + first / kPage, kv_head,
+                      first, min(visible, first + kDecodeChunk)};
+  PieceNumbers<kHeadDim, Kv> numbers;
+  // The newest token's key and value are what the kernel before this one writes.
+  const bool settled = piece < (visible - 1) / kDecodeChunk;
+  if (settled) numbers.load(layer, at, warp, lane);
+  wait_for_previous_kernel();
   if (visible == 0) {
     if (piece == 0)
       for (int i = threadIdx.x; i < queries * kHeadDim; i += blockDim.x)
         out_row[i] = __float2bfloat16_rn(0);
     return;
   }
-  const int pieces = pieces_of(visible);
   if (piece >= pieces) return;
-  const int first = piece * kDecodeChunk;
-  const PiecePlace at{batch.block_table + batch.single_table[single] + first / kPage, kv_head,
-                      first, min(visible, first + kDecodeChunk)};
-  PieceNumbers<kHeadDim, Kv> numbers;
-  numbers.load(layer, at, warp, lane);
+  if (!settled) numbers.load(layer, at, warp, lane);
   Queries<kHeadDim> q;
   const bf16_t* q_rows = qkv + (static_cast<int64_t>(row) * (layer.heads + 2 * layer.kv_heads) +
                                 static_cast<int64_t>(kv_head) * queries) *

@@ -27,7 +27,6 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const int g = lane / 4, t = lane % 4;
   const int queries = layer.heads / layer.kv_heads;
   const int kv_head = blockIdx.x, single = blockIdx.y;
-  wait_for_previous_kernel();
   let_next_kernel_start();
   const int row = batch.single_row[single], end = batch.single_visible[single];
   const int32_t* table = batch.block_table + batch.single_table[single];
@@ -53,11 +52,17 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
       copies.start(ring[filled], page, pages[page], end - piece * kDecodeChunk - page * kPage);
     filled = filled + 1 < stages ? filled + 1 : 0;
   };
-  for (int piece = 0; piece < stages - 1; ++piece) {
+  // The newest token's key and value are what the kernel before this one writes.
+  const int settled = (end - 1) / kDecodeChunk;
+  const auto begin_piece = [&](int piece) {
     find_pages(piece);
     if (piece < pieces) load_piece(piece);
     commit_copies();
-  }
+  };
+  int begun = 0;
+  for (; begun < min(stages - 1, settled); ++begun) begin_piece(begun);
+  wait_for_previous_kernel();
+  for (; begun < stages - 1; ++begun) begin_piece(begun);
   find_pages(stages - 1);
 
   Queries<kHeadDim> q;

@@ -17,6 +17,10 @@ inline constexpr int kWarpSize = 32;
 
 // Programmatic dependent launch: a kernel may start while the one before it still runs. Everything
 // that the earlier one wrote is visible after this wait; weights may be read before it.
+//
+// A product lets the next kernel start only when its own wait is over. So whatever runs before the
+// product of its layer that a kernel follows has ended when the kernel starts: attention of single
+// rows reads the step's metadata and what earlier steps left in the cache before it waits.
 __device__ inline void wait_for_previous_kernel() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");

@@ -74,7 +74,6 @@ __global__ void __launch_bounds__(Whole<kSideBySide, kTokens>::kThreads, 1)
   }
   publish_barriers();
   __syncthreads();
-  let_next_kernel_start();
 
   if (threadIdx.x < kWarpgroup) {
     give_up_registers<S::kProducerRegisters>();
@@ -83,6 +82,7 @@ __global__ void __launch_bounds__(Whole<kSideBySide, kTokens>::kThreads, 1)
   } else {
     take_registers<S::kConsumerRegisters>();
     wait_for_previous_kernel();
+    let_next_kernel_start();
     const int beside = warpgroup() - 1;
     Int4Place at;
     for (int unit = blockIdx.x; unit < work.units; unit += gridDim.x) {

@@ -89,7 +89,6 @@ __global__ void __launch_bounds__(Split<kTokens, kBlocks>::kThreads, 1)
   }
   publish_barriers();
   __syncthreads();
-  let_next_kernel_start();
 
   const int unit = static_cast<int>(blockIdx.x) / kBlocks;
   const int rank = static_cast<int>(blockIdx.x) % kBlocks;
@@ -112,6 +111,7 @@ __global__ void __launch_bounds__(Split<kTokens, kBlocks>::kThreads, 1)
   }
   take_registers<S::kConsumerRegisters>();
   wait_for_previous_kernel();
+  let_next_kernel_start();
   const int group = warpgroup() - 1;
   const int thread = threadIdx.x % kWarpgroup;
   float sums[S::kParts][kTokens / 2];

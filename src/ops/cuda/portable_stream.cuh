@@ -65,8 +65,8 @@ __global__ void __launch_bounds__(kInt4Parts* kWarpSize) portable_stream_kernel(
 #pragma unroll
   for (int i = 0; i < kAhead; ++i)
     if (begin + i < end) load_weights(ring[i], begin + i);
-  let_next_kernel_start();
   wait_for_previous_kernel();
+  let_next_kernel_start();
 #pragma unroll
   for (int i = 0; i < kAhead; ++i)
     if (begin + i < end) load_x(ring[i], begin + i);

@@ -184,13 +184,13 @@ __global__ void __launch_bounds__(T::kThreads) portable_tile_kernel(TileWork wor
   };
 
   // Weights do not depend on the kernel before this one: the first are under way while it ends.
-  let_next_kernel_start();
   const int begin = first_int4_chunk(split * T::kParts, product.chunks);
   const int end = first_int4_chunk((split + 1) * T::kParts, product.chunks);
   const int ahead = work.stages - 1;
   for (int i = 0; i < min(ahead, end - begin); ++i)
     weight_copies.copy(product, ring + i * stage_units, begin + i);
   wait_for_previous_kernel();
+  let_next_kernel_start();
   for (int i = 0; i < ahead; ++i) {
     if (begin + i < end) copy_x(begin + i, i);
     commit_copies();

@@ -16,8 +16,8 @@ struct alignas(kWidth * sizeof(Number)) Vector {
 template <int kWidth, class Kv>
 __global__ void rope_and_store_kernel(DeviceBatch batch, AttentionLayer layer, const float* cosine,
                                       const float* sine, __nv_bfloat16* qkv) {
-  wait_for_previous_kernel();
   let_next_kernel_start();
+  wait_for_previous_kernel();
   const int row = blockIdx.x;
   const int half = layer.head_dim / 2, per_head = half / kWidth;
   const int heads = layer.heads + 2 * layer.kv_heads;

@@ -78,8 +78,8 @@ __global__ void __launch_bounds__(kInt4Parts* kWarpSize)
   };
   // Weights do not depend on the kernel before this one: the first are under way while it ends.
   load(begin);
-  let_next_kernel_start();
   wait_for_previous_kernel();
+  let_next_kernel_start();
   if (begin < end) load_x(begin);
   for (int first = begin; first < end; first += kUnroll) {
     if (first != begin) load(first);

@@ -155,11 +155,10 @@ ops::Matrix Layer::forward_pending(const ops::Plan& plan, const Rope& rope, ops:
   const auto epsilon = static_cast<float>(config_.rms_norm_epsilon);
   const int64_t rows = hidden.rows;
   const ops::Matrix normed = workspace.normed(rows), out = workspace.block_out(rows);
-  const ops::Matrix gate_up = workspace.gate_up(rows);
   backend_.norm_linear(hidden, pending, input_norm_, epsilon, normed, *qkv_, workspace.qkv(rows));
   attend(plan, rope, rows, kv, workspace, out, nullptr);
-  backend_.norm_linear(hidden, out, post_attention_norm_, epsilon, normed, *gate_up_, gate_up);
-  backend_.silu_mul_linear(gate_up, workspace.activated(rows), *down_, out);
+  const ops::Mlp mlp{*gate_up_, *down_, normed, workspace.gate_up(rows), workspace.activated(rows)};
+  backend_.norm_mlp(hidden, out, post_attention_norm_, epsilon, mlp, out);
   return out;
 }
 

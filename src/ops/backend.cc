@@ -48,6 +48,12 @@ void Backend::silu_mul_linear(Matrix gate_up, Matrix activated, const Linear& la
   linear(layer, activated, y);
 }
 
+void Backend::norm_mlp(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
+                       const Mlp& mlp, Matrix y) {
+  norm_linear(residual, x, gamma, epsilon, mlp.normed, mlp.gate_up, mlp.gates);
+  silu_mul_linear(mlp.gates, mlp.activated, mlp.down, y);
+}
+
 void Backend::run_decoder(const PreparedDecoder&, const Plan&, const DeviceBuffer&,
                           const DeviceBuffer&, std::span<const DeviceBuffer>, Matrix, Matrix) {
   throw Error::failed("this backend takes a decoder operation by operation");

@@ -87,6 +87,15 @@ struct AttentionShape {
   float scale = 0;  // 1 / sqrt(head_dim)
 };
 
+// A gated perceptron and where its intermediate results go.
+struct Mlp {
+  const Linear& gate_up;  // 2 n outputs, gate first
+  const Linear& down;     // n inputs
+  Matrix normed;          // [rows, inputs of gate_up]
+  Matrix gates;           // [rows, 2 n]
+  Matrix activated;       // [rows, n]
+};
+
 // One decoder layer, as prepare() made its parts.
 struct LayerParts {
   const Linear *qkv = nullptr, *o = nullptr, *gate_up = nullptr, *down = nullptr;
@@ -179,6 +188,12 @@ class Backend {
   // activated = silu_mul(gate_up), then y = linear(activated); a device may leave nothing in
   // `activated`. The default composes.
   virtual void silu_mul_linear(Matrix gate_up, Matrix activated, const Linear& layer, Matrix y);
+
+  // normed = rms_norm(residual + x) as in norm_linear(), gates = gate_up(normed), activated =
+  // silu_mul(gates), y = down(activated); a device may leave nothing in what lies between. The
+  // default composes.
+  virtual void norm_mlp(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
+                        const Mlp& mlp, Matrix y);
 
   // Rotates q and k of qkv [rows, (heads + 2 kv_heads) * head_dim] in place (half-split pairs, as
   // Hugging Face Llama) at the plan's positions and writes k and v into the layer's cache.

@@ -29,6 +29,11 @@ constexpr int64_t kMostAttentionWorkspace = int64_t{256} << 20;
 // Of rows to gather, whose number grows from step to step: growing waits for the device.
 constexpr int64_t kLeastIndexBytes = int64_t{32} << 10;
 
+// From so many rows on gate and up leave their product activated. With fewer the activation
+// function takes longer there than in a kernel of its own, beside which the next product's weights
+// are under way.
+constexpr int64_t kGatedRows = 1024;
+
 // Whether each row's keys go through one block: with some rows too few, or one much longer than the
 // others, most processors would wait for the last block.
 bool rows_are_walked(const DeviceBatch& batch, const AttentionLayer& layer) {
@@ -209,6 +214,23 @@ class CudaBackend : public Backend {
     multiply(layer, activated, quantized, y);
   }
 
+  void norm_mlp(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon, const Mlp& mlp,
+                Matrix y) override {
+    const std::vector<CudaPart>& parts = static_cast<const CudaLinear&>(mlp.gate_up).parts();
+    if (y.rows < kGatedRows || !has_gated_product(parts))
+      return Backend::norm_mlp(residual, x, gamma, epsilon, mlp, y);
+    check_rms_norm(residual, gamma, mlp.normed);
+    if (x.data) check_same_shape(residual, x, "norm_mlp");
+    check_linear(mlp.gate_up, mlp.normed, mlp.gates);
+    check_silu_mul(mlp.gates, mlp.activated);
+    check_linear(mlp.down, mlp.activated, y);
+    const QuantizedRows quantized = codes_for(mlp.gate_up, y.rows);
+    cuda::add_rms_norm(bf16_of(residual), bf16_of(x), floats_of(gamma), epsilon,
+                       bf16_of(mlp.normed), quantized, residual.rows, residual.cols, stream_);
+    multiply(parts.front(), mlp.normed, quantized, mlp.activated, /*gated=*/true);
+    linear(mlp.down, mlp.activated, y);
+  }
+
   void embed(const Plan& plan, const DeviceBuffer& table, const DeviceBuffer& chosen,
              Matrix out) override {
     check_embed(plan, table, chosen, out);
@@ -354,7 +376,16 @@ class CudaBackend : public Backend {
       multiply(part, x, quantized, y);
   }
 
-  void multiply(const CudaPart& part, Matrix x, const QuantizedRows& quantized, Matrix y) {
+  // Whether gate and up are one matrix of a kind whose kernel has the activation function in it.
+  bool has_gated_product(const std::vector<CudaPart>& parts) const {
+    if (portable_ || parts.size() != 1) return false;
+    const CudaPart& part = parts.front();
+    return part.kind == CudaPart::Kind::int8 || part.kind == CudaPart::Kind::fp8 ||
+           (part.kind == CudaPart::Kind::bf16 && part.in % 8 == 0);
+  }
+
+  void multiply(const CudaPart& part, Matrix x, const QuantizedRows& quantized, Matrix y,
+                bool gated = false) {
     Output to;
     to.f32 = y.dtype == DType::f32;
     to.stride = y.cols;
@@ -363,7 +394,8 @@ class CudaBackend : public Backend {
     Gemm gemm;
     gemm.weight = part.weight.data.get();
     gemm.rows = x.rows;
-    gemm.out = part.out;
+    gemm.out = gated ? part.out / 2 : part.out;
+    gemm.gated = gated;
     gemm.w_rows = part.out_padded();
     gemm.y = to;
     gemm.column_scale = floats_of(part.scale);

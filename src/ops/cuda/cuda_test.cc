@@ -289,5 +289,41 @@ TEST_F(Cuda, FusedOperationsHaveTheBitsOfTheirParts) {
     }
 }
 
+TEST_F(Cuda, PerceptronsHaveTheBitsOfTheirParts) {
+  struct Shape {
+    int64_t hidden, intermediate;
+  };
+  for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-int"})
+    for (const Shape& shape : {Shape{576, 1536}, Shape{136, 336}})
+      for (const bool bias : {false, true}) {
+        const auto [hidden, inner] = shape;
+        const PackedLinear parts[] = {layer(format, inner, hidden, 32, bias),
+                                      layer(format, inner, hidden, 32, bias)};
+        const PackedLinear last = layer(format, hidden, inner, 32, bias);
+        const auto gate_up = cuda_->prepare(parts), down = cuda_->prepare(std::span(&last, 1));
+        const DeviceBuffer gamma = cuda_->prepare(normal({hidden}, DType::f32));
+        for (const int64_t rows : {64, 1024, 1161}) {
+          const Tensor x = normal({rows, hidden}, DType::bf16);
+          const DeviceBuffer added = device(normal({rows, hidden}, DType::bf16));
+          const DeviceBuffer normed = cuda_->allocate(rows * hidden * 2);
+          const DeviceBuffer gates = cuda_->allocate(rows * 2 * inner * 2);
+          const DeviceBuffer activated = cuda_->allocate(rows * inner * 2);
+          const DeviceBuffer y = cuda_->allocate(rows * hidden * 2);
+          const Mlp mlp{*gate_up, *down, matrix(normed, rows, hidden),
+                        matrix(gates, rows, 2 * inner), matrix(activated, rows, inner)};
+          const DeviceBuffer a = device(x), b = device(x);
+          cuda_->Backend::norm_mlp(matrix(a, rows, hidden), matrix(added, rows, hidden), gamma,
+                                   1e-5f, mlp, matrix(y, rows, hidden));
+          const Tensor expected = back(y, rows, hidden);
+          cuda_->norm_mlp(matrix(b, rows, hidden), matrix(added, rows, hidden), gamma, 1e-5f, mlp,
+                          matrix(y, rows, hidden));
+          const Tensor got = back(y, rows, hidden);
+          EXPECT_EQ(std::memcmp(got.data(), expected.data(), rows * hidden * 4), 0)
+              << format << " " << hidden << " to " << inner << ", " << rows << " rows";
+          EXPECT_EQ(worst(back(b, rows, hidden), back(a, rows, hidden)), 0) << format;
+        }
+      }
+}
+
 }  // namespace
 }  // namespace narrow::ops

@@ -41,7 +41,7 @@ __device__ void add_products_by_atoms(TileRing& place, int steps, int atoms, int
     return read;
   };
   const auto run = [&]<int kAtoms>(std::integral_constant<int, kAtoms>) {
-    uint64_t* read[kAtoms];
+    uint64_t* read[kAtoms] = {};
     // Of the i-th atom, when only `later` ones may still be multiplied.
     const auto add = [&]<int kLater>(int i, std::integral_constant<int, kLater>) {
       wgmma_wait<kLater>();

@@ -120,6 +120,16 @@ __device__ inline void copy_tile(void* to, const CUtensorMap* map, int inner, in
       : "memory");
 }
 
+// Of a map of halves (tensor_map.h): `row` of each.
+__device__ inline void copy_tile_of_halves(void* to, const CUtensorMap* map, int inner, int row,
+                                           int outer, uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(shared_address(to)),
+      "l"(map), "r"(inner), "r"(row), "r"(0), "r"(outer), "r"(shared_address(barrier))
+      : "memory");
+}
+
 // `bytes` (a multiple of 16) from global memory, to shared memory.
 __device__ inline void copy_bytes(void* to, const void* from, uint32_t bytes, uint64_t* barrier) {
   asm volatile(

@@ -149,13 +149,16 @@ void skinny_bf16(const __nv_bfloat16* weight, int64_t out, int64_t in, const __n
 // y[r][n] = Σ_k x[r][k] · w[n][k], times row_scale[r] · column_scale[n] for 8-bit types. Rows of x
 // and w begin at multiples of 16 bytes; `in`: elements, past which x is not read and w holds zeros.
 // A row's result does not depend on the others (gemm.cuh).
+// gated (Hopper's kernels): w has 2 out rows, and y in bf16 is silu(first half) · second half of
+// what it would be without, each rounded first as it would be.
 struct Gemm {
-  const void* weight = nullptr;  // [w_rows >= out, w_stride bytes]
+  const void* weight = nullptr;  // [w_rows >= out, w_stride bytes]; gated: [2 out, …]
   const void* x = nullptr;       // [rows, x_stride bytes]
   const float* row_scale = nullptr;
   const float* column_scale = nullptr;
   int64_t rows = 0, out = 0, in = 0;
   int64_t x_stride = 0, w_stride = 0, w_rows = 0;
+  bool gated = false;
   Output y;
 };
 void gemm_bf16(const Gemm& gemm, cudaStream_t stream);

@@ -17,6 +17,10 @@ enum class TensorMapType { bf16, byte };
 // and stride_bytes: multiples of 16. Throws Error::failed.
 CUtensorMap atoms_map(const void* data, TensorMapType type, int64_t columns, int64_t rows,
                       int64_t stride_bytes, int box_rows, int box_atoms);
+// The same of a matrix whose two halves of the rows stand beside each other: a box is box_rows / 2
+// rows of the first half and as many of the second. Coordinates: (element, row of a half, 0, atom).
+CUtensorMap atoms_of_halves_map(const void* data, TensorMapType type, int64_t columns, int64_t rows,
+                                int64_t stride_bytes, int box_rows, int box_atoms);
 bool whole_atoms(TensorMapType type, int64_t columns);
 
 // An array of five dimensions of 32-bit words, the innermost first and without gaps, whose box lies

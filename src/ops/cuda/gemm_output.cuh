@@ -1,0 +1,169 @@
+// What becomes of a tile of sums (gemm.cuh): scales, bias, for a gated product the activation
+// function, and the way to memory.
+#pragma once
+
+#include "ops/cuda/device.cuh"
+#include "ops/cuda/hopper.cuh"
+#include "ops/cuda/kernels.h"
+
+namespace narrow::ops::cuda {
+
+struct GemmOutput {
+  int rows, out;              // of y
+  const float* row_scale;     // 8-bit types
+  const float* column_scale;  // 8-bit types
+  Output y;
+};
+
+// Brings words of the four lanes of a quad, lane t's j-th being piece t of block j, to lane j.
+__device__ inline uint4 gather_block(uint32_t w0, uint32_t w1, uint32_t w2, uint32_t w3) {
+  const bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
+  const auto exchange = [](uint32_t& a, uint32_t& b, bool second, int distance) {
+    const uint32_t got = __shfl_xor_sync(0xffffffffu, second ? a : b, distance);
+    (second ? a : b) = got;
+  };
+  exchange(w0, w1, odd, 1);
+  exchange(w2, w3, odd, 1);
+  exchange(w0, w2, high, 2);
+  exchange(w1, w3, high, 2);
+  return make_uint4(w0, w1, w2, w3);
+}
+
+// The lane's i-th row among its warpgroup's.
+__device__ inline int row_of_lane(int i) {
+  return threadIdx.x % kWarpgroup / kWarpSize * 16 + threadIdx.x % kWarpSize / 4 + 8 * i;
+}
+
+// Scale and bias of a tile's sums and scales of a thread's two rows: on their way to registers
+// while the tile is multiplied, then to the warpgroup's shared memory, where each thread finds
+// those of its columns.
+// kGated: a tile of kOut sums is kOut / 2 of the first half of the weights' outputs and those of
+// the second.
+template <MmaType type, int kOut, bool kGated>
+class TileTerms {
+ public:
+  static constexpr bool kScaled = type != MmaType::bf16;
+
+  // column: [kOut] of the warpgroup. column0: the tile's first output.
+  __device__ TileTerms(const GemmOutput& to, float2* column, int row0, int column0)
+      : column_(column), needed_(kScaled || to.y.bias) {
+    if (!needed_) return;
+    const int thread = threadIdx.x % kWarpgroup;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int sum = i * kWarpgroup + thread;
+      const bool second = kGated && sum >= kOut / 2;
+      const int output = column0 + (second ? sum - kOut / 2 : sum);
+      mine_[i] = make_float2(1, 0);
+      if (sum >= kOut || output >= to.out) continue;
+      const int at = second ? to.out + output : output;
+      if (kScaled) mine_[i].x = __ldg(to.column_scale + at);
+      if (to.y.bias) mine_[i].y = __ldg(to.y.bias + at);
+    }
+    if (kScaled)
+      for (int i = 0; i < 2; ++i)
+        if (const int row = row0 + row_of_lane(i); row < to.rows) row_[i] = to.row_scale[row];
+  }
+
+  // Called by the whole warpgroup before finish().
+  __device__ void share() const {
+    if (!needed_) return;
+    const int thread = threadIdx.x % kWarpgroup;
+    sync_warpgroup();  // all are done with those of the tile before
+#pragma unroll
+    for (int i = 0; i < kEach; ++i)
+      if (i * kWarpgroup + thread < kOut) column_[i * kWarpgroup + thread] = mine_[i];
+    sync_warpgroup();
+  }
+
+  // What the lane's two sums of the i-th row in the tile's j-th block of eight columns stand for.
+  template <class Sum>
+  __device__ float2 finish(const Sum (&sums)[kOut / 2], int i, int j) const {
+    const float2 value = make_float2(static_cast<float>(sums[4 * j + 2 * i]),
+                                     static_cast<float>(sums[4 * j + 2 * i + 1]));
+    if (!needed_) return make_float2(value.x + 0.0f, value.y + 0.0f);  // no negative zeros
+    const float4 terms = *reinterpret_cast<const float4*>(column_ + 8 * j + 2 * (threadIdx.x % 4));
+    return kScaled ? make_float2(value.x * (row_[i] * terms.x) + terms.y,
+                                 value.y * (row_[i] * terms.z) + terms.w)
+                   : make_float2(value.x + terms.y, value.y + terms.w);
+  }
+
+ private:
+  static constexpr int kEach = (kOut + kWarpgroup - 1) / kWarpgroup;
+
+  // A branch to one of two barriers with numbers would cost the loop its uniform descriptors.
+  __device__ static void sync_warpgroup() {
+    asm volatile("bar.sync %0, %1;" ::"r"(1 + static_cast<int>(threadIdx.x) / kWarpgroup),
+                 "n"(kWarpgroup)
+                 : "memory");
+  }
+
+  float2* column_;
+  bool needed_;
+  float2 mine_[kEach];
+  float row_[2] = {1, 1};
+};
+
+// Writes a warpgroup's 64 rows of kColumns outputs. value(i, j): the lane's two of its i-th row, in
+// the j-th block of eight columns.
+template <int kColumns, class Value>
+__device__ void store_rows(const GemmOutput& to, int row0, int column0, Value value) {
+  const int t = threadIdx.x % 4;
+  const Output& y = to.y;
+  const bool whole = kColumns % 32 == 0 && !y.f32 && column0 + kColumns <= to.out &&
+                     y.stride % 8 == 0 && reinterpret_cast<uintptr_t>(y.data) % 16 == 0;
+  // Four blocks at a time.
+#pragma unroll
+  for (int first = 0; first < kColumns / 8; first += 4) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int row = row0 + row_of_lane(i);
+      if (whole) {
+        uint32_t words[4];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const float2 pair = value(i, first + j);
+          words[j] = pack_bf16(pair.x, pair.y);
+        }
+        const uint4 block = gather_block(words[0], words[1], words[2], words[3]);
+        if (row < to.rows)
+          *reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(y.data) + row * y.stride + column0 +
+                                    8 * (first + t)) = block;
+        continue;
+      }
+#pragma unroll
+      for (int j = first; j < first + 4 && j < kColumns / 8; ++j) {
+        const float2 pair = value(i, j);
+        const int column = column0 + 8 * j + 2 * t;
+        for (int c = 0; c < 2; ++c) {
+          if (row >= to.rows || column + c >= to.out) continue;
+          const int64_t at = row * y.stride + column + c;
+          if (y.f32) {
+            static_cast<float*>(y.data)[at] = c == 0 ? pair.x : pair.y;
+          } else {
+            static_cast<__nv_bfloat16*>(y.data)[at] = __float2bfloat16_rn(c == 0 ? pair.x : pair.y);
+          }
+        }
+      }
+    }
+  }
+}
+
+// Writes a warpgroup's 64 rows of a tile.
+template <MmaType type, int kOut, bool kGated, class Sum>
+__device__ void store_tile(const GemmOutput& to, const Sum (&sums)[kOut / 2],
+                           const TileTerms<type, kOut, kGated>& terms, int row0, int column0) {
+  terms.share();
+  if constexpr (kGated) {
+    store_rows<kOut / 2>(to, row0, column0, [&](int i, int j) {
+      const auto rounded = [](float2 pair) { return unpack_bf16(pack_bf16(pair.x, pair.y)); };
+      const float2 gate = rounded(terms.finish(sums, i, j));
+      const float2 up = rounded(terms.finish(sums, i, j + kOut / 16));
+      return make_float2(silu(gate.x) * up.x, silu(gate.y) * up.y);
+    });
+  } else {
+    store_rows<kOut>(to, row0, column0, [&](int i, int j) { return terms.finish(sums, i, j); });
+  }
+}
+
+}  // namespace narrow::ops::cuda

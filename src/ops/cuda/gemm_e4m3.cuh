@@ -17,10 +17,11 @@ namespace narrow::ops::cuda {
 // Adds to a warpgroup's 64 rows of a tile the products of `steps` stages of `atoms` atoms each,
 // which one thread, which `speaks`, gives back. x_offset: of the warpgroup's rows in a stage,
 // x_bytes: of all rows of an atom; behind the rows of all atoms of a stage lie its weights.
-// kUnderWay: atoms whose products are made at a time.
+// kUnderWay: atoms whose products are made at a time, two or three.
 template <int kOut, int kUnderWay, int kAtomsOfRun>
 __device__ void add_products_by_atoms(TileRing& place, int steps, int atoms, int x_offset,
                                       int x_bytes, bool speaks, float (&totals)[kOut / 2]) {
+  static_assert(kUnderWay == 2 || kUnderWay == 3);
   float sums[kUnderWay][kOut / 2];
   int atom = 0;  // of the stage
   const auto multiply = [&](int which) {
@@ -42,7 +43,7 @@ __device__ void add_products_by_atoms(TileRing& place, int steps, int atoms, int
   };
   const auto run = [&]<int kAtoms>(std::integral_constant<int, kAtoms>) {
     uint64_t* read[kAtoms] = {};
-    // Of the i-th atom, when only `later` ones may still be multiplied.
+    // The i-th atom's, when only kLater behind it may still be multiplied.
     const auto add = [&]<int kLater>(int i, std::integral_constant<int, kLater>) {
       wgmma_wait<kLater>();
       if (speaks && read[i]) arrive(read[i]);
@@ -59,9 +60,8 @@ __device__ void add_products_by_atoms(TileRing& place, int steps, int atoms, int
       read[i] = advance();
       if (i + 1 >= kUnderWay) add(i + 1 - kUnderWay, std::integral_constant<int, kUnderWay - 1>());
     }
-    if constexpr (kAtoms > 2 && kUnderWay > 3) add(kAtoms - 3, std::integral_constant<int, 2>());
-    if constexpr (kAtoms > 1 && kUnderWay > 2) add(kAtoms - 2, std::integral_constant<int, 1>());
-    if constexpr (kUnderWay > 1) add(kAtoms - 1, std::integral_constant<int, 0>());
+    if constexpr (kAtoms > 1 && kUnderWay == 3) add(kAtoms - 2, std::integral_constant<int, 1>());
+    add(kAtoms - 1, std::integral_constant<int, 0>());
   };
   int left = steps * atoms;
   for (; left >= kAtomsOfRun; left -= kAtomsOfRun) run(std::integral_constant<int, kAtomsOfRun>());

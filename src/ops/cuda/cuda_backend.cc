@@ -29,9 +29,8 @@ constexpr int64_t kMostAttentionWorkspace = int64_t{256} << 20;
 // Of rows to gather, whose number grows from step to step: growing waits for the device.
 constexpr int64_t kLeastIndexBytes = int64_t{32} << 10;
 
-// From so many rows on gate and up leave their product activated. With fewer the activation
-// function takes longer there than in a kernel of its own, beside which the next product's weights
-// are under way.
+// From so many rows on gate and up leave their product activated. With fewer nothing was gained
+// (docs/performance.md).
 constexpr int64_t kGatedRows = 1024;
 
 // Whether each row's keys go through one block: with some rows too few, or one much longer than the

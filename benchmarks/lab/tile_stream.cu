@@ -1,7 +1,7 @@
 // How fast all processors stream a matrix of weights into shared memory, by the way the copy engine
-// is asked (docs/performance.md): boxes of a tensor map with each promotion to the second-level
-// cache, or plain copies of as many bytes that lie together. A block takes tiles of rows in turns,
-// each through a ring of stages that nobody reads.
+// is asked (docs/performance.md; no result to check, as nobody reads the stages): boxes of a tensor
+// map with each promotion to the second-level cache, or plain copies of as many bytes that lie
+// together. A block takes tiles of rows in turns, each through a ring of stages.
 //
 //   tile_stream
 #include <cuda.h>
@@ -54,6 +54,7 @@ __global__ void stream_tiles(const __grid_constant__ CUtensorMap map, Stream wor
   for (int copy = max(0, started - work.stages); copy < started; ++copy) wait_for(copy);
 }
 
+// As atoms_map() (tensor_map.h), which does not leave the promotion to its caller.
 CUtensorMap map_of(const void* data, int rows, int atoms, CUtensorMapL2promotion promotion) {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found{};

@@ -293,8 +293,10 @@ TEST_F(Cuda, PerceptronsHaveTheBitsOfTheirParts) {
   struct Shape {
     int64_t hidden, intermediate;
   };
-  for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-int"})
-    for (const Shape& shape : {Shape{576, 1536}, Shape{136, 336}})
+  // Of so many rows the activation is part of the product. Widths that tiles of both sizes do not
+  // divide.
+  for (const char* format : {"bf16", "w8a8-fp", "w8a8-int"})
+    for (const Shape& shape : {Shape{576, 1488}, Shape{136, 336}})
       for (const bool bias : {false, true}) {
         const auto [hidden, inner] = shape;
         const PackedLinear parts[] = {layer(format, inner, hidden, 32, bias),
@@ -302,7 +304,7 @@ TEST_F(Cuda, PerceptronsHaveTheBitsOfTheirParts) {
         const PackedLinear last = layer(format, hidden, inner, 32, bias);
         const auto gate_up = cuda_->prepare(parts), down = cuda_->prepare(std::span(&last, 1));
         const DeviceBuffer gamma = cuda_->prepare(normal({hidden}, DType::f32));
-        for (const int64_t rows : {64, 1024, 1161}) {
+        for (const int64_t rows : {1024, 1161}) {
           const Tensor x = normal({rows, hidden}, DType::bf16);
           const DeviceBuffer added = device(normal({rows, hidden}, DType::bf16));
           const DeviceBuffer normed = cuda_->allocate(rows * hidden * 2);

@@ -16,6 +16,7 @@
 #include <random>
 #include <vector>
 
+#include "arguments.h"
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "device_timing.h"
@@ -225,7 +226,7 @@ int main(int argc, char** argv) try {
     if (name != std::end(kNames)) {
       types.push_back(static_cast<Type>(name - std::begin(kNames)));
     } else {
-      rows.push_back(std::stoll(argv[i]));
+      rows.push_back(benchmarks::count_of(argv[i]));
     }
   }
   if (rows.empty()) rows = {1, 16, 64, 512, 4096};

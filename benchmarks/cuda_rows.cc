@@ -13,6 +13,7 @@
 #include <random>
 #include <vector>
 
+#include "arguments.h"
 #include "base/error.h"
 #include "device_timing.h"
 #include "ops/cuda/kernels.h"
@@ -167,7 +168,7 @@ void measure(const Operation& operation, Codes kind, int64_t rows, cudaStream_t 
 
 int main(int argc, char** argv) try {
   std::vector<int64_t> rows_list;
-  for (int i = 1; i < argc; ++i) rows_list.push_back(std::stoll(argv[i]));
+  for (int i = 1; i < argc; ++i) rows_list.push_back(benchmarks::count_of(argv[i]));
   if (rows_list.empty()) rows_list = {1, 64, 256, 512, 4096};
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, 0), "device properties");

@@ -11,6 +11,7 @@
 #include <iostream>
 #include <numeric>
 
+#include "arguments.h"
 #include "base/error.h"
 #include "model/decoder.h"
 #include "ops/cuda_plugin.h"
@@ -73,9 +74,9 @@ int main(int argc, char** argv) try {
   const auto backend = name == "cuda-portable"
                            ? ops::make_cuda_backend(0, ops::CudaKernels::portable)
                            : ops::make_backend(name);
-  const int64_t context = argc > 3 ? std::stoll(argv[3]) : 512;
+  const int64_t context = argc > 3 ? benchmarks::count_of(argv[3]) : 512;
   std::vector<int64_t> batches;
-  for (int i = 4; i < argc; ++i) batches.push_back(std::stoll(argv[i]));
+  for (int i = 4; i < argc; ++i) batches.push_back(benchmarks::count_of(argv[i]));
   if (batches.empty()) batches = {1, 8, 32};
   const benchmarks::SyntheticCheckpoint checkpoint(kLlama8B, format);
   const auto start = Clock::now();

@@ -14,6 +14,7 @@
 #include <iostream>
 #include <random>
 
+#include "arguments.h"
 #include "base/error.h"
 #include "engine/engine.h"
 #include "synthetic_checkpoint.h"
@@ -109,7 +110,8 @@ int main(int argc, char** argv) try {
   int64_t at_once = 0;
   for (int i = 3; i < argc; ++i) {
     const std::string_view argument = argv[i];
-    if (!argument.empty() && std::isdigit(argument.front())) at_once = std::stoll(argv[i]);
+    if (!argument.empty() && std::isdigit(argument.front()))
+      at_once = benchmarks::count_of(argument);
     sync = sync || argument == "sync";
     drawn = drawn || argument == "drawn";
     async = async || argument == "async";

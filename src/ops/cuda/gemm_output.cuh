@@ -29,6 +29,13 @@ __device__ inline uint4 gather_block(uint32_t w0, uint32_t w1, uint32_t w2, uint
   return make_uint4(w0, w1, w2, w3);
 }
 
+// The same of two blocks: lanes 0 and 2 get the halves of the first, 1 and 3 of the second.
+__device__ inline uint2 gather_halves(uint32_t w0, uint32_t w1) {
+  const bool odd = threadIdx.x & 1;
+  const uint32_t got = __shfl_xor_sync(0xffffffffu, odd ? w0 : w1, 1);
+  return odd ? make_uint2(got, w1) : make_uint2(w0, got);
+}
+
 // The lane's i-th row among its warpgroup's.
 __device__ inline int row_of_lane(int i) {
   return threadIdx.x % kWarpgroup / kWarpSize * 16 + threadIdx.x % kWarpSize / 4 + 8 * i;
@@ -110,25 +117,28 @@ template <int kColumns, class Value>
 __device__ void store_rows(const GemmOutput& to, int row0, int column0, Value value) {
   const int t = threadIdx.x % 4;
   const Output& y = to.y;
-  const bool whole = kColumns % 32 == 0 && !y.f32 && column0 + kColumns <= to.out &&
+  const bool whole = kColumns % 16 == 0 && !y.f32 && column0 + kColumns <= to.out &&
                      y.stride % 8 == 0 && reinterpret_cast<uintptr_t>(y.data) % 16 == 0;
-  // Four blocks at a time.
+  // Four blocks at a time, two at last.
 #pragma unroll
   for (int first = 0; first < kColumns / 8; first += 4) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int row = row0 + row_of_lane(i);
-      if (whole) {
-        uint32_t words[4];
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const float2 pair = value(i, first + j);
-          words[j] = pack_bf16(pair.x, pair.y);
-        }
-        const uint4 block = gather_block(words[0], words[1], words[2], words[3]);
-        if (row < to.rows)
-          *reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(y.data) + row * y.stride + column0 +
-                                    8 * (first + t)) = block;
+      auto* to_row = static_cast<__nv_bfloat16*>(y.data) + row * y.stride + column0 + 8 * first;
+      const auto packed = [&](int j) {
+        const float2 pair = value(i, j);
+        return pack_bf16(pair.x, pair.y);
+      };
+      if (whole && first + 4 <= kColumns / 8) {
+        const uint4 block =
+            gather_block(packed(first), packed(first + 1), packed(first + 2), packed(first + 3));
+        if (row < to.rows) *reinterpret_cast<uint4*>(to_row + 8 * t) = block;
+        continue;
+      }
+      if (whole && first + 2 <= kColumns / 8) {
+        const uint2 half = gather_halves(packed(first), packed(first + 1));
+        if (row < to.rows) *reinterpret_cast<uint2*>(to_row + 8 * (t % 2) + 4 * (t / 2)) = half;
         continue;
       }
 #pragma unroll

@@ -35,10 +35,11 @@ __device__ inline void publish_barriers() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
-__device__ inline void arrive(uint64_t* barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier))
-               : "memory");
+// At the barrier at a shared address.
+__device__ inline void arrive_at(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
+__device__ inline void arrive(uint64_t* barrier) { arrive_at(shared_address(barrier)); }
 
 // Arrives and announces bytes that the copy engine will bring.
 __device__ inline void arrive_expecting(uint64_t* barrier, uint32_t bytes) {
@@ -48,17 +49,20 @@ __device__ inline void arrive_expecting(uint64_t* barrier, uint32_t bytes) {
       : "memory");
 }
 
-// Waits until the phase of this parity is complete.
-__device__ inline void wait(uint64_t* barrier, uint32_t parity) {
+// Waits until the phase of this parity is complete of the barrier at a shared address.
+__device__ inline void wait_at(uint32_t barrier, uint32_t parity) {
   asm volatile(
       "{\n"
       ".reg .pred done;\n"
       "again:\n"
       "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
       "@!done bra again;\n"
-      "}" ::"r"(shared_address(barrier)),
+      "}" ::"r"(barrier),
       "r"(parity)
       : "memory");
+}
+__device__ inline void wait(const uint64_t* barrier, uint32_t parity) {
+  wait_at(shared_address(barrier), parity);
 }
 
 // --- Clusters -----------------------------------------------------------------------------------
@@ -246,35 +250,50 @@ __device__ void wgmma_transposed(float (&d)[kColumns / 2], const uint32_t (&a)[4
 
 // The operand lists of the instruction for each number of columns.
 #define NARROW_NAMES_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
-#define NARROW_NAMES_32 \
+#define NARROW_NAMES_24 \
   NARROW_NAMES_16       \
-  ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define NARROW_NAMES_48 \
+  ", %16, %17, %18, %19, %20, %21, %22, %23"
+#define NARROW_NAMES_32 \
+  NARROW_NAMES_24       \
+  ", %24, %25, %26, %27, %28, %29, %30, %31"
+#define NARROW_NAMES_40 \
   NARROW_NAMES_32       \
-  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
-#define NARROW_NAMES_64                                                                     \
-  NARROW_NAMES_32                                                                           \
-  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, " \
-  "%49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define NARROW_NAMES_128                                                                     \
-  NARROW_NAMES_64                                                                            \
-  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, "  \
-  "%81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, "    \
-  "%98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, " \
-  "%113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+  ", %32, %33, %34, %35, %36, %37, %38, %39"
+#define NARROW_NAMES_48 \
+  NARROW_NAMES_40       \
+  ", %40, %41, %42, %43, %44, %45, %46, %47"
+#define NARROW_NAMES_56 \
+  NARROW_NAMES_48       \
+  ", %48, %49, %50, %51, %52, %53, %54, %55"
+#define NARROW_NAMES_64 \
+  NARROW_NAMES_48       \
+  ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define NARROW_NAMES_96                                                              \
+  NARROW_NAMES_64                                                                    \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79" \
+  ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define NARROW_NAMES_112 \
+  NARROW_NAMES_96        \
+  ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
+#define NARROW_NAMES_128                                                                         \
+  NARROW_NAMES_112                                                                               \
+  ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, " \
+  "%127"
 #define NARROW_EIGHT(c, i)                                                            \
   c(d[i]), c(d[(i) + 1]), c(d[(i) + 2]), c(d[(i) + 3]), c(d[(i) + 4]), c(d[(i) + 5]), \
       c(d[(i) + 6]), c(d[(i) + 7])
 #define NARROW_SUMS_16(c) NARROW_EIGHT(c, 0), NARROW_EIGHT(c, 8)
-#define NARROW_SUMS_32(c) NARROW_SUMS_16(c), NARROW_EIGHT(c, 16), NARROW_EIGHT(c, 24)
-#define NARROW_SUMS_48(c) NARROW_SUMS_32(c), NARROW_EIGHT(c, 32), NARROW_EIGHT(c, 40)
-#define NARROW_SUMS_64(c)                                                           \
-  NARROW_SUMS_32(c), NARROW_EIGHT(c, 32), NARROW_EIGHT(c, 40), NARROW_EIGHT(c, 48), \
-      NARROW_EIGHT(c, 56)
-#define NARROW_SUMS_128(c)                                                                  \
-  NARROW_SUMS_64(c), NARROW_EIGHT(c, 64), NARROW_EIGHT(c, 72), NARROW_EIGHT(c, 80),         \
-      NARROW_EIGHT(c, 88), NARROW_EIGHT(c, 96), NARROW_EIGHT(c, 104), NARROW_EIGHT(c, 112), \
-      NARROW_EIGHT(c, 120)
+#define NARROW_SUMS_24(c) NARROW_SUMS_16(c), NARROW_EIGHT(c, 16)
+#define NARROW_SUMS_32(c) NARROW_SUMS_24(c), NARROW_EIGHT(c, 24)
+#define NARROW_SUMS_40(c) NARROW_SUMS_32(c), NARROW_EIGHT(c, 32)
+#define NARROW_SUMS_48(c) NARROW_SUMS_40(c), NARROW_EIGHT(c, 40)
+#define NARROW_SUMS_56(c) NARROW_SUMS_48(c), NARROW_EIGHT(c, 48)
+#define NARROW_SUMS_64(c) NARROW_SUMS_48(c), NARROW_EIGHT(c, 48), NARROW_EIGHT(c, 56)
+#define NARROW_SUMS_96(c)                                                           \
+  NARROW_SUMS_64(c), NARROW_EIGHT(c, 64), NARROW_EIGHT(c, 72), NARROW_EIGHT(c, 80), \
+      NARROW_EIGHT(c, 88)
+#define NARROW_SUMS_112(c) NARROW_SUMS_96(c), NARROW_EIGHT(c, 96), NARROW_EIGHT(c, 104)
+#define NARROW_SUMS_128(c) NARROW_SUMS_112(c), NARROW_EIGHT(c, 112), NARROW_EIGHT(c, 120)
 
 // A, B, KEEP: the numbers of the operands behind the sums.
 #define NARROW_WGMMA(TYPE, SUM, C, COLUMNS, SUMS, A, B, KEEP, SHAPE, TAIL)                         \
@@ -298,8 +317,13 @@ __device__ void wgmma_transposed(float (&d)[kColumns / 2], const uint32_t (&a)[4
 
 NARROW_WGMMA_TYPES(32, 16, 16, 17, 18)
 NARROW_WGMMA_TYPES(64, 32, 32, 33, 34)
-NARROW_WGMMA(MmaType::e4m3, float, NARROW_FLOAT, 96, 48, 48, 49, 50, "k32.f32.e4m3.e4m3", ", 1, 1")
+NARROW_WGMMA_TYPES(48, 24, 24, 25, 26)
+NARROW_WGMMA_TYPES(112, 56, 56, 57, 58)
+NARROW_WGMMA(MmaType::e4m3, float, NARROW_FLOAT, 80, 40, 40, 41, 42, "k32.f32.e4m3.e4m3", ", 1, 1")
+NARROW_WGMMA_TYPES(96, 48, 48, 49, 50)
 NARROW_WGMMA_TYPES(128, 64, 64, 65, 66)
+NARROW_WGMMA_TYPES(192, 96, 96, 97, 98)
+NARROW_WGMMA_TYPES(224, 112, 112, 113, 114)
 NARROW_WGMMA_TYPES(256, 128, 128, 129, 130)
 
 // A0 … : the numbers of the operands behind the sums.
@@ -336,15 +360,25 @@ __device__ inline void wgmma_eight_e4m3(float (&d)[4], uint64_t a, uint64_t b, i
 #undef NARROW_FLOAT
 #undef NARROW_WGMMA
 #undef NARROW_SUMS_128
+#undef NARROW_SUMS_112
+#undef NARROW_SUMS_96
 #undef NARROW_SUMS_64
 #undef NARROW_SUMS_48
+#undef NARROW_SUMS_40
 #undef NARROW_SUMS_32
+#undef NARROW_SUMS_24
+#undef NARROW_SUMS_56
 #undef NARROW_SUMS_16
 #undef NARROW_EIGHT
 #undef NARROW_NAMES_128
+#undef NARROW_NAMES_112
+#undef NARROW_NAMES_96
 #undef NARROW_NAMES_64
 #undef NARROW_NAMES_48
+#undef NARROW_NAMES_40
 #undef NARROW_NAMES_32
+#undef NARROW_NAMES_24
+#undef NARROW_NAMES_56
 #undef NARROW_NAMES_16
 
 }  // namespace narrow::ops::cuda

@@ -1,7 +1,7 @@
-// y = x Wᵀ on Hopper's tensor cores, from one row to thousands. One warp keeps a ring of tiles in
-// shared memory filled by the copy engine; one or two warpgroups of 64 rows of x each multiply
-// them. Blocks stay: a block takes tile after tile of the output, and weights of the next tile are
-// under way while the last one is written.
+// y = x Wᵀ on Hopper's tensor cores, from one row to thousands. Two threads keep a ring of tiles in
+// shared memory filled by the copy engine (gemm_loads.cuh); one or two warpgroups of 64 rows of x
+// each multiply them. Blocks stay: a block takes tile after tile of the output, and weights of the
+// next tile are under way while the last one is written.
 //
 // An element is the sum over k in one order, in steps of the instruction (and of 128 inputs for
 // e4m3, see kPromotes), whatever the tile: so a row's result does not depend on the other rows nor
@@ -9,9 +9,13 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
 
 #include "ops/cuda/device.cuh"
 #include "ops/cuda/gemm_e4m3.cuh"
+#include "ops/cuda/gemm_loads.cuh"
 #include "ops/cuda/gemm_output.cuh"
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/kernels.h"
@@ -21,23 +25,14 @@
 
 namespace narrow::ops::cuda {
 
-struct GemmWork {
-  int atoms;        // of kAtomBytes bytes along k, of a stage
-  int steps;        // along k, of `atoms` atoms
-  bool whole;       // the width is a multiple of an atom (tensor_map.h)
-  int stages;       // of the ring
-  int x_bytes;      // of an atom of a stage's rows of x; the weights lie behind all of them
-  int token_tiles;  // tiles along the rows; the rest of the grid is along the outputs
-  int tiles;
-  GemmOutput to;
-};
-
-inline constexpr int kMostStages = 32;
 // Few rows leave the tensor cores idle: two blocks on a processor hide each other's latencies, and
 // the next kernel's blocks load their first weights while this one's end.
 template <int kConsumers>
 inline constexpr int kBlocks = kConsumers == 1 ? 2 : 1;
 inline constexpr int kRingBytes = 208 << 10, kRingBytesOfTwo = 100 << 10;
+// Of weights, asked for at a time on a processor by products of few rows: enough for all that
+// memory gives (gemm_loads.cuh).
+inline constexpr int kBytesUnderWay = 72 << 10;
 // wgmma reads 64 rows of x where a stage may hold fewer: what lies behind them is multiplied too
 // and not stored, but must be memory of the block.
 inline constexpr int kOverread = 64 * kAtomBytes;
@@ -48,37 +43,74 @@ template <MmaType type>
 inline constexpr bool kPromotes = type == MmaType::e4m3;
 
 template <MmaType type, int kOut>
-inline constexpr bool kHalves = (kPromotes<type>)&&kOut >= 128;
+inline constexpr bool kHalves = (kPromotes<type>)&&kOut >= 96;
 
-// The warpgroups that multiply, then the warp that fills the ring: of two warpgroups it has one to
-// itself, whose registers the others take.
+// The warpgroups that multiply, then the two warps of which a thread each fills the ring: beside
+// two warpgroups they are part of one of their own, whose registers the others take.
 template <int kConsumers>
-inline constexpr int kThreads = kConsumers* kWarpgroup + (kConsumers == 1 ? kWarpSize : kWarpgroup);
+inline constexpr int kThreads = kConsumers* kWarpgroup +
+                                (kConsumers == 1 ? 2 * kWarpSize : kWarpgroup);
 template <int kConsumers, int kOut>
 inline constexpr bool kTakesRegisters = kConsumers* kOut >= 256;
 
 // Registers are left to blocks of the next kernel, a norm's perhaps: they start while these run,
 // and so the blocks of the product behind them can fill their rings.
-template <int kConsumers>
-inline constexpr int kRegisterShares = kConsumers == 1 ? 3 : 1;
+template <MmaType type, int kConsumers, int kOut>
+inline constexpr int kRegisterShares = kConsumers == 2                                 ? 1
+                                       : (kPromotes<type>&& kOut == 64) || kOut == 112 ? 2
+                                                                                       : 3;
 
+// A warpgroup's sums of a tile over `steps` stages, which one thread, which `speaks`, gives back.
+// x_atom: of all rows of an atom of a stage, in 16 bytes. The first products of a stage are behind
+// the last ones of the stage before when those are waited for, so the tensor cores have work.
+template <MmaType type, int kOut, int kAtoms>
+__device__ void add_products(TileRing& at, int steps, uint32_t x_atom, bool speaks,
+                             typename MmaTraits<type>::Sum (&sums)[kOut / 2]) {
+  uint32_t read = 0;  // of the stage before
+  for (int step = 0; step < steps; ++step) {
+    at.wait_for_tiles();
+    wgmma_fence();
+#pragma unroll
+    for (int atom = 0; atom < kAtoms; ++atom) {
+      const uint32_t x = at.x() + static_cast<uint32_t>(atom) * x_atom;
+      const uint32_t w = at.weights() + static_cast<uint32_t>(atom * kOut * kAtomBytes / 16);
+#pragma unroll
+      for (int k = 0; k < 4; ++k)
+        wgmma<type, kOut>(sums, descriptor_from_low(x + 2 * k), descriptor_from_low(w + 2 * k),
+                          atom > 0 || k > 0 || step > 0);
+      wgmma_commit();
+      if (atom > 0) continue;
+      wgmma_wait<1>();
+      if (speaks && step > 0) arrive_at(read);
+    }
+    read = at.read();
+    at.advance();
+  }
+  wgmma_wait<0>();
+  if (speaks) arrive_at(read);
+#pragma unroll
+  for (int i = 0; i < kOut / 2; ++i) keep(sums[i]);
+}
+
+// kAtoms: of kAtomBytes bytes along k, of a stage.
 // kGated: a tile's weights are kOut / 2 of the first half of the outputs and those of the second.
-template <MmaType type, int kConsumers, int kOut, bool kGated>
-__global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<kConsumers>)
+template <MmaType type, int kConsumers, int kOut, int kAtoms, bool kGated>
+__global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kConsumers, kOut>)
     gemm_kernel(const __grid_constant__ CUtensorMap weight_map,
                 const __grid_constant__ CUtensorMap x_map, GemmWork work) {
   constexpr int kTokens = 64 * kConsumers, kColumns = kGated ? kOut / 2 : kOut;   // of a tile
   constexpr int kElements = type == MmaType::bf16 ? kAtomBytes / 2 : kAtomBytes;  // of a step
-  constexpr int kWeightBytes = kOut * kAtomBytes;
   extern __shared__ uint8_t memory[];
-  __shared__ uint64_t full[kMostStages], empty[kMostStages];
+  __shared__ TileBarriers barriers;
   __shared__ __align__(16) float2 columns[kConsumers][kOut];
-  uint8_t* ring = memory + (1024 - shared_address(memory) % 1024) % 1024;
-  const int stage_bytes = work.atoms * (work.x_bytes + kWeightBytes);
+  uint8_t* const ring = memory + (1024 - shared_address(memory) % 1024) % 1024;
+  const int stage_bytes = kAtoms * (work.x_bytes + kOut * kAtomBytes);
+  const int weights_offset = kAtoms * work.x_bytes;
   if (threadIdx.x == 0) {
     for (int s = 0; s < work.stages; ++s) {
-      init_barrier(&full[s], 1);
-      init_barrier(&empty[s], kConsumers);
+      init_barrier(&barriers.weights[s], 1);
+      init_barrier(&barriers.x[s], 1);
+      init_barrier(&barriers.read[s], kConsumers);
     }
     publish_barriers();
   }
@@ -86,69 +118,12 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<kConsume
 
   if (threadIdx.x >= kConsumers * kWarpgroup) {
     if constexpr (kTakesRegisters<kConsumers, kOut>) give_up_registers<40>();
-    if (threadIdx.x > kConsumers * kWarpgroup) return;
-    prefetch_map(&weight_map);
-    prefetch_map(&x_map);
-    const int mine = (work.tiles - static_cast<int>(blockIdx.x) + static_cast<int>(gridDim.x) - 1) /
-                     static_cast<int>(gridDim.x);
-    const int loads = mine * work.steps;
-    struct {
-      int tile, row, token, step, stage;
-      uint32_t parity;
-    } at;
-    const auto enter_tile = [&](int tile) {
-      at.tile = tile;
-      at.row = tile / work.token_tiles * kColumns;
-      at.token = tile % work.token_tiles * kTokens;
-      at.step = 0;
-    };
-    const auto start = [&] {
-      enter_tile(blockIdx.x);
-      at.stage = 0;
-      at.parity = 1;  // of the phase before the first: an empty ring may be filled
-    };
-    const auto element = [&] { return work.whole ? 0 : at.step * kElements; };
-    const auto atom = [&] { return work.whole ? at.step * work.atoms : 0; };
-    const auto load_weights = [&] {
-      uint64_t* landed = &full[at.stage];
-      arrive_expecting(landed, static_cast<uint32_t>(stage_bytes));
-      uint8_t* to = ring + at.stage * stage_bytes + work.atoms * work.x_bytes;
-      if constexpr (kGated) {
-        copy_tile_of_halves(to, &weight_map, element(), at.row, atom(), landed);
-      } else {
-        copy_tile(to, &weight_map, element(), at.row, atom(), landed);
-      }
-    };
-    const auto load_x = [&] {
-      copy_tile(ring + at.stage * stage_bytes, &x_map, element(), at.token, atom(),
-                &full[at.stage]);
-    };
-    const auto advance = [&] {
-      if (++at.step == work.steps) enter_tile(at.tile + gridDim.x);
-      if (++at.stage == work.stages) {
-        at.stage = 0;
-        at.parity ^= 1;
-      }
-    };
-    // Weights do not depend on the kernel before this one: the first fill the ring while it ends.
-    const int first = min(loads, work.stages);
-    start();
-    for (int i = 0; i < first; ++i) {
-      load_weights();
-      advance();
-    }
-    wait_for_previous_kernel();
-    start();
-    for (int i = 0; i < first; ++i) {
-      load_x();
-      advance();
-    }
-    for (int i = first; i < loads; ++i) {
-      wait(&empty[at.stage], at.parity);
-      load_weights();
-      load_x();
-      advance();
-    }
+    const int loader = static_cast<int>(threadIdx.x) - kConsumers * kWarpgroup;
+    if (loader == 0)
+      load_weights<kElements, kAtoms, kOut, kGated>(weight_map, work, stage_bytes, barriers,
+                                                    ring + weights_offset);
+    if (loader == kWarpSize)
+      load_x<kElements, kAtoms, kTokens>(x_map, work, stage_bytes, barriers, ring);
     return;
   }
 
@@ -157,59 +132,37 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<kConsume
   let_next_kernel_start();
   const int consumer = warpgroup();
   const bool speaks = threadIdx.x % kWarpgroup == 0;
-  TileRing place{ring, full, empty, work.stages, stage_bytes};
+  const uint32_t x_atom = static_cast<uint32_t>(work.x_bytes) / 16;
+  TileRing at(ring, barriers, work.stages, stage_bytes, consumer * 64 * kAtomBytes, weights_offset);
+  const int token_tiles = kConsumers == 1 ? 1 : work.token_tiles;
   for (int tile = blockIdx.x; tile < work.tiles; tile += gridDim.x) {
-    const int row0 = tile % work.token_tiles * kTokens + 64 * consumer;
-    const int column0 = tile / work.token_tiles * kColumns;
-    const int x_offset = consumer * 64 * kAtomBytes;
+    const int row0 = tile % token_tiles * kTokens + 64 * consumer;
+    const int column0 = tile / token_tiles * kColumns;
     const TileTerms<type, kOut, kGated> terms(work.to, columns[consumer], row0, column0);
     if constexpr (kPromotes<type>) {
       float totals[kOut / 2] = {};
-      // ptxas has no registers for more (C7512: it then waits for every product).
-      constexpr int kAtomsOfRun = kConsumers == 1 ? 8 : 4, kUnderWay = kOut == 32 ? 3 : 2;
       if constexpr (kHalves<type, kOut>) {
-        add_products_in_halves<kOut, 8>(place, work.steps, x_offset, work.x_bytes, speaks, totals);
+        add_products_in_halves<kOut, 8>(at, work.steps, speaks, totals);
       } else {
-        add_products_by_atoms<kOut, kUnderWay, kAtomsOfRun>(place, work.steps, work.atoms, x_offset,
-                                                            work.x_bytes, speaks, totals);
+        // ptxas has no registers for more (C7512: it then waits for every product).
+        constexpr int kAtomsOfRun = kConsumers == 1 ? 8 : 4, kUnderWay = kOut == 32 ? 3 : 2;
+        add_products_by_atoms<kOut, kAtoms, kUnderWay, kAtomsOfRun / kAtoms>(at, work.steps, x_atom,
+                                                                             speaks, totals);
       }
       store_tile(work.to, totals, terms, row0, column0);
-      continue;
+    } else {
+      typename MmaTraits<type>::Sum sums[kOut / 2];
+      add_products<type, kOut, kAtoms>(at, work.steps, x_atom, speaks, sums);
+      store_tile(work.to, sums, terms, row0, column0);
     }
-    typename MmaTraits<type>::Sum sums[kOut / 2];
-    int previous = -1;  // the stage whose products may still run
-    for (int step = 0; step < work.steps; ++step) {
-      place.wait_for_tiles();
-      uint64_t x = tile_descriptor(place.tiles() + x_offset);
-      uint64_t w = tile_descriptor(place.tiles() + work.atoms * work.x_bytes);
-      for (int atom = 0; atom < work.atoms; ++atom) {
-        wgmma_fence();
-#pragma unroll
-        for (int k = 0; k < 4; ++k)
-          wgmma<type, kOut>(sums, x + 2 * k, w + 2 * k, k > 0 || step > 0 || atom > 0);
-        wgmma_commit();
-        x += work.x_bytes / 16;
-        w += kWeightBytes / 16;
-      }
-      // All but the products of this stage's last atom.
-      wgmma_wait<1>();
-      if (speaks && previous >= 0) arrive(&empty[previous]);
-      previous = place.stage;
-      place.advance();
-    }
-    wgmma_wait<0>();
-    if (speaks) arrive(&empty[previous]);
-#pragma unroll
-    for (int i = 0; i < kOut / 2; ++i) keep(sums[i]);
-    store_tile(work.to, sums, terms, row0, column0);
   }
 }
 
-template <MmaType type, int kConsumers, int kOut, bool kGated = false>
+template <MmaType type, int kConsumers, int kOut, int kAtoms, bool kGated = false>
 void launch_gemm(const Gemm& gemm, cudaStream_t stream) {
   constexpr int kTokens = 64 * kConsumers, kColumns = kGated ? kOut / 2 : kOut;
   constexpr int kElementBytes = type == MmaType::bf16 ? 2 : 1;
-  const auto kernel = gemm_kernel<type, kConsumers, kOut, kGated>;
+  const auto kernel = gemm_kernel<type, kConsumers, kOut, kAtoms, kGated>;
   static const bool allowed = [&] {
     allow_shared_memory(kernel, kRingBytes + kOverread + 1024);
     return true;
@@ -224,50 +177,109 @@ void launch_gemm(const Gemm& gemm, cudaStream_t stream) {
   const int x_rows = std::min<int>(kTokens, div_up(gemm.rows, 8) * 8);
   work.x_bytes = x_rows * kAtomBytes;
   work.whole = whole_atoms(map_type, gemm.in);
-  const int atom_bytes = work.x_bytes + kOut * kAtomBytes;
-  // One thread starts the copies: small ones would keep it from filling the ring in time.
-  constexpr int kCopyBytes = 24 << 10;
-  work.atoms = work.whole && !kHalves<type, kOut> ? std::max(1, kCopyBytes / atom_bytes) : 1;
+  const int weight_bytes = kAtoms * kOut * kAtomBytes;
   const int blocks = work.tiles > processors() ? kBlocks<kConsumers> : 1;
   const int ring_bytes = blocks == 1 ? kRingBytes : kRingBytesOfTwo;
-  work.stages = std::min(kMostStages, ring_bytes / (work.atoms * atom_bytes));
-  work.steps = div_up(gemm.in * kElementBytes, work.atoms * kAtomBytes);
+  work.stages = std::min(kMostStages, ring_bytes / (kAtoms * work.x_bytes + weight_bytes));
+  work.under_way = kConsumers == 1
+                       ? std::clamp(kBytesUnderWay / blocks / weight_bytes, 1, work.stages)
+                       : work.stages;
+  work.steps = div_up(gemm.in * kElementBytes, kAtoms * kAtomBytes);
   const CUtensorMap weight_map =
-      kGated
-          ? atoms_of_halves_map(gemm.weight, map_type, gemm.in, 2 * gemm.out, gemm.w_stride, kOut,
-                                work.atoms)
-          : atoms_map(gemm.weight, map_type, gemm.in, gemm.w_rows, gemm.w_stride, kOut, work.atoms);
+      kGated ? atoms_of_halves_map(gemm.weight, map_type, gemm.in, 2 * gemm.out, gemm.w_stride,
+                                   kOut, kAtoms)
+             : atoms_map(gemm.weight, map_type, gemm.in, gemm.w_rows, gemm.w_stride, kOut, kAtoms);
   const CUtensorMap x_map =
-      atoms_map(gemm.x, map_type, gemm.in, gemm.rows, gemm.x_stride, x_rows, work.atoms);
+      atoms_map(gemm.x, map_type, gemm.in, gemm.rows, gemm.x_stride, x_rows, kAtoms);
   launch(kernel, static_cast<unsigned>(std::min(work.tiles, processors() * blocks)),
          kThreads<kConsumers>, ring_bytes + kOverread + 1024, stream, weight_map, x_map, work);
+}
+
+// Tiles of one warpgroup. One thread starts the copies of weights: small ones would keep it from
+// filling the ring in time.
+template <MmaType type, int kOut>
+void launch_narrow(const Gemm& gemm, cudaStream_t stream) {
+  constexpr int kCopyBytes = 24 << 10;
+  const TensorMapType map_type = type == MmaType::bf16 ? TensorMapType::bf16 : TensorMapType::byte;
+  const int64_t atom_bytes = (div_up(gemm.rows, 8) * 8 + kOut) * kAtomBytes;
+  const int64_t atoms = whole_atoms(map_type, gemm.in) ? kCopyBytes / atom_bytes : 1;
+  if constexpr (kOut == 32)
+    if (atoms >= 4) return launch_gemm<type, 1, kOut, 4>(gemm, stream);
+  if constexpr (kOut <= 64)
+    if (atoms >= 2) return launch_gemm<type, 1, kOut, 2>(gemm, stream);
+  launch_gemm<type, 1, kOut, 1>(gemm, stream);
+}
+
+// Blocks take tiles in rounds: wide tiles read rows of x less often, narrow ones leave fewer
+// processors idle in the last round. Calls launch(std::integral_constant<int, width>) with the
+// width of the least cost, of costs (width) -> cost of all rounds.
+template <class Cost, class Launch, int... kOuts>
+void launch_best(std::integer_sequence<int, kOuts...>, Cost cost, Launch launch) {
+  const int64_t least = std::min({cost(kOuts)...});
+  bool launched = false;
+  const auto launch_if_best = [&]<int kOut>(std::integral_constant<int, kOut> width) {
+    if (launched || cost(kOut) > least) return;
+    launch(width);
+    launched = true;
+  };
+  (launch_if_best(std::integral_constant<int, kOuts>()), ...);
+}
+
+// What a round of tiles of two warpgroups costs, by their width: hundredths of one of 64 outputs,
+// measured (docs/performance.md).
+template <MmaType type>
+constexpr int round_cost(int width) {
+  switch (width) {
+    case 64:
+      return 100;
+    case 96:
+      return kPromotes<type> ? 120 : 110;
+    case 128:
+      return kPromotes<type> ? 147 : 141;
+    case 160:
+      return 171;
+    case 192:
+      return kPromotes<type> ? 196 : 182;
+    case 224:
+      return 205;
+    default:
+      return 243;
+  }
 }
 
 // Picks the tile; it changes no bit of the result.
 template <MmaType type>
 void run_gemm(const Gemm& gemm, cudaStream_t stream) {
-  const int64_t token_tiles = div_up(gemm.rows, 128), out = gemm.gated ? 2 * gemm.out : gemm.out;
+  const int64_t out = gemm.gated ? 2 * gemm.out : gemm.out, processors = cuda::processors();
   if (gemm.rows <= 64 && !gemm.gated) {
-    // Rows of x are read once per tile: from some rows on that outweighs an even spread.
-    if (gemm.rows <= 16 || div_up(out, 64) < processors())
-      return launch_gemm<type, 1, 32>(gemm, stream);
-    return launch_gemm<type, 1, 64>(gemm, stream);
+    // In e4m3 the other two were slower: registers hold one atom less of theirs.
+    using Widths = std::conditional_t<kPromotes<type>, std::integer_sequence<int, 32, 64>,
+                                      std::integer_sequence<int, 32, 48, 64, 112>>;
+    return launch_best(
+        Widths(),
+        [&](int width) {
+          const int64_t tiles = div_up(out, width);
+          // So few processors do not take all that memory gives.
+          if (width > 32 && 10 * tiles < 9 * processors) return INT64_MAX;
+          // Of what a round of tiles reads, a row of x costs a third of a row of weights.
+          return div_up(tiles, processors) * (20 * width + 7 * gemm.rows);
+        },
+        [&](auto width) { launch_narrow<type, width()>(gemm, stream); });
   }
-  // Blocks take tiles in rounds. What a round costs, by the width of its tiles, in hundredths of
-  // one of 64 outputs: wide tiles read rows of x less often, narrow ones leave fewer processors
-  // idle in the last round. Measured (docs/performance.md); the ratios are much the same for all
-  // types.
-  constexpr int kWide = kPromotes<type> ? 192 : 256, kWideRound = kPromotes<type> ? 165 : 218;
-  const auto cost = [&](int width, int round) {
-    return div_up(token_tiles * div_up(out, width), processors()) * round;
+  const auto cost = [&](int width) {
+    return div_up(div_up(gemm.rows, 128) * div_up(out, width), processors) *
+           round_cost<type>(width);
   };
-  const int64_t narrow = cost(64, 100), medium = cost(128, 118), widest = cost(kWide, kWideRound);
-  if (gemm.gated)
-    return medium <= widest ? launch_gemm<type, 2, 128, true>(gemm, stream)
-                            : launch_gemm<type, 2, kWide, true>(gemm, stream);
-  if (narrow <= std::min(medium, widest)) return launch_gemm<type, 2, 64>(gemm, stream);
-  if (medium <= widest) return launch_gemm<type, 2, 128>(gemm, stream);
-  launch_gemm<type, 2, kWide>(gemm, stream);
+  if (gemm.gated) {
+    using Widths = std::conditional_t<kPromotes<type>, std::integer_sequence<int, 128, 160, 192>,
+                                      std::integer_sequence<int, 128, 192, 224, 256>>;
+    return launch_best(Widths(), cost,
+                       [&](auto width) { launch_gemm<type, 2, width(), 1, true>(gemm, stream); });
+  }
+  using Widths =
+      std::conditional_t<kPromotes<type>, std::integer_sequence<int, 64, 96, 128, 160, 192>,
+                         std::integer_sequence<int, 64, 96, 128, 192, 224, 256>>;
+  launch_best(Widths(), cost, [&](auto width) { launch_gemm<type, 2, width(), 1>(gemm, stream); });
 }
 
 }  // namespace narrow::ops::cuda

@@ -4,7 +4,7 @@
 // and those of the next one, or in wide tiles, of which registers do not hold two, those of one
 // half of the outputs and those of the other.
 //
-// kAtomsOfRun: atoms whose products follow each other without a gap. ptxas knows which sums are
+// kStepsOfRun: stages whose products follow each other without a gap. ptxas knows which sums are
 // being written only within straight code: at the end of it all products are waited for.
 #pragma once
 
@@ -14,39 +14,21 @@
 
 namespace narrow::ops::cuda {
 
-// Adds to a warpgroup's 64 rows of a tile the products of `steps` stages of `atoms` atoms each,
-// which one thread, which `speaks`, gives back. x_offset: of the warpgroup's rows in a stage,
-// x_bytes: of all rows of an atom; behind the rows of all atoms of a stage lie its weights.
-// kUnderWay: atoms whose products are made at a time, two or three.
-template <int kOut, int kUnderWay, int kAtomsOfRun>
-__device__ void add_products_by_atoms(TileRing& place, int steps, int atoms, int x_offset,
-                                      int x_bytes, bool speaks, float (&totals)[kOut / 2]) {
+// Adds to a warpgroup's 64 rows of a tile the products of `steps` stages, which one thread, which
+// `speaks`, gives back. x_atom: of all rows of an atom of a stage, in 16 bytes. kUnderWay: atoms
+// whose products are made at a time, two or three.
+template <int kOut, int kAtoms, int kUnderWay, int kStepsOfRun>
+__device__ void add_products_by_atoms(TileRing& at, int steps, uint32_t x_atom, bool speaks,
+                                      float (&totals)[kOut / 2]) {
   static_assert(kUnderWay == 2 || kUnderWay == 3);
   float sums[kUnderWay][kOut / 2];
-  int atom = 0;  // of the stage
-  const auto multiply = [&](int which) {
-    const uint64_t x = tile_descriptor(place.tiles() + atom * x_bytes + x_offset);
-    const uint64_t w = tile_descriptor(place.tiles() + atoms * x_bytes + atom * kOut * kAtomBytes);
-    wgmma_fence();
-#pragma unroll
-    for (int k = 0; k < 4; ++k)
-      wgmma<MmaType::e4m3, kOut>(sums[which], x + 2 * k, w + 2 * k, k > 0);
-    wgmma_commit();
-  };
-  // On to the next atom; the stage whose last one this was, to be given back.
-  const auto advance = [&]() -> uint64_t* {
-    if (++atom < atoms) return nullptr;
-    uint64_t* read = &place.empty[place.stage];
-    atom = 0;
-    place.advance();
-    return read;
-  };
-  const auto run = [&]<int kAtoms>(std::integral_constant<int, kAtoms>) {
-    uint64_t* read[kAtoms] = {};
+  const auto run = [&]<int kSteps>(std::integral_constant<int, kSteps>) {
+    constexpr int kAll = kSteps * kAtoms;
+    uint32_t read[kSteps] = {};
     // The i-th atom's, when only kLater behind it may still be multiplied.
     const auto add = [&]<int kLater>(int i, std::integral_constant<int, kLater>) {
       wgmma_wait<kLater>();
-      if (speaks && read[i]) arrive(read[i]);
+      if (i % kAtoms == kAtoms - 1 && speaks) arrive_at(read[i / kAtoms]);
 #pragma unroll
       for (int j = 0; j < kOut / 2; ++j) {
         keep(sums[i % kUnderWay][j]);
@@ -54,33 +36,48 @@ __device__ void add_products_by_atoms(TileRing& place, int steps, int atoms, int
       }
     };
 #pragma unroll
-    for (int i = 0; i < kAtoms; ++i) {
-      place.wait_for_tiles();
-      multiply(i % kUnderWay);
-      read[i] = advance();
-      if (i + 1 >= kUnderWay) add(i + 1 - kUnderWay, std::integral_constant<int, kUnderWay - 1>());
+    for (int step = 0; step < kSteps; ++step) {
+      at.wait_for_tiles();
+#pragma unroll
+      for (int atom = 0; atom < kAtoms; ++atom) {
+        const int i = step * kAtoms + atom;
+        const uint32_t x = at.x() + static_cast<uint32_t>(atom) * x_atom;
+        const uint32_t w = at.weights() + static_cast<uint32_t>(atom * kOut * kAtomBytes / 16);
+        wgmma_fence();
+#pragma unroll
+        for (int k = 0; k < 4; ++k)
+          wgmma<MmaType::e4m3, kOut>(sums[i % kUnderWay], descriptor_from_low(x + 2 * k),
+                                     descriptor_from_low(w + 2 * k), k > 0);
+        wgmma_commit();
+        if (atom == kAtoms - 1) {
+          read[step] = at.read();
+          at.advance();
+        }
+        if (i + 1 >= kUnderWay)
+          add(i + 1 - kUnderWay, std::integral_constant<int, kUnderWay - 1>());
+      }
     }
-    if constexpr (kAtoms > 1 && kUnderWay == 3) add(kAtoms - 2, std::integral_constant<int, 1>());
-    add(kAtoms - 1, std::integral_constant<int, 0>());
+    if constexpr (kAll > 1 && kUnderWay == 3) add(kAll - 2, std::integral_constant<int, 1>());
+    add(kAll - 1, std::integral_constant<int, 0>());
   };
-  int left = steps * atoms;
-  for (; left >= kAtomsOfRun; left -= kAtomsOfRun) run(std::integral_constant<int, kAtomsOfRun>());
-  for (; left > 0; --left) run(std::integral_constant<int, 1>());
+  for (; steps >= kStepsOfRun; steps -= kStepsOfRun)
+    run(std::integral_constant<int, kStepsOfRun>());
+  for (; steps > 0; --steps) run(std::integral_constant<int, 1>());
 }
 
-// The same in two halves of the outputs, of stages of one atom. w_offset: of the weights.
-template <int kOut, int kAtomsOfRun>
-__device__ void add_products_in_halves(TileRing& place, int steps, int x_offset, int w_offset,
-                                       bool speaks, float (&totals)[kOut / 2]) {
+// The same in two halves of the outputs, of stages of one atom.
+template <int kOut, int kStepsOfRun>
+__device__ void add_products_in_halves(TileRing& at, int steps, bool speaks,
+                                       float (&totals)[kOut / 2]) {
   constexpr int kHalf = kOut / 2;  // outputs, each a row of weights
   float sums[2][kHalf / 2];
   const auto multiply = [&](int half) {
-    const uint64_t x = tile_descriptor(place.tiles() + x_offset);
-    const uint64_t w = tile_descriptor(place.tiles() + w_offset + half * kHalf * kAtomBytes);
+    const uint32_t w = at.weights() + static_cast<uint32_t>(half * kHalf * kAtomBytes / 16);
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; ++k)
-      wgmma<MmaType::e4m3, kHalf>(sums[half], x + 2 * k, w + 2 * k, k > 0);
+      wgmma<MmaType::e4m3, kHalf>(sums[half], descriptor_from_low(at.x() + 2 * k),
+                                  descriptor_from_low(w + 2 * k), k > 0);
     wgmma_commit();
   };
   const auto add = [&](int half) {
@@ -91,31 +88,31 @@ __device__ void add_products_in_halves(TileRing& place, int steps, int x_offset,
     }
   };
   const auto run = [&]<int kSteps>(std::integral_constant<int, kSteps>) {
-    place.wait_for_tiles();
+    at.wait_for_tiles();
     multiply(0);
     multiply(1);
     wgmma_wait<1>();
     add(0);
 #pragma unroll
     for (int step = 1; step < kSteps; ++step) {
-      uint64_t* read = &place.empty[place.stage];
-      place.advance();
-      place.wait_for_tiles();
+      const uint32_t read = at.read();
+      at.advance();
+      at.wait_for_tiles();
       multiply(0);
       wgmma_wait<1>();
-      if (speaks) arrive(read);
+      if (speaks) arrive_at(read);
       add(1);
       multiply(1);
       wgmma_wait<1>();
       add(0);
     }
     wgmma_wait<0>();
-    if (speaks) arrive(&place.empty[place.stage]);
+    if (speaks) arrive_at(at.read());
     add(1);
-    place.advance();
+    at.advance();
   };
-  for (; steps >= kAtomsOfRun; steps -= kAtomsOfRun)
-    run(std::integral_constant<int, kAtomsOfRun>());
+  for (; steps >= kStepsOfRun; steps -= kStepsOfRun)
+    run(std::integral_constant<int, kStepsOfRun>());
   for (; steps > 0; --steps) run(std::integral_constant<int, 1>());
 }
 

@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(Whole<kSideBySide, kTokens>::kThreads, 1)
     wait_for_previous_kernel();
     let_next_kernel_start();
     const int beside = warpgroup() - 1;
-    Int4Place at;
+    StagePlace at;
     for (int unit = blockIdx.x; unit < work.units; unit += gridDim.x) {
       float total[kTokens / 2];
 #pragma unroll

@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(Split<kTokens, kBlocks>::kThreads, 1)
   const int group = warpgroup() - 1;
   const int thread = threadIdx.x % kWarpgroup;
   float sums[S::kParts][kTokens / 2];
-  Int4Place at;
+  StagePlace at;
 #pragma unroll
   for (int i = 0; i < S::kParts; ++i) {
     const int part = first_part(group) + i;

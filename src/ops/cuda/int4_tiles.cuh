@@ -12,6 +12,7 @@
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/tensor_map.h"
+#include "ops/cuda/tile_ring.cuh"
 
 namespace narrow::ops::cuda {
 
@@ -57,16 +58,6 @@ struct Int4Ring {
   uint8_t* memory;
   uint64_t *full, *empty;  // [kInt4MostStages]
 };
-struct Int4Place {
-  int stage = 0;
-  uint32_t parity = 0;
-  __device__ void advance(int stages) {
-    if (++stage == stages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
 
 // By one thread: chunks [begin, begin + count) of units first_unit, first_unit + stride, …
 template <class S>
@@ -76,7 +67,7 @@ __device__ void fill_int4_ring(const CUtensorMap& x_map, const Int4Work& work, c
   const int mine = (work.units - first_unit + stride - 1) / stride;
   const int loads = mine * count;
   int unit, chunk;
-  Int4Place at;
+  StagePlace at;
   const auto start = [&] {
     unit = first_unit;
     chunk = begin;
@@ -140,8 +131,8 @@ __device__ void fill_int4_ring(const CUtensorMap& x_map, const Int4Work& work, c
 // 32 w + 4 g + t has outputs 16 w + g + 8 i of rows 8 j + 2 t + c of x as sums[4 j + 2 i + c].
 // beside: of kSideBySide.
 template <class S, Int4Kind kKind>
-__device__ void add_int4_part(const Int4Work& work, const Int4Ring& ring, Int4Place& at, int chunks,
-                              int beside, float (&sums)[S::kTokens / 2]) {
+__device__ void add_int4_part(const Int4Work& work, const Int4Ring& ring, StagePlace& at,
+                              int chunks, int beside, float (&sums)[S::kTokens / 2]) {
   constexpr int kBatch = S::kBatch, kSteps = kInt4Inputs / 16;
   constexpr bool kOffsets = kKind != Int4Kind::symmetric;
   const int thread = threadIdx.x % kWarpgroup;

@@ -1,6 +1,6 @@
 // Whether a processor that has prefetched bytes into the second-level cache gets them faster, alone
 // and while all do the same: a stream of weights could then run on while the ring in shared memory
-// is full (docs/performance.md, "One row"). Every block prefetches its own stages of 16 KiB in one
+// is full (docs/performance/one_row.md). Every block prefetches its own stages of 16 KiB in one
 // way, waits until all must have arrived and times copying them to shared memory.
 //
 //   l2_prefetch

@@ -1,7 +1,7 @@
 // Whether mma.sync and wgmma give the same bits on this device, for chains of products over k: with
 // the inputs of a step in their own places, and with the sixteen inputs of a step dealt to the
 // lanes in another order. Where both hold, kernels for one row and kernels for thousands may use
-// either instruction and agree bitwise (docs/performance.md).
+// either instruction and agree bitwise (docs/performance/products.md).
 //
 //   mma_bits
 #include <cstdio>

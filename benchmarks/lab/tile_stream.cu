@@ -1,7 +1,7 @@
 // How fast all processors stream a matrix of weights into shared memory, by the way the copy engine
-// is asked (docs/performance.md; no result to check, as nobody reads the stages): boxes of a tensor
-// map with each promotion to the second-level cache, or plain copies of as many bytes that lie
-// together. A block takes tiles of rows in turns, each through a ring of stages.
+// is asked (docs/performance/products.md; no result to check, as nobody reads the stages): boxes of
+// a tensor map with each promotion to the second-level cache, or plain copies of as many bytes that
+// lie together. A block takes tiles of rows in turns, each through a ring of stages.
 //
 //   tile_stream
 #include <cuda.h>

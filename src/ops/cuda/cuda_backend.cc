@@ -30,7 +30,7 @@ constexpr int64_t kMostAttentionWorkspace = int64_t{256} << 20;
 constexpr int64_t kLeastIndexBytes = int64_t{32} << 10;
 
 // From so many rows on gate and up leave their product activated. With fewer nothing was gained
-// (docs/performance.md).
+// (docs/performance/products.md).
 constexpr int64_t kGatedRows = 1024;
 
 // Whether each row's keys go through one block: with some rows too few, or one much longer than the

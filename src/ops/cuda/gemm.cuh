@@ -226,7 +226,7 @@ void launch_best(std::integer_sequence<int, kOuts...>, Cost cost, Launch launch)
 }
 
 // What a round of tiles of two warpgroups costs, by their width: hundredths of one of 64 outputs,
-// measured (docs/performance.md).
+// measured (docs/performance/products.md).
 template <MmaType type>
 constexpr int round_cost(int width) {
   switch (width) {

@@ -120,7 +120,7 @@ void run(const Int4Weights& weights, int64_t out, int64_t in, const __nv_bfloat1
 }  // namespace
 
 // Picks the tile; it changes no bit of the result. What a round of tiles takes, one on each
-// processor: microseconds that H200s took for 4096 and 14336 inputs (docs/performance.md).
+// processor: microseconds that H200s took for 4096 and 14336 inputs (docs/performance/products.md).
 void gemm_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv_bfloat16* x,
                int64_t rows, Output y, cudaStream_t stream) {
   if (rows == 0) return;

@@ -2,8 +2,8 @@
 //
 // Of weights no more are asked for at a time than keep the memory busy, though the ring may have
 // place for them: all that is read meanwhile would wait behind them, rows of x and what the kernels
-// in between read (docs/performance.md). So two threads: one that waits for weights to land could
-// not ask for x as soon as it is there.
+// in between read (docs/performance/products.md). So two threads: one that waits for weights to
+// land could not ask for x as soon as it is there.
 #pragma once
 
 #include "ops/cuda/device.cuh"

@@ -1,8 +1,8 @@
 // A ring of stages in shared memory that the copy engine fills with rows of x and of weights, and
 // how a warpgroup that multiplies from it sees it: each has a place of its own. Few instructions
 // lie between a stage that has landed and its products: with few rows a warpgroup waits for each of
-// them (docs/performance.md). So what is kept are the lower halves of descriptors and addresses in
-// shared memory, the same in all lanes, to which a stage adds a constant.
+// them (docs/performance/products.md). So what is kept are the lower halves of descriptors and
+// addresses in shared memory, the same in all lanes, to which a stage adds a constant.
 #pragma once
 
 #include <cstddef>

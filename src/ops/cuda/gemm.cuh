@@ -261,7 +261,7 @@ void run_gemm(const Gemm& gemm, cudaStream_t stream) {
           const int64_t tiles = div_up(out, width);
           // So few processors do not take all that memory gives.
           if (width > 32 && 10 * tiles < 9 * processors) return INT64_MAX;
-          // Of what a round of tiles reads, a row of x costs a third of a row of weights.
+          // A row of x as a third of a row of weights: fitted (docs/performance/products.md).
           return div_up(tiles, processors) * (20 * width + 7 * gemm.rows);
         },
         [&](auto width) { launch_narrow<type, width()>(gemm, stream); });

@@ -296,7 +296,7 @@ TEST_F(Cuda, PerceptronsHaveTheBitsOfTheirParts) {
   // Of so many rows the activation is part of the product. Widths that tiles of both sizes do not
   // divide.
   for (const char* format : {"bf16", "w8a8-fp", "w8a8-int"})
-    for (const Shape& shape : {Shape{576, 1488}, Shape{136, 336}})
+    for (const Shape& shape : {Shape{576, 1488}, Shape{136, 336}, Shape{256, 14336}})
       for (const bool bias : {false, true}) {
         const auto [hidden, inner] = shape;
         const PackedLinear parts[] = {layer(format, inner, hidden, 32, bias),

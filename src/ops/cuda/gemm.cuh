@@ -271,8 +271,7 @@ void run_gemm(const Gemm& gemm, cudaStream_t stream) {
            round_cost<type>(width);
   };
   if (gemm.gated) {
-    using Widths = std::conditional_t<kPromotes<type>, std::integer_sequence<int, 128, 160, 192>,
-                                      std::integer_sequence<int, 128, 192, 224, 256>>;
+    using Widths = std::integer_sequence<int, 128, kPromotes<type> ? 192 : 256>;
     return launch_best(Widths(), cost,
                        [&](auto width) { launch_gemm<type, 2, width(), 1, true>(gemm, stream); });
   }

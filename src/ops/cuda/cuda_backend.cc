@@ -171,7 +171,7 @@ class CudaBackend : public Backend {
     if (!own.recordable()) return enqueue();
     int growths = 0;
     for (const GrowingBuffer* buffer :
-         {&codes_, &code_scales_, &in_order_, &partials_, &counters_, &indices_})
+         {&codes_, &code_scales_, &in_order_, &partials_, &counters_, &row_pieces_, &indices_})
       growths += buffer->growths();
     if (growths != growths_) recordings_.clear();
     growths_ = growths;
@@ -319,12 +319,10 @@ class CudaBackend : public Backend {
     for (const DeviceBuffer& layer : kv)
       check_attention(plan, own.shape(), own.qkv(), layer, size_of(kv_dtype_of(layer)));
     const DeviceBatch batch = static_cast<const CudaPlan&>(plan).singles(0, 1);
-    const AttentionLayer layer = layer_of(own.shape(), kv.front());
-    // Its attention joins a single piece too.
-    const int64_t bytes = decode_workspace_bytes(layer, 1, std::max(batch.chunks, 2));
-    own.run(batch, floats_of(cosine), floats_of(sine), kv, layer.e4m3, bf16_of(embedded),
-            static_cast<float*>(logits.data), partials_.at_least<float>(bytes, stream_),
-            counters_.at_least<uint32_t>(int64_t{4} * layer.kv_heads, stream_), stream_);
+    own.run(batch, floats_of(cosine), floats_of(sine), kv,
+            kv_dtype_of(kv.front()) == DType::f8_e4m3, bf16_of(embedded),
+            static_cast<float*>(logits.data),
+            row_pieces_.at_least<std::byte>(own.pieces_bytes(batch), stream_), stream_);
   }
 
   void gather_rows(Matrix x, std::span<const int32_t> rows, Matrix out) override {
@@ -442,7 +440,7 @@ class CudaBackend : public Backend {
   std::unique_ptr<StepMemory> step_memory_;
   std::unique_ptr<Uploader> uploader_;  // made for the first weight
   std::unique_ptr<Staging> staging_;
-  GrowingBuffer codes_, code_scales_, in_order_, partials_, counters_, indices_;
+  GrowingBuffer codes_, code_scales_, in_order_, partials_, counters_, row_pieces_, indices_;
   SummarySlots summaries_;
   Recordings recordings_;
   int growths_ = 0;       // of all growing buffers, when the recordings were made

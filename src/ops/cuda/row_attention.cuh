@@ -3,6 +3,7 @@
 
 #include "ops/cuda/attention_piece.cuh"
 #include "ops/cuda/row_exchange.cuh"
+#include "ops/cuda/row_pieces.cuh"
 #include "ops/cuda/row_shared.cuh"
 
 namespace narrow::ops::cuda {
@@ -19,9 +20,10 @@ struct SharedQueries {
   }
 };
 
-// Of shared memory, for a group.
+// Of shared memory, for a group that attends and joins.
 __host__ __device__ constexpr int row_attention_bytes(int queries, int head_dim) {
-  return static_cast<int>(sizeof(Exchange)) + queries * (head_dim + kQueryPad) * 2;
+  const int attending = static_cast<int>(sizeof(Exchange)) + queries * (head_dim + kQueryPad) * 2;
+  return attending > kJoinBytes ? attending : kJoinBytes;
 }
 
 // Numbers of shared memory, loaded where they are asked for: all at once would take more registers
@@ -89,18 +91,11 @@ struct PieceStages {
   RingPlace keys, values;
 };
 
-// Of all pieces of a head.
-template <int kHeadDim>
-__device__ inline float* parts_of_head(const RowLayers& work, int kv_head) {
-  return work.partials +
-         static_cast<int64_t>(kv_head) * work.batch.chunks * partial_floats(kHeadDim);
-}
-
 // One unit by one group. The group rotates the queries of its key/value head for itself; the one
 // with the last piece also stores the new key and value, in the cache and in its stages.
 template <class Format, int kHeadDim, class Kv>
-__device__ inline void attend_unit(const RowLayers& work, void* cache, RowTurn turn, int unit,
-                                   PieceStages stages, RowShared& shared, uint8_t* ring,
+__device__ inline void attend_unit(const RowLayers& work, void* cache, RowTurn turn, uint32_t tag,
+                                   int unit, PieceStages stages, RowShared& shared, uint8_t* ring,
                                    uint8_t* scratch) {
   constexpr int kHalf = kHeadDim / 2, kStride = kHeadDim + kQueryPad;
   const AttentionLayer& layer = work.attention;
@@ -172,10 +167,9 @@ __device__ inline void attend_unit(const RowLayers& work, void* cache, RowTurn t
       attend_piece<kHeadDim>(RingPiece<kHeadDim, Kv>(keys, values, warp, lane),
                              SharedQueries{query(lane / 4), query(lane / 4 + 8)},
                              layer.scale * kLog2E, tokens, exchange, warp, lane, sync, weighted);
-  // A single piece is left and joined too: one division in the code instead of many.
-  leave_piece<kHeadDim>(weighted, sums, queries, false, warp, lane,
-                        parts_of_head<kHeadDim>(work, kv_head) + piece * partial_floats(kHeadDim),
-                        nullptr);
+  tell_piece<kHeadDim>(weighted, sums, queries, warp, lane,
+                       pieces_of_head(work, kv_head) + piece * row_piece_words(queries, kHeadDim),
+                       tag);
 }
 
 // Lets the stream have a piece's stages, which the warp has done with.
@@ -188,32 +182,43 @@ __device__ inline void release_piece(RowShared& shared, PieceStages of) {
   }
 }
 
-// Units go round the groups that attend; their pieces follow each other in the ring.
+// Units go round the groups that attend; their pieces follow each other in the ring. Slices of the
+// result go round all groups, the one that attends nothing first. tag: of the layer.
 template <class Format, int kHeadDim, class Kv>
-__device__ inline void attend_row(const RowLayers& work, void* cache, RowTurn turn,
+__device__ inline void attend_row(const RowLayers& work, void* cache, RowTurn turn, uint32_t tag,
                                   RowShared& shared, uint8_t* ring, uint8_t* scratch,
                                   RingPlace& at) {
-  const int kv_heads = work.attention.kv_heads, queries = work.attention.heads / kv_heads;
-  const int pieces = pieces_of(shared.visible), units = pieces * kv_heads;
+  constexpr int kSlices = kHeadDim / kJoinDims;  // of a query
+  const int heads = work.attention.heads, kv_heads = work.attention.kv_heads;
+  const int queries = heads / kv_heads, pieces = pieces_of(shared.visible);
+  const int group = this_thread() / kWarpgroup;
 #pragma unroll 1
-  for (int i = 0, unit; (unit = unit_of_block(units, i)) >= 0; ++i) {
+  for (int i = 0; unit_of_block(pieces * kv_heads, i) >= 0; ++i) {
     PieceStages stages{at, at};
     stages.values.advance(1, work.stages);
     at.advance(2, work.stages);
-    const int group = this_thread() / kWarpgroup;
     if (i % work.attending != group) continue;
-    attend_unit<Format, kHeadDim, Kv>(work, cache, turn, unit, stages, shared, ring, scratch);
+    attend_unit<Format, kHeadDim, Kv>(work, cache, turn, tag, unit_of_block(pieces * kv_heads, i),
+                                      stages, shared, ring, scratch);
     release_piece<Format>(shared, stages);
-    const int kv_head = unit % kv_heads;
-    sync_threads(kOfGroup + group, kWarpgroup);
-    if (this_thread() % kWarpgroup == 0)
-      shared.last[group] = count_piece(&work.counters[kv_head], pieces);
-    sync_threads(kOfGroup + group, kWarpgroup);
-    if (shared.last[group])
-      join_pieces<kHeadDim>(parts_of_head<kHeadDim>(work, kv_head), pieces, queries,
-                            this_thread() % kWarpgroup, kWarpgroup, [&](int n, uint2 words) {
-                              tell(work.attended + kv_head * queries * kHeadDim + n, turn, words);
-                            });
+  }
+#pragma unroll 1
+  for (int i = kRowGroups - 1 - group, slice; (slice = unit_of_block(heads * kSlices, i)) >= 0;
+       i += kRowGroups) {
+    const int head = slice / kSlices, dim = slice % kSlices * kJoinDims;
+    const int warp = this_thread() % kWarpgroup / kWarpSize, lane = this_thread() % kWarpSize;
+    const TaggedWord* const of_head = pieces_of_head(work, head / queries);
+    const int query = head % queries;
+    join_slice(
+        of_head + query * kHeadDim + dim, of_head + queries * kHeadDim + 2 * query,
+        row_piece_words(queries, kHeadDim), pieces, tag,
+        reinterpret_cast<float*>(scratch + group * row_attention_bytes(queries, kHeadDim)), warp,
+        lane, [&] { sync_threads(kOfGroup + group, kWarpgroup); },
+        [&](float value) {
+          const float next = __shfl_down_sync(0xffffffffu, value, 1);
+          if (lane % 2 == 0)
+            tell(work.attended + head * kHeadDim + dim + lane, turn, pack_bf16(value, next));
+        });
   }
 }
 

@@ -14,6 +14,7 @@ namespace narrow::ops::cuda {
 namespace {
 
 constexpr int64_t kMostHidden = 8192;  // that a norm's threads hold
+constexpr int64_t kTagBytes = 128;     // in front of the pieces
 
 // Null: of several parts.
 const CudaPart* only_part(const Linear* linear) {
@@ -232,10 +233,15 @@ void RowDecoder::check(Matrix embedded, Matrix logits, std::span<const DeviceBuf
     throw Error::failed("run_decoder: not one row of this decoder, or another number of layers");
 }
 
+int64_t RowDecoder::pieces_bytes(const DeviceBatch& batch) const {
+  const AttentionLayer& of = work_.attention;
+  return kTagBytes + int64_t{8} * of.kv_heads * batch.chunks *
+                         row_piece_words(of.heads / of.kv_heads, of.head_dim);
+}
+
 void RowDecoder::run(const DeviceBatch& batch, const float* cosine, const float* sine,
                      std::span<const DeviceBuffer> kv, bool e4m3, const __nv_bfloat16* embedded,
-                     float* logits, float* partials, uint32_t* counters,
-                     cudaStream_t stream) const {
+                     float* logits, std::byte* pieces, cudaStream_t stream) const {
   RowLayers work = work_;
   work.attention.e4m3 = e4m3;
   for (size_t i = 0; i < kv.size(); ++i) work.kv[i] = kv[i].data.get();
@@ -244,8 +250,8 @@ void RowDecoder::run(const DeviceBatch& batch, const float* cosine, const float*
   work.batch = batch;
   work.embedded = embedded;
   work.logits = logits;
-  work.partials = partials;
-  work.counters = counters;
+  work.tag = reinterpret_cast<uint32_t*>(pieces);
+  work.pieces = reinterpret_cast<uint64_t*>(pieces + kTagBytes);
   switch (kind_) {
     case CudaPart::Kind::bf16:
       return row_layers_bf16(work, stream);

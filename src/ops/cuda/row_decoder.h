@@ -21,11 +21,12 @@ class RowDecoder : public PreparedDecoder {
   // Throws Error::failed unless these are its own.
   void check(Matrix embedded, Matrix logits, std::span<const DeviceBuffer> kv) const;
 
-  // embedded, logits: one row. partials, counters: as decode attention wants them, for at least two
-  // pieces.
+  // embedded, logits: one row. pieces: pieces_bytes() of the batch, zeros at first, of which only
+  // run() changes anything.
   void run(const DeviceBatch& batch, const float* cosine, const float* sine,
            std::span<const DeviceBuffer> kv, bool e4m3, const __nv_bfloat16* embedded,
-           float* logits, float* partials, uint32_t* counters, cudaStream_t stream) const;
+           float* logits, std::byte* pieces, cudaStream_t stream) const;
+  int64_t pieces_bytes(const DeviceBatch& batch) const;
 
  private:
   void plan_memory();

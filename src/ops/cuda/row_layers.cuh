@@ -35,7 +35,7 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, uint8_t
   constexpr Codes kCodes = Format::kCodes;
   const int thread = static_cast<int>(threadIdx.x);
   RingPlace at;
-  const uint32_t first_turn = __ldcg(work.state);
+  const uint32_t first_turn = __ldcg(work.state), last_tag = __ldcg(work.tag);
   // Where a layer's vectors are: of the next one while this one is computed.
   const auto find_vectors = [&](int layer) {
     const RowLayer& of = work.table[layer];
@@ -100,7 +100,9 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, uint8_t
       }
       if (product == kQkv) {
         sync_consumers();  // all are done with x
-        attend_row<Format, kHeadDim, Kv>(work, work.kv[layer], turn, shared, ring, x, at);
+        attend_row<Format, kHeadDim, Kv>(work, work.kv[layer], turn,
+                                         last_tag + 1 + static_cast<uint32_t>(layer), shared, ring,
+                                         x, at);
       }
     }
   }
@@ -124,6 +126,8 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, uint8_t
   if (thread == 0 && atomicAdd(&work.state[1], 1) + 1 == gridDim.x) {
     work.state[0] = (first_turn + static_cast<uint32_t>(work.layers)) % kRowTurns;
     work.state[1] = 0;
+    // A tag comes again after days, and none is zero.
+    *work.tag = last_tag > kLastRowTag ? 0 : last_tag + static_cast<uint32_t>(work.layers);
   }
 }
 

@@ -71,10 +71,19 @@ struct RowLayers {
   // of them) and of its attention [heads · head_dim].
   __nv_bfloat16 *made[kRowProducts] = {}, *attended = nullptr;
   int turn_numbers = 0;
-  uint32_t* state = nullptr;     // the next step's first turn; how many blocks have ended, zero
-  float* partials = nullptr;     // decode_workspace_bytes() of one row and batch.chunks
-  uint32_t* counters = nullptr;  // [kv_heads], zeros before and after
+  uint32_t* state = nullptr;  // the next step's first turn; how many blocks have ended, zero
+  // Pieces of attention (row_pieces.cuh), [kv_heads][batch.chunks][row_piece_words()], and the tag
+  // behind which a step's tags begin, which a step advances. Zeros at first; tags are not.
+  uint64_t* pieces = nullptr;
+  uint32_t* tag = nullptr;
 };
+// Behind it a step's tags may not begin.
+inline constexpr uint32_t kLastRowTag = 0xffffffffu - 2 * kMostRowLayers;
+
+// Of a piece of all queries of a key/value head.
+__host__ __device__ constexpr int row_piece_words(int queries, int head_dim) {
+  return queries * (head_dim + 2);
+}
 
 // Shared memory of a block: what is allotted statically, the ring, x_bytes, the residual and
 // staged_bytes.

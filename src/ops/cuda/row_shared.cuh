@@ -49,7 +49,6 @@ struct RowShared {
     int2 shares[kRoundPlaces][2 * kRowBeside][8];          // sums of tiles' sharers, of int8
   };
   float up[2][kRowBeside][8];  // of a round's tiles
-  bool last[kRowGroups];       // of a group's piece
   int visible, slot;           // of the row, as DeviceBatch has them
   float cosine[64], sine[64];  // of the row's position
   // Of this layer and the next.
@@ -103,8 +102,9 @@ struct RingPlace {
 };
 
 // Pieces of attention of all key/value heads are units, of which every gridDim.x-th falls to this
-// block, the last unit to the last block: whoever has a last piece is done last and joins all, and
-// the last blocks have the fewest tiles. The block's i-th of `units`; below zero: it has none.
+// block, the last unit to the last block: whoever has a last piece is done last, and the last
+// blocks have the fewest tiles. Slices of what is joined fall to blocks likewise. The block's i-th
+// of `units`; below zero: it has none.
 __device__ inline int unit_of_block(int units, int i) {
   const int blocks = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x);
   return units - 1 - (blocks - 1 - block + i * blocks);

@@ -233,17 +233,17 @@ constexpr int round_cost(int width) {
     case 64:
       return 100;
     case 96:
-      return kPromotes<type> ? 120 : 110;
+      return kPromotes<type> ? 120 : 112;
     case 128:
-      return kPromotes<type> ? 147 : 141;
+      return kPromotes<type> ? 147 : 138;
     case 160:
       return 171;
     case 192:
-      return kPromotes<type> ? 196 : 182;
+      return kPromotes<type> ? 196 : 184;
     case 224:
-      return 205;
+      return 220;
     default:
-      return 243;
+      return 240;
   }
 }
 

@@ -2,6 +2,8 @@
 // function, and the way to memory.
 #pragma once
 
+#include <type_traits>
+
 #include "ops/cuda/device.cuh"
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/kernels.h"
@@ -74,7 +76,6 @@ class TileTerms {
 
   // Called by the whole warpgroup before finish().
   __device__ void share() const {
-    if (!needed_) return;
     const int thread = threadIdx.x % kWarpgroup;
     sync_warpgroup();  // all are done with those of the tile before
 #pragma unroll
@@ -83,12 +84,15 @@ class TileTerms {
     sync_warpgroup();
   }
 
+  // Whether there is a scale or a bias.
+  __device__ bool needed() const { return kScaled || needed_; }
+
   // What the lane's two sums of the i-th row in the tile's j-th block of eight columns stand for.
-  template <class Sum>
+  template <bool kNeeded, class Sum>
   __device__ float2 finish(const Sum (&sums)[kOut / 2], int i, int j) const {
     const float2 value = make_float2(static_cast<float>(sums[4 * j + 2 * i]),
                                      static_cast<float>(sums[4 * j + 2 * i + 1]));
-    if (!needed_) return make_float2(value.x + 0.0f, value.y + 0.0f);  // no negative zeros
+    if (!kNeeded) return make_float2(value.x + 0.0f, value.y + 0.0f);  // no negative zeros
     const float4 terms = *reinterpret_cast<const float4*>(column_ + 8 * j + 2 * (threadIdx.x % 4));
     return kScaled ? make_float2(value.x * (row_[i] * terms.x) + terms.y,
                                  value.y * (row_[i] * terms.z) + terms.w)
@@ -111,69 +115,122 @@ class TileTerms {
   float row_[2] = {1, 1};
 };
 
-// Writes a warpgroup's 64 rows of kColumns outputs. value(i, j): the lane's two of its i-th row, in
-// the j-th block of eight columns.
+// Writes a warpgroup's 64 rows of kColumns outputs of y in bf16, in pieces of sixteen bytes, at
+// last of eight: y has whole ones. value(i, j): the lane's two of its i-th row, in the j-th block
+// of eight columns.
 template <int kColumns, class Value>
-__device__ void store_rows(const GemmOutput& to, int row0, int column0, Value value) {
-  const int t = threadIdx.x % 4;
-  const Output& y = to.y;
-  const bool whole = kColumns % 16 == 0 && !y.f32 && column0 + kColumns <= to.out &&
-                     y.stride % 8 == 0 && reinterpret_cast<uintptr_t>(y.data) % 16 == 0;
-  // Four blocks at a time, two at last.
+__device__ void store_pieces(const GemmOutput& to, int row0, int column0, Value value) {
+  static_assert(kColumns % 16 == 0);
+  const int t = threadIdx.x % 4, columns = to.out - column0;
+  const auto packed = [&](int i, int j) {
+    const float2 pair = value(i, j);
+    return pack_bf16(pair.x, pair.y);
+  };
+  const int rows[2] = {row0 + row_of_lane(0), row0 + row_of_lane(1)};
+  __nv_bfloat16* to_rows[2];
 #pragma unroll
-  for (int first = 0; first < kColumns / 8; first += 4) {
+  for (int i = 0; i < 2; ++i)
+    to_rows[i] = static_cast<__nv_bfloat16*>(to.y.data) + rows[i] * to.y.stride + column0;
+#pragma unroll
+  for (int j = 0; j + 4 <= kColumns / 8; j += 4) {
+    uint32_t words[2][4];
+#pragma unroll
+    for (int of = 0; of < 4; ++of)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) words[i][of] = packed(i, j + of);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const int row = row0 + row_of_lane(i);
-      auto* to_row = static_cast<__nv_bfloat16*>(y.data) + row * y.stride + column0 + 8 * first;
-      const auto packed = [&](int j) {
-        const float2 pair = value(i, j);
-        return pack_bf16(pair.x, pair.y);
-      };
-      if (whole && first + 4 <= kColumns / 8) {
-        const uint4 block =
-            gather_block(packed(first), packed(first + 1), packed(first + 2), packed(first + 3));
-        if (row < to.rows) *reinterpret_cast<uint4*>(to_row + 8 * t) = block;
-        continue;
-      }
-      if (whole && first + 2 <= kColumns / 8) {
-        const uint2 half = gather_halves(packed(first), packed(first + 1));
-        if (row < to.rows) *reinterpret_cast<uint2*>(to_row + 8 * (t % 2) + 4 * (t / 2)) = half;
-        continue;
-      }
+      const uint4 block = gather_block(words[i][0], words[i][1], words[i][2], words[i][3]);
+      if (rows[i] < to.rows && 8 * (j + t) < columns)
+        *reinterpret_cast<uint4*>(to_rows[i] + 8 * (j + t)) = block;
+    }
+  }
+  if constexpr (kColumns % 32 != 0) {
+    constexpr int j = kColumns / 32 * 4;  // the last two blocks
 #pragma unroll
-      for (int j = first; j < first + 4 && j < kColumns / 8; ++j) {
-        const float2 pair = value(i, j);
-        const int column = column0 + 8 * j + 2 * t;
-        for (int c = 0; c < 2; ++c) {
-          if (row >= to.rows || column + c >= to.out) continue;
-          const int64_t at = row * y.stride + column + c;
-          if (y.f32) {
-            static_cast<float*>(y.data)[at] = c == 0 ? pair.x : pair.y;
-          } else {
-            static_cast<__nv_bfloat16*>(y.data)[at] = __float2bfloat16_rn(c == 0 ? pair.x : pair.y);
-          }
-        }
-      }
+    for (int i = 0; i < 2; ++i) {
+      const uint2 half = gather_halves(packed(i, j), packed(i, j + 1));
+      if (rows[i] < to.rows && 8 * (j + t % 2) < columns)
+        *reinterpret_cast<uint2*>(to_rows[i] + 8 * (j + t % 2) + 4 * (t / 2)) = half;
     }
   }
 }
 
-// Writes a warpgroup's 64 rows of a tile.
+// The same of y in float32, in pieces of eight bytes.
+template <int kColumns, class Value>
+__device__ void store_float_pieces(const GemmOutput& to, int row0, int column0, Value value) {
+  const int t = threadIdx.x % 4, columns = to.out - column0;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int row = row0 + row_of_lane(i);
+    if (row >= to.rows) continue;
+    float* const to_row = static_cast<float*>(to.y.data) + row * to.y.stride + column0 + 2 * t;
+#pragma unroll
+    for (int j = 0; j < kColumns / 8; ++j)
+      if (8 * j < columns) *reinterpret_cast<float2*>(to_row + 8 * j) = value(i, j);
+  }
+}
+
+// The same of any y, number by number.
+template <int kColumns, class Value>
+__device__ void store_numbers(const GemmOutput& to, int row0, int column0, Value value) {
+  const Output& y = to.y;
+#pragma unroll 1
+  for (int j = 0; j < kColumns / 8; ++j)
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int row = row0 + row_of_lane(i), column = column0 + 8 * j + 2 * (threadIdx.x % 4);
+      const float2 pair = value(i, j);
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        if (row >= to.rows || column + c >= to.out) continue;
+        const int64_t at = row * y.stride + column + c;
+        const float number = c == 0 ? pair.x : pair.y;
+        if (y.f32) {
+          static_cast<float*>(y.data)[at] = number;
+        } else {
+          static_cast<__nv_bfloat16*>(y.data)[at] = __float2bfloat16_rn(number);
+        }
+      }
+    }
+}
+
+// Writes a warpgroup's 64 rows of a tile. How is chosen once, and what is hardly ever chosen is
+// short code: with the choice made for every block of columns, what a tile executes lay scattered
+// over more code than the instruction cache holds, and much of a short product is the first way
+// through it.
 template <MmaType type, int kOut, bool kGated, class Sum>
 __device__ void store_tile(const GemmOutput& to, const Sum (&sums)[kOut / 2],
                            const TileTerms<type, kOut, kGated>& terms, int row0, int column0) {
+  constexpr int kColumns = kGated ? kOut / 2 : kOut;
+  const auto store = [&]<bool kNeeded>(std::bool_constant<kNeeded>) {
+    const auto value = [&](const Sum(&of)[kOut / 2], int i, int j) {
+      if constexpr (!kGated) {
+        return terms.template finish<kNeeded>(of, i, j);
+      } else {
+        const auto rounded = [](float2 pair) { return unpack_bf16(pack_bf16(pair.x, pair.y)); };
+        const float2 gate = rounded(terms.template finish<kNeeded>(of, i, j));
+        const float2 up = rounded(terms.template finish<kNeeded>(of, i, j + kOut / 16));
+        return make_float2(silu(gate.x) * up.x, silu(gate.y) * up.y);
+      }
+    };
+    const bool whole =
+        to.out % 8 == 0 && to.y.stride % 8 == 0 && reinterpret_cast<uintptr_t>(to.y.data) % 16 == 0;
+    if (!whole) {
+      Sum kept[kOut / 2];  // in memory: registers have no indices
+#pragma unroll
+      for (int i = 0; i < kOut / 2; ++i) kept[i] = sums[i];
+      store_numbers<kColumns>(to, row0, column0, [&](int i, int j) { return value(kept, i, j); });
+    } else if (!kGated && to.y.f32) {
+      store_float_pieces<kColumns>(to, row0, column0,
+                                   [&](int i, int j) { return value(sums, i, j); });
+    } else {
+      store_pieces<kColumns>(to, row0, column0, [&](int i, int j) { return value(sums, i, j); });
+    }
+  };
+  if (!terms.needed()) return store(std::false_type());
   terms.share();
-  if constexpr (kGated) {
-    store_rows<kOut / 2>(to, row0, column0, [&](int i, int j) {
-      const auto rounded = [](float2 pair) { return unpack_bf16(pack_bf16(pair.x, pair.y)); };
-      const float2 gate = rounded(terms.finish(sums, i, j));
-      const float2 up = rounded(terms.finish(sums, i, j + kOut / 16));
-      return make_float2(silu(gate.x) * up.x, silu(gate.y) * up.y);
-    });
-  } else {
-    store_rows<kOut>(to, row0, column0, [&](int i, int j) { return terms.finish(sums, i, j); });
-  }
+  store(std::true_type());
 }
 
 }  // namespace narrow::ops::cuda

@@ -8,38 +8,56 @@ namespace narrow::ops::cuda {
 namespace {
 
 template <int kSideBySide, int kTokens>
-struct Whole : Int4Shape<kSideBySide, 1, kTokens, kTokens == 64 ? 2 : 4> {
+struct Whole : Int4Shape<kSideBySide, 1, kTokens, kSideBySide == 4 && kTokens == 64 ? 2 : 4> {
   static constexpr int kPitch = kInt4Outs + 8;  // of a tile that waits to be stored, in bf16
   static constexpr int kStagingBytes = kSideBySide * kTokens * kPitch * 2;
 };
 
-// Writes a warpgroup's sums through its staging memory, so that rows of y are written in pieces of
-// 128 bytes.
-template <int kTokens, int kPitch>
-__device__ void store_sums(const Int4Work& work, const float (&sums)[kTokens / 2], int out0,
-                           int token0, __nv_bfloat16* staging, int barrier) {
-  const int thread = threadIdx.x % kWarpgroup;
-  const int warp = thread / kWarpSize, g = thread % kWarpSize / 4, t = thread % 4;
-  const Output& y = work.y;
-  const int n0 = 16 * warp + g;
+// Of a thread's two outputs of a tile, n0 and n0 + 8: asked for before the tile is multiplied.
+struct OutputTerms {
   float scale[2] = {0, 0}, bias[2] = {0, 0};
-  for (int i = 0; i < 2; ++i) {
-    const int column = out0 + n0 + 8 * i;
-    if (column >= work.out) continue;
-    scale[i] = work.scale[column];
-    if (y.bias) bias[i] = y.bias[column];
-  }
+
+  __device__ OutputTerms(const Int4Work& work, int column) {
 #pragma unroll
-  for (int i = 0; i < kTokens / 2; ++i) {
-    const int token = 8 * (i / 4) + 2 * t + i % 2, n = n0 + 8 * (i % 4 / 2);
-    const float value = fmaf(sums[i], scale[i % 4 / 2], bias[i % 4 / 2]);
-    if (!y.f32) {
-      staging[token * kPitch + n] = __float2bfloat16_rn(value);
-    } else if (token0 + token < work.rows && out0 + n < work.out) {
-      static_cast<float*>(y.data)[(token0 + token) * y.stride + out0 + n] = value;
+    for (int i = 0; i < 2; ++i, column += 8) {
+      if (column >= work.out) continue;
+      scale[i] = __ldg(work.scale + column);
+      if (work.y.bias) bias[i] = __ldg(work.y.bias + column);
     }
   }
-  if (y.f32) return;
+};
+
+// Writes a warpgroup's sums through its staging memory, so that rows of y are written in pieces of
+// 128 bytes. n0: the thread's first output of the tile.
+template <int kTokens, int kPitch>
+__device__ void store_sums(const Int4Work& work, const OutputTerms& terms,
+                           const float (&sums)[kTokens / 2], int out0, int n0, int token0,
+                           __nv_bfloat16* staging, int barrier) {
+  const int thread = threadIdx.x % kWarpgroup, lane = thread % kWarpSize, t = lane % 4;
+  const Output& y = work.y;
+  const auto value = [&](int i) {
+    return fmaf(sums[i], terms.scale[i % 4 / 2], terms.bias[i % 4 / 2]);
+  };
+  if (y.f32) {
+#pragma unroll
+    for (int i = 0; i < kTokens / 2; ++i) {
+      const int token = token0 + 8 * (i / 4) + 2 * t + i % 2, n = out0 + n0 + 8 * (i % 4 / 2);
+      if (token < work.rows && n < work.out)
+        static_cast<float*>(y.data)[token * y.stride + n] = value(i);
+    }
+    return;
+  }
+  // Sixteen tokens by the warp's sixteen outputs at a time, of which lane l says where eight
+  // outputs of one token go.
+  __nv_bfloat16* const place =
+      staging + (lane / 16 * 8 + lane % 8) * kPitch + thread / kWarpSize * 16 + lane / 8 % 2 * 8;
+#pragma unroll
+  for (int i = 0; i < kTokens / 2; i += 8) {
+    uint32_t words[4];
+#pragma unroll
+    for (int w = 0; w < 4; ++w) words[w] = pack_bf16(value(i + 2 * w), value(i + 2 * w + 1));
+    store_matrices_transposed(place + 2 * i * kPitch, words);
+  }
   asm volatile("bar.sync %0, 128;" ::"r"(barrier) : "memory");
   auto* to = static_cast<__nv_bfloat16*>(y.data);
   const int tokens = min(kTokens, work.rows - token0);
@@ -85,7 +103,11 @@ __global__ void __launch_bounds__(Whole<kSideBySide, kTokens>::kThreads, 1)
     let_next_kernel_start();
     const int beside = warpgroup() - 1;
     StagePlace at;
+    const int n0 = static_cast<int>(threadIdx.x) % kWarpgroup / kWarpSize * 16 +
+                   static_cast<int>(threadIdx.x) % kWarpSize / 4;
     for (int unit = blockIdx.x; unit < work.units; unit += gridDim.x) {
+      const int out0 = (unit / work.token_tiles * kSideBySide + beside) * kInt4Outs;
+      const OutputTerms terms(work, out0 + n0);
       float total[kTokens / 2];
 #pragma unroll
       for (float& value : total) value = 0;
@@ -97,9 +119,9 @@ __global__ void __launch_bounds__(Whole<kSideBySide, kTokens>::kThreads, 1)
 #pragma unroll
         for (int i = 0; i < kTokens / 2; ++i) total[i] += sums[i];
       }
-      store_sums<kTokens, S::kPitch>(
-          work, total, (unit / work.token_tiles * kSideBySide + beside) * kInt4Outs,
-          unit % work.token_tiles * kTokens, staging + beside * kTokens * S::kPitch, beside + 1);
+      store_sums<kTokens, S::kPitch>(work, terms, total, out0, n0,
+                                     unit % work.token_tiles * kTokens,
+                                     staging + beside * kTokens * S::kPitch, beside + 1);
     }
   }
 }
@@ -134,12 +156,15 @@ void gemm_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv_b
   const bool few = tokens == 32;
   const double in_one = few ? time(64, 32, 1, 2.9, 0.155) : time(64, 64, 1, 3.3, 0.249);
   const double in_two = few ? time(64, 32, 2, 6.1, 0.08) : time(64, 64, 2, 5.4, 0.159);
-  const double whole = rows > 64 ? time(128, 128, 1, 5.1, 0.58)
+  const double of_128 = time(128, 128, 1, 5.1, 0.58), of_64 = time(128, 64, 1, 2.8, 0.42);
+  const double whole = rows > 64 ? std::min(of_128, of_64)
                        : few     ? time(256, 32, 1, 4, 0.71)
                                  : time(256, 64, 1, 4, 0.89);
   if (whole > std::min(in_one, in_two))
     return split_int4(tokens, in_one <= in_two ? 1 : 2, weights, out, in, x, rows, y, stream);
-  const auto run_whole = rows > 64 ? run<2, 128> : few ? run<4, 32> : run<4, 64>;
+  const auto run_whole = rows > 64 ? (of_64 < of_128 ? run<2, 64> : run<2, 128>)
+                         : few     ? run<4, 32>
+                                   : run<4, 64>;
   run_whole(weights, out, in, x, rows, y, stream);
 }
 

@@ -215,6 +215,16 @@ __device__ inline uint64_t transposed_tile(const void* tile, uint32_t column_str
          ((shared_address(tile) & 0x3ffff) >> 4);
 }
 
+// Four matrices of eight rows by eight columns of bf16, as products leave them (thread 4 g + t: row
+// g, columns 2t and 2t + 1), to shared memory, columns as rows of sixteen bytes: lane 8 m + r says
+// where column r of matrix m goes.
+__device__ inline void store_matrices_transposed(void* column, const uint32_t (&words)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+                   shared_address(column)),
+               "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
+               : "memory");
+}
+
 // Ordinary writes to shared memory before, reads by the tensor cores or the copy engine after.
 __device__ inline void publish_to_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

@@ -378,7 +378,8 @@ class CudaBackend : public Backend {
     if (portable_ || parts.size() != 1) return false;
     const CudaPart& part = parts.front();
     return part.kind == CudaPart::Kind::int8 || part.kind == CudaPart::Kind::fp8 ||
-           (part.kind == CudaPart::Kind::bf16 && part.in % 8 == 0);
+           (part.kind == CudaPart::Kind::bf16 && part.in % 8 == 0) ||
+           (part.kind == CudaPart::Kind::int4 && part.out % (2 * kInt4Outs) == 0);
   }
 
   void multiply(const CudaPart& part, Matrix x, const QuantizedRows& quantized, Matrix y,
@@ -419,8 +420,10 @@ class CudaBackend : public Backend {
       case CudaPart::Kind::fp8_weights:
         return portable_fp8(gemm, stream_);
       case CudaPart::Kind::int4:
-        return (portable_ ? portable_int4 : gemm_int4)(part.int4(), part.out, part.in,
-                                                       in_order(part, x), x.rows, to, stream_);
+        return (portable_ ? portable_int4
+                : gated   ? gated_int4
+                        : gemm_int4)(part.int4(), gemm.out, part.in, in_order(part, x), x.rows, to,
+                                     stream_);
     }
   }
 

@@ -296,9 +296,11 @@ TEST_F(Cuda, PerceptronsHaveTheBitsOfTheirParts) {
     int64_t hidden, intermediate;
   };
   // Of so many rows the activation is part of the product. Widths that tiles of both sizes do not
-  // divide.
-  for (const char* format : {"bf16", "w8a8-fp", "w8a8-int"})
-    for (const Shape& shape : {Shape{576, 1488}, Shape{136, 336}, Shape{256, 14336}})
+  // divide; of 4-bit weights one that does not join gate and up.
+  const std::vector<Shape> any = {{576, 1488}, {136, 336}, {256, 14336}},
+                           of_groups = {{576, 1472}, {128, 352}, {256, 14336}};
+  for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-int", "w4a16-awq"})
+    for (const Shape& shape : std::string_view(format).starts_with("w4") ? of_groups : any)
       for (const bool bias : {false, true}) {
         const auto [hidden, inner] = shape;
         const PackedLinear parts[] = {layer(format, inner, hidden, 32, bias),

@@ -3,11 +3,13 @@
 // other and adds them in their order. Where that leaves processors idle, gemm_int4_split.cu has the
 // parts summed side by side; the bits are the same.
 #include "ops/cuda/int4_tiles.cuh"
+#include "ops/cuda/rows.cuh"
 
 namespace narrow::ops::cuda {
 namespace {
 
-template <int kSideBySide, int kTokens>
+// kGated: of the two warpgroups one has tiles of gate, the other those of up.
+template <int kSideBySide, int kTokens, bool kGated>
 struct Whole : Int4Shape<kSideBySide, 1, kTokens, kSideBySide == 4 && kTokens == 64 ? 2 : 4> {
   static constexpr int kPitch = kInt4Outs + 8;  // of a tile that waits to be stored, in bf16
   static constexpr int kStagingBytes = kSideBySide * kTokens * kPitch * 2;
@@ -27,37 +29,48 @@ struct OutputTerms {
   }
 };
 
-// Writes a warpgroup's sums through its staging memory, so that rows of y are written in pieces of
-// 128 bytes. n0: the thread's first output of the tile.
-template <int kTokens, int kPitch>
-__device__ void store_sums(const Int4Work& work, const OutputTerms& terms,
-                           const float (&sums)[kTokens / 2], int out0, int n0, int token0,
-                           __nv_bfloat16* staging, int barrier) {
-  const int thread = threadIdx.x % kWarpgroup, lane = thread % kWarpSize, t = lane % 4;
-  const Output& y = work.y;
-  const auto value = [&](int i) {
+template <int kTokens>
+struct TileSums {
+  const float (&sums)[kTokens / 2];
+  const OutputTerms& terms;
+  __device__ float value(int i) const {
     return fmaf(sums[i], terms.scale[i % 4 / 2], terms.bias[i % 4 / 2]);
-  };
-  if (y.f32) {
-#pragma unroll
-    for (int i = 0; i < kTokens / 2; ++i) {
-      const int token = token0 + 8 * (i / 4) + 2 * t + i % 2, n = out0 + n0 + 8 * (i % 4 / 2);
-      if (token < work.rows && n < work.out)
-        static_cast<float*>(y.data)[token * y.stride + n] = value(i);
-    }
-    return;
   }
-  // Sixteen tokens by the warp's sixteen outputs at a time, of which lane l says where eight
-  // outputs of one token go.
+};
+
+// Rounds a warpgroup's tile to its staging memory, as [tokens][kPitch]: sixteen tokens by a warp's
+// sixteen outputs at a time, of which lane l says where eight outputs of one token go.
+template <int kTokens, int kPitch>
+__device__ void stage_sums(const TileSums<kTokens>& of, __nv_bfloat16* staging) {
+  const int thread = threadIdx.x % kWarpgroup, lane = thread % kWarpSize;
   __nv_bfloat16* const place =
       staging + (lane / 16 * 8 + lane % 8) * kPitch + thread / kWarpSize * 16 + lane / 8 % 2 * 8;
 #pragma unroll
   for (int i = 0; i < kTokens / 2; i += 8) {
     uint32_t words[4];
 #pragma unroll
-    for (int w = 0; w < 4; ++w) words[w] = pack_bf16(value(i + 2 * w), value(i + 2 * w + 1));
+    for (int w = 0; w < 4; ++w) words[w] = pack_bf16(of.value(i + 2 * w), of.value(i + 2 * w + 1));
     store_matrices_transposed(place + 2 * i * kPitch, words);
   }
+}
+
+// Writes a warpgroup's tile through its staging memory, so that rows of y are written in pieces of
+// 128 bytes. n0: the thread's first output of the tile.
+template <int kTokens, int kPitch>
+__device__ void store_sums(const Int4Work& work, const TileSums<kTokens>& of, int out0, int n0,
+                           int token0, __nv_bfloat16* staging, int barrier) {
+  const int thread = threadIdx.x % kWarpgroup, t = thread % 4;
+  const Output& y = work.y;
+  if (y.f32) {
+#pragma unroll
+    for (int i = 0; i < kTokens / 2; ++i) {
+      const int token = token0 + 8 * (i / 4) + 2 * t + i % 2, n = out0 + n0 + 8 * (i % 4 / 2);
+      if (token < work.rows && n < work.out)
+        static_cast<float*>(y.data)[token * y.stride + n] = of.value(i);
+    }
+    return;
+  }
+  stage_sums<kTokens, kPitch>(of, staging);
   asm volatile("bar.sync %0, 128;" ::"r"(barrier) : "memory");
   auto* to = static_cast<__nv_bfloat16*>(y.data);
   const int tokens = min(kTokens, work.rows - token0);
@@ -78,10 +91,32 @@ __device__ void store_sums(const Int4Work& work, const OutputTerms& terms,
   asm volatile("bar.sync %0, 128;" ::"r"(barrier) : "memory");
 }
 
-template <int kSideBySide, int kTokens, Int4Kind kKind>
-__global__ void __launch_bounds__(Whole<kSideBySide, kTokens>::kThreads, 1)
+// Of two warpgroups, the first of which has a tile of gate and the second one of up. staging: of
+// both. thread: of both.
+template <int kTokens, int kPitch>
+__device__ void store_activated(const Int4Work& work, const TileSums<kTokens>& of, int out0,
+                                int token0, __nv_bfloat16* staging, int thread) {
+  constexpr int kPieces = kInt4Outs / 8, kBarrier = 3;
+  const auto sync = [] {
+    asm volatile("bar.sync %0, %1;" ::"n"(kBarrier), "n"(2 * kWarpgroup) : "memory");
+  };
+  stage_sums<kTokens, kPitch>(of, staging + thread / kWarpgroup * kTokens * kPitch);
+  sync();
+  auto* to = static_cast<__nv_bfloat16*>(work.y.data);
+  const int tokens = min(kTokens, work.rows - token0);
+  for (int i = thread; i < tokens * kPieces; i += 2 * kWarpgroup) {
+    const int token = i / kPieces, n = i % kPieces * 8;
+    const __nv_bfloat16* const gate = staging + token * kPitch + n;
+    silu_mul<8>(gate, gate + kTokens * kPitch)
+        .store(to + (token0 + token) * work.y.stride + out0 + n);
+  }
+  sync();
+}
+
+template <int kSideBySide, int kTokens, bool kGated, Int4Kind kKind>
+__global__ void __launch_bounds__(Whole<kSideBySide, kTokens, kGated>::kThreads, 1)
     gemm_int4_kernel(const __grid_constant__ CUtensorMap x_map, Int4Work work) {
-  using S = Whole<kSideBySide, kTokens>;
+  using S = Whole<kSideBySide, kTokens, kGated>;
   extern __shared__ uint8_t memory[];
   __shared__ uint64_t full[kInt4MostStages], empty[kInt4MostStages];
   const Int4Ring ring = {memory + (1024 - shared_address(memory) % 1024) % 1024, full, empty};
@@ -106,7 +141,8 @@ __global__ void __launch_bounds__(Whole<kSideBySide, kTokens>::kThreads, 1)
     const int n0 = static_cast<int>(threadIdx.x) % kWarpgroup / kWarpSize * 16 +
                    static_cast<int>(threadIdx.x) % kWarpSize / 4;
     for (int unit = blockIdx.x; unit < work.units; unit += gridDim.x) {
-      const int out0 = (unit / work.token_tiles * kSideBySide + beside) * kInt4Outs;
+      const int out0 = work.tile_of(unit, beside) * kInt4Outs;
+      const int token0 = unit % work.token_tiles * kTokens;
       const OutputTerms terms(work, out0 + n0);
       float total[kTokens / 2];
 #pragma unroll
@@ -119,22 +155,31 @@ __global__ void __launch_bounds__(Whole<kSideBySide, kTokens>::kThreads, 1)
 #pragma unroll
         for (int i = 0; i < kTokens / 2; ++i) total[i] += sums[i];
       }
-      store_sums<kTokens, S::kPitch>(work, terms, total, out0, n0,
-                                     unit % work.token_tiles * kTokens,
-                                     staging + beside * kTokens * S::kPitch, beside + 1);
+      if constexpr (kGated) {
+        store_activated<kTokens, S::kPitch>(work, {total, terms}, work.tile_of(unit, 0) * kInt4Outs,
+                                            token0, staging,
+                                            static_cast<int>(threadIdx.x) - kWarpgroup);
+      } else {
+        store_sums<kTokens, S::kPitch>(work, {total, terms}, out0, n0, token0,
+                                       staging + beside * kTokens * S::kPitch, beside + 1);
+      }
     }
   }
 }
 
-template <int kSideBySide, int kTokens>
+template <int kSideBySide, int kTokens, bool kGated = false>
 void run(const Int4Weights& weights, int64_t out, int64_t in, const __nv_bfloat16* x, int64_t rows,
          Output y, cudaStream_t stream) {
-  using S = Whole<kSideBySide, kTokens>;
-  constexpr decltype(&gemm_int4_kernel<kSideBySide, kTokens, Int4Kind::any>) kernels[] = {
-      gemm_int4_kernel<kSideBySide, kTokens, Int4Kind::symmetric>,
-      gemm_int4_kernel<kSideBySide, kTokens, Int4Kind::asymmetric>,
-      gemm_int4_kernel<kSideBySide, kTokens, Int4Kind::any>};
-  const Int4Work work = describe_int4<S>(weights, out, in, rows, y, S::kStagingBytes);
+  using S = Whole<kSideBySide, kTokens, kGated>;
+  constexpr decltype(&gemm_int4_kernel<kSideBySide, kTokens, kGated, Int4Kind::any>) kernels[] = {
+      gemm_int4_kernel<kSideBySide, kTokens, kGated, Int4Kind::symmetric>,
+      gemm_int4_kernel<kSideBySide, kTokens, kGated, Int4Kind::asymmetric>,
+      gemm_int4_kernel<kSideBySide, kTokens, kGated, Int4Kind::any>};
+  Int4Work work = describe_int4<S>(weights, out, in, rows, y, S::kStagingBytes);
+  if (kGated) {
+    work.to_next_unit = 1;
+    work.to_next_group = work.tiles / 2;
+  }
   launch_int4<S>(kernels, 1, std::min(work.units, processors()), work, weights, in, x,
                  S::kStagingBytes, stream);
 }
@@ -166,6 +211,11 @@ void gemm_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv_b
                          : few     ? run<4, 32>
                                    : run<4, 64>;
   run_whole(weights, out, in, x, rows, y, stream);
+}
+
+void gated_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv_bfloat16* x,
+                int64_t rows, Output y, cudaStream_t stream) {
+  if (rows > 0) run<2, 128, true>(weights, 2 * out, in, x, rows, y, stream);
 }
 
 }  // namespace narrow::ops::cuda

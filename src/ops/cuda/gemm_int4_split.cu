@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(Split<kTokens, kBlocks>::kThreads, 1)
   auto* const staging = reinterpret_cast<__nv_bfloat16*>(rings + S::kExchangeBytes);
   for (int eight = group; eight < S::kOwnEights; eight += kRings)
     finish_eight(work, exchange + eight * kWarpgroup + thread, S::kOwnEights * kWarpgroup,
-                 unit / work.token_tiles * kInt4Outs,
+                 work.tile_of(unit, 0) * kInt4Outs,
                  unit % work.token_tiles * kTokens + 8 * (rank * S::kOwnEights + eight),
                  staging + group * 8 * S::kPitch, S::kPitch, group + 1);
 }

@@ -29,6 +29,12 @@ struct Int4Work {
   bool whole;  // the width is a multiple of an atom of x (tensor_map.h)
   int rows, out, tiles, chunks;
   int token_tiles, units;  // a unit: a tile of outputs of all warpgroups side by side, by tokens
+  // Tiles of outputs from a unit to the one behind it, from a warpgroup's to that of the next one.
+  int to_next_unit, to_next_group;
+
+  __device__ int tile_of(int unit, int beside) const {
+    return unit / token_tiles * to_next_unit + beside * to_next_group;
+  }
   int stages, stage_bytes;
   Output y;
 };
@@ -88,7 +94,7 @@ __device__ void fill_int4_ring(const CUtensorMap& x_map, const Int4Work& work, c
 #pragma unroll
     for (int o = 0; o < S::kSideBySide; ++o) {
       // Beyond the last tile nothing is stored: any weights do.
-      const int tile = min(unit / work.token_tiles * S::kSideBySide + o, work.tiles - 1);
+      const int tile = min(work.tile_of(unit, o), work.tiles - 1);
       copy_bytes(
           place() + S::kXBytes + o * work.chunk_bytes,
           work.weights + tile * work.tile_bytes + static_cast<int64_t>(chunk) * work.chunk_bytes,
@@ -207,6 +213,8 @@ Int4Work describe_int4(const Int4Weights& weights, int64_t out, int64_t in, int6
   work.tiles = div_up(out, kInt4Outs);
   work.token_tiles = div_up(rows, S::kTokens);
   work.units = div_up(out, S::kOuts) * work.token_tiles;
+  work.to_next_unit = S::kSideBySide;
+  work.to_next_group = 1;
   work.stage_bytes = div_up(S::kXBytes + S::kSideBySide * work.chunk_bytes, 1024) * 1024;
   work.stages = std::min(kInt4MostStages,
                          (kInt4Memory - 1024 - extra_bytes) / (S::kRings * work.stage_bytes));

@@ -46,17 +46,6 @@ __global__ void add_kernel(bf16_t* residual, const bf16_t* x, int64_t elements) 
     residual[i] = __float2bfloat16_rn(__bfloat162float(residual[i]) + __bfloat162float(x[i]));
 }
 
-// silu(gate) · up, rounded.
-template <int kWidth>
-__device__ Packed<kWidth> silu_mul(const bf16_t* gate, const bf16_t* up) {
-  float value[kWidth], factor[kWidth];
-  Packed<kWidth>::load(gate).unpack(value);
-  Packed<kWidth>::load(up).unpack(factor);
-#pragma unroll
-  for (int i = 0; i < kWidth; ++i) value[i] = silu(value[i]) * factor[i];
-  return Packed<kWidth>::round(value);
-}
-
 template <int kWidth, int kSlots>
 __global__ void silu_mul_kernel(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized,
                                 int64_t cols) {

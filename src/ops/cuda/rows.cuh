@@ -69,6 +69,17 @@ struct Packed<1> {
   __device__ void unpack(float (&value)[1]) const { value[0] = __bfloat162float(number); }
 };
 
+// silu(gate) · up, rounded.
+template <int kWidth>
+__device__ inline Packed<kWidth> silu_mul(const __nv_bfloat16* gate, const __nv_bfloat16* up) {
+  float value[kWidth], factor[kWidth];
+  Packed<kWidth>::load(gate).unpack(value);
+  Packed<kWidth>::load(up).unpack(factor);
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) value[i] = silu(value[i]) * factor[i];
+  return Packed<kWidth>::round(value);
+}
+
 // What one thread holds of a row: kSlots pieces of kWidth numbers, kWidth · blockDim apart.
 template <int kWidth, int kSlots>
 struct RowPart {

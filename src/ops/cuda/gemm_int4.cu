@@ -29,6 +29,7 @@ struct OutputTerms {
   }
 };
 
+// A thread's sums of a tile (add_int4_part()), and what they become.
 template <int kTokens>
 struct TileSums {
   const float (&sums)[kTokens / 2];

@@ -115,9 +115,9 @@ class TileTerms {
   float row_[2] = {1, 1};
 };
 
-// Writes a warpgroup's 64 rows of kColumns outputs of y in bf16, in pieces of sixteen bytes, at
-// last of eight: y has whole ones. value(i, j): the lane's two of its i-th row, in the j-th block
-// of eight columns.
+// Writes a warpgroup's 64 rows of kColumns outputs of y in bf16, in pieces of sixteen bytes (the
+// last sixteen columns of an odd number of such: of eight), of which rows of y are made. value(i,
+// j): the lane's two of its i-th row, in the j-th block of eight columns.
 template <int kColumns, class Value>
 __device__ void store_pieces(const GemmOutput& to, int row0, int column0, Value value) {
   static_assert(kColumns % 16 == 0);
@@ -197,8 +197,7 @@ __device__ void store_numbers(const GemmOutput& to, int row0, int column0, Value
 
 // Writes a warpgroup's 64 rows of a tile. How is chosen once, and what is hardly ever chosen is
 // short code: with the choice made for every block of columns, what a tile executes lay scattered
-// over more code than the instruction cache holds, and much of a short product is the first way
-// through it.
+// over more code than the instruction cache holds.
 template <MmaType type, int kOut, bool kGated, class Sum>
 __device__ void store_tile(const GemmOutput& to, const Sum (&sums)[kOut / 2],
                            const TileTerms<type, kOut, kGated>& terms, int row0, int column0) {

@@ -6,7 +6,8 @@
 //
 // A place serves all layers. Who writes a piece has seen the layer's qkv, and by way of it (every
 // block has tiles of gate_up) something from every block behind all that it joined of the layer
-// before.
+// before. Tags come again after 2^32 layers, days of steps; only a piece that no step has written
+// in all that time could be taken for another.
 #pragma once
 
 #include "ops/cuda/attention_piece.cuh"

@@ -3,11 +3,14 @@
 // parts of the outputs' root mean square, and by how much outputs are too small (the tensor cores
 // cut off, they do not round). Beside it what rounding the exact sums to bf16 costs, and what e4m3
 // itself cost: the exact sum of codes against that of the numbers they stand for.
-// kPromotedAtoms in hopper.cuh rests on it.
+// So much is the float32 of kPromotes in gemm.cuh worth.
 //
 //   e4m3_sums
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <random>
 #include <vector>
 
@@ -76,9 +79,9 @@ Rows make_rows(int depth, bool outliers, std::mt19937& engine) {
     }
     rows.scale[row] = largest / 448;
     for (int k = 0; k < depth; ++k)
-      rows.codes[row * depth + k] = __nv_cvt_float_to_fp8(
-          static_cast<float>(rows.numbers[row * depth + k] / rows.scale[row]), __NV_SATFINITE,
-          __NV_E4M3);
+      rows.codes[row * depth + k] =
+          __nv_cvt_float_to_fp8(static_cast<float>(rows.numbers[row * depth + k] / rows.scale[row]),
+                                __NV_SATFINITE, __NV_E4M3);
   }
   return rows;
 }
@@ -144,8 +147,11 @@ void measure(int depth, bool outliers) {
 
 }  // namespace
 
-int main() {
+int main() try {
   for (const bool outliers : {false, true})
     for (const int depth : {4096, 14336}) measure(depth, outliers);
   return 0;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "e4m3_sums: %s\n", error.what());
+  return 1;
 }

@@ -1,9 +1,10 @@
 // Time of a decode step of a Llama-3.1-8B-shaped model with random weights, by batch size, from the
 // host's clock around what the engine does: plan, kernels, the likeliest tokens back on the host.
 //
-//   decode_step FORMAT [BACKEND [CONTEXT [BATCH...]]]     default: cuda 512 1 8 32
+//   decode_step FORMAT [BACKEND [CONTEXT [BATCH|fp8_kv...]]]     default: cuda 512 1 8 32
 //
-// BACKEND cuda-portable: the kernels of other devices, on Hopper too.
+// BACKEND cuda-portable: the kernels of other devices, on Hopper too. fp8_kv: keys and values in
+// e4m3.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -30,10 +31,10 @@ double milliseconds_since(Clock::time_point start) {
 }
 
 // Median milliseconds of one step of `rows` tokens for `batch` sequences of `context` tokens.
-double step_time(model::Decoder& decoder, int64_t batch, int64_t rows, int64_t context,
-                 int repetitions) {
+double step_time(model::Decoder& decoder, DType kv_dtype, int64_t batch, int64_t rows,
+                 int64_t context, int repetitions) {
   const int64_t blocks = (context + ops::kKvBlockTokens - 1) / ops::kKvBlockTokens;
-  model::KvCache kv(decoder.config(), decoder.backend(), batch * blocks);
+  model::KvCache kv(decoder.config(), decoder.backend(), batch * blocks, kv_dtype);
   ops::Batch step;
   std::vector<int32_t> logit_rows;
   for (int64_t i = 0; i < batch; ++i) {
@@ -66,7 +67,7 @@ double step_time(model::Decoder& decoder, int64_t batch, int64_t rows, int64_t c
 
 int main(int argc, char** argv) try {
   if (argc < 2) {
-    std::cerr << "usage: decode_step FORMAT [BACKEND [CONTEXT [BATCH...]]]\n";
+    std::cerr << "usage: decode_step FORMAT [BACKEND [CONTEXT [BATCH|fp8_kv...]]]\n";
     return 2;
   }
   const std::string format = argv[1];
@@ -76,7 +77,13 @@ int main(int argc, char** argv) try {
                            : ops::make_backend(name);
   const int64_t context = argc > 3 ? benchmarks::count_of(argv[3]) : 512;
   std::vector<int64_t> batches;
-  for (int i = 4; i < argc; ++i) batches.push_back(benchmarks::count_of(argv[i]));
+  DType kv_dtype = DType::bf16;
+  for (int i = 4; i < argc; ++i) {
+    if (argv[i] == std::string_view("fp8_kv"))
+      kv_dtype = DType::f8_e4m3;
+    else
+      batches.push_back(benchmarks::count_of(argv[i]));
+  }
   if (batches.empty()) batches = {1, 8, 32};
   const benchmarks::SyntheticCheckpoint checkpoint(kLlama8B, format);
   const auto start = Clock::now();
@@ -85,14 +92,14 @@ int main(int argc, char** argv) try {
   std::cout << fmt::format("{} on {}: {:.2f} GB of weights a step, ready in {:.1f} s\n", format,
                            backend->describe(), bytes / 1e9, milliseconds_since(start) / 1000);
   for (const int64_t batch : batches) {
-    const double time = step_time(decoder, batch, 1, context, 30);
+    const double time = step_time(decoder, kv_dtype, batch, 1, context, 30);
     std::cout << fmt::format(
         "  decode, batch {:>3}, context {}: {:.3f} ms, weights at {:.2f} TB/s\n", batch, context,
         time, bytes / time / 1e9);
   }
   for (const int64_t tokens : {int64_t{512}, kLongestPrefill})
     std::cout << fmt::format("  prefill of {} tokens: {:.2f} ms\n", tokens,
-                             step_time(decoder, 1, tokens, tokens, 5));
+                             step_time(decoder, kv_dtype, 1, tokens, tokens, 5));
   return 0;
 } catch (const narrow::Error& error) {
   std::cerr << "decode_step: " << error.what() << "\n";

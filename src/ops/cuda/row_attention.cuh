@@ -91,12 +91,13 @@ struct PieceStages {
   RingPlace keys, values;
 };
 
-// One unit by one group. The group rotates the queries of its key/value head for itself; the one
-// with the last piece also stores the new key and value, in the cache and in its stages.
+// One unit by one group. The group rotates the queries of the block's key/value head for itself,
+// with its first unit; the one with the last piece, which is a first one, also stores the new key
+// and value, in the cache and in its stages.
 template <class Format, int kHeadDim, class Kv>
 __device__ inline void attend_unit(const RowLayers& work, void* cache, RowTurn turn, uint32_t tag,
-                                   int unit, PieceStages stages, RowShared& shared, uint8_t* ring,
-                                   uint8_t* scratch) {
+                                   int unit, bool first, PieceStages stages, RowShared& shared,
+                                   uint8_t* ring, uint8_t* scratch) {
   constexpr int kHalf = kHeadDim / 2, kStride = kHeadDim + kQueryPad;
   const AttentionLayer& layer = work.attention;
   const int group = this_thread() / kWarpgroup, thread = this_thread() % kWarpgroup;
@@ -115,50 +116,52 @@ __device__ inline void attend_unit(const RowLayers& work, void* cache, RowTurn t
   wait(&shared.full[stages.keys.slot], stages.keys.parity);
   wait(&shared.full[stages.values.slot], stages.values.parity);
   sync();  // all are done with what lies in `scratch`
-  // Values of tokens that the row does not see are weighed with zero and must be numbers.
-  constexpr int kUnit = 16 / sizeof(Kv);
+  if (first) {
+    // Values of tokens that the row does not see are weighed with zero and must be numbers.
+    constexpr int kUnit = 16 / sizeof(Kv);
 #pragma unroll 1
-  for (int j = tokens * kHeadDim + thread * kUnit; j < kDecodeChunk * kHeadDim;
-       j += kWarpgroup * kUnit)
-    *reinterpret_cast<uint4*>(values + j) = uint4{};
-  // Heads are the queries, the key, the value; of a head a thread takes numbers d, d + 1 and
-  // those half a head behind them.
-  const int heads = queries + (is_last ? 2 : 0);
+    for (int j = tokens * kHeadDim + thread * kUnit; j < kDecodeChunk * kHeadDim;
+         j += kWarpgroup * kUnit)
+      *reinterpret_cast<uint4*>(values + j) = uint4{};
+    // Heads are the queries, the key, the value; of a head a thread takes numbers d, d + 1 and
+    // those half a head behind them.
+    const int heads = queries + (is_last ? 2 : 0);
 #pragma unroll 1
-  for (int j = thread; j < heads * (kHalf / 2); j += kWarpgroup) {
-    const int head = j / (kHalf / 2), d = j % (kHalf / 2) * 2;
-    const int from = head < queries ? kv_head * queries + head
-                                    : layer.heads + (head - queries) * layer.kv_heads + kv_head;
-    const __nv_bfloat16* const numbers = work.made[kQkv] + turn.now + from * kHeadDim + d;
-    uint32_t low = wait_for_word(numbers), high = wait_for_word(numbers + kHalf);
-    if (head <= queries) {
-      const float2 a = unpack_bf16(low), b = unpack_bf16(high);
-      const float2 even = rotate(a.x, b.x, shared.cosine[d], shared.sine[d]);
-      const float2 odd = rotate(a.y, b.y, shared.cosine[d + 1], shared.sine[d + 1]);
-      low = pack_bf16(even.x, odd.x);
-      high = pack_bf16(even.y, odd.y);
-    }
-    if (head < queries) {
-      *reinterpret_cast<uint32_t*>(rotated + head * kStride + d) = low;
-      *reinterpret_cast<uint32_t*>(rotated + head * kStride + d + kHalf) = high;
-    } else {
-      const int block = shared.slot / kPage, offset = shared.slot % kPage;
-      Kv* const cached =
-          static_cast<Kv*>(cache) + ((static_cast<int64_t>(block) * 2 * layer.kv_heads +
-                                      (head - queries) * layer.kv_heads + kv_head) *
-                                         kPage +
-                                     offset) *
-                                        kHeadDim;
-      Kv* const staged = (head == queries ? keys : values) + (tokens - 1) * kHeadDim;
-      const float2 a = unpack_bf16(low), b = unpack_bf16(high);
-      for (Kv* const to : {cached + d, staged + d}) {
-        store_rounded(a.x, to), store_rounded(a.y, to + 1);
-        store_rounded(b.x, to + kHalf), store_rounded(b.y, to + kHalf + 1);
+    for (int j = thread; j < heads * (kHalf / 2); j += kWarpgroup) {
+      const int head = j / (kHalf / 2), d = j % (kHalf / 2) * 2;
+      const int from = head < queries ? kv_head * queries + head
+                                      : layer.heads + (head - queries) * layer.kv_heads + kv_head;
+      const __nv_bfloat16* const numbers = work.made[kQkv] + turn.now + from * kHeadDim + d;
+      uint32_t low = wait_for_word(numbers), high = wait_for_word(numbers + kHalf);
+      if (head <= queries) {
+        const float2 a = unpack_bf16(low), b = unpack_bf16(high);
+        const float2 even = rotate(a.x, b.x, shared.cosine[d], shared.sine[d]);
+        const float2 odd = rotate(a.y, b.y, shared.cosine[d + 1], shared.sine[d + 1]);
+        low = pack_bf16(even.x, odd.x);
+        high = pack_bf16(even.y, odd.y);
+      }
+      if (head < queries) {
+        *reinterpret_cast<uint32_t*>(rotated + head * kStride + d) = low;
+        *reinterpret_cast<uint32_t*>(rotated + head * kStride + d + kHalf) = high;
+      } else {
+        const int block = shared.slot / kPage, offset = shared.slot % kPage;
+        Kv* const cached =
+            static_cast<Kv*>(cache) + ((static_cast<int64_t>(block) * 2 * layer.kv_heads +
+                                        (head - queries) * layer.kv_heads + kv_head) *
+                                           kPage +
+                                       offset) *
+                                          kHeadDim;
+        Kv* const staged = (head == queries ? keys : values) + (tokens - 1) * kHeadDim;
+        const float2 a = unpack_bf16(low), b = unpack_bf16(high);
+        for (Kv* const to : {cached + d, staged + d}) {
+          store_rounded(a.x, to), store_rounded(a.y, to + 1);
+          store_rounded(b.x, to + kHalf), store_rounded(b.y, to + kHalf + 1);
+        }
       }
     }
+    if (is_last) publish_to_async();  // which writes there next
+    sync();
   }
-  if (is_last) publish_to_async();  // which writes there next
-  sync();
   const auto query = [&](int head) {
     return rotated + min(head, queries - 1) * kStride + 4 * (lane % 4);
   };
@@ -193,17 +196,18 @@ __device__ inline void attend_row(const RowLayers& work, void* cache, RowTurn tu
   const int queries = heads / kv_heads, pieces = pieces_of(shared.visible);
   const int group = this_thread() / kWarpgroup;
 #pragma unroll 1
-  for (int i = 0; unit_of_block(pieces * kv_heads, i) >= 0; ++i) {
+  for (int i = 0, unit; (unit = piece_of_block(pieces, kv_heads, i)) >= 0; ++i) {
     PieceStages stages{at, at};
     stages.values.advance(1, work.stages);
     at.advance(2, work.stages);
     if (i % work.attending != group) continue;
-    attend_unit<Format, kHeadDim, Kv>(work, cache, turn, tag, unit_of_block(pieces * kv_heads, i),
-                                      stages, shared, ring, scratch);
+    attend_unit<Format, kHeadDim, Kv>(work, cache, turn, tag, unit, i == group, stages, shared,
+                                      ring, scratch);
     release_piece<Format>(shared, stages);
   }
 #pragma unroll 1
-  for (int i = kRowGroups - 1 - group, slice; (slice = unit_of_block(heads * kSlices, i)) >= 0;
+  for (int i = kRowGroups - 1 - group, slice;
+       (slice = unit_of_block(heads * kSlices, static_cast<int>(gridDim.x), i)) >= 0;
        i += kRowGroups) {
     const int head = slice / kSlices, dim = slice % kSlices * kJoinDims;
     const int warp = this_thread() % kWarpgroup / kWarpSize, lane = this_thread() % kWarpSize;

@@ -50,7 +50,7 @@ bool fits(const DecoderParts& parts) {
   const AttentionShape& shape = parts.shape;
   if (parts.layers.empty() || parts.layers.size() > kMostRowLayers) return false;
   if ((shape.head_dim != 64 && shape.head_dim != 128) || shape.heads % shape.kv_heads != 0 ||
-      shape.heads / shape.kv_heads > kMostQueriesPerKv)
+      shape.heads / shape.kv_heads > kMostQueriesPerKv || shape.kv_heads > processors())
     return false;
   const CudaPart* const head = only_part(parts.head);
   const CudaPart* const first = only_part(parts.layers.front().qkv);

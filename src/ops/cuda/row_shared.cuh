@@ -101,13 +101,18 @@ struct RingPlace {
   }
 };
 
-// Pieces of attention of all key/value heads are units, of which every gridDim.x-th falls to this
-// block, the last unit to the last block: whoever has a last piece is done last, and the last
-// blocks have the fewest tiles. Slices of what is joined fall to blocks likewise. The block's i-th
-// of `units`; below zero: it has none.
-__device__ inline int unit_of_block(int units, int i) {
-  const int blocks = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x);
-  return units - 1 - (blocks - 1 - block + i * blocks);
+// Units of work fall to the blocks in turns, the last unit to the last block, which has the fewest
+// tiles. The block's i-th of `units`; below zero: it has none.
+__device__ inline int unit_of_block(int units, int blocks, int i) {
+  const int from_last = static_cast<int>(gridDim.x) - 1 - static_cast<int>(blockIdx.x);
+  return from_last < blocks ? units - 1 - (from_last + i * blocks) : -1;
+}
+
+// Pieces of attention, unit piece · kv_heads + head: whoever has a last piece is done last. All of a
+// block's units are of one key/value head.
+__device__ inline int piece_of_block(int pieces, int kv_heads, int i) {
+  const int blocks = static_cast<int>(gridDim.x);
+  return unit_of_block(pieces * kv_heads, blocks - blocks % kv_heads, i);
 }
 
 // Of all tiles of a product every gridDim.x-th falls to this block. Of 4-bit weights a tile of gate

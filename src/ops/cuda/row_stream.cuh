@@ -78,9 +78,9 @@ class RowStream {
     static_assert(kPages * kBytes <= kRowStageBytes);
     const int kv_heads = work_.attention.kv_heads;
     const int32_t* const table = work_.batch.block_table + work_.batch.single_table[0];
-    const int units = pieces_of(visible_) * kv_heads;
+    const int pieces = pieces_of(visible_);
 #pragma unroll 1
-    for (int i = 0, unit; (unit = unit_of_block(units, i)) >= 0; ++i) {
+    for (int i = 0, unit; (unit = piece_of_block(pieces, kv_heads, i)) >= 0; ++i) {
       const int first = unit / kv_heads * kPages + filler_ * kMine;
       const int count = max(0, min(kMine, (visible_ + kPage - 1) / kPage - first));
       const Kv* from[kMine];

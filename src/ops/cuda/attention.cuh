@@ -7,7 +7,8 @@
 // Scores of a piece are products of wgmma where rows are many and of mma elsewhere: in steps of the
 // same sixteen inputs both give the same bits (benchmarks/lab/mma_bits.cu).
 //
-// Scores are kept in units of log2, so that weights are powers of two.
+// Weights are powers of two of what scores are in units of log2: a scale, which is above zero,
+// comes in with the largest score's subtraction, in one operation.
 #pragma once
 
 #include "ops/cuda/device.cuh"
@@ -68,11 +69,12 @@ __device__ inline void page_scores(const Query& q, Key key, PageScores& score) {
   }
 }
 
-// A score in units of log2; -∞ where the row does not see the token. Never contracted with what
-// follows: all kernels must round alike.
-__device__ inline float scaled(float score, float scale, bool visible) {
-  return visible ? __fmul_rn(score, scale) : -INFINITY;
-}
+// A score, -∞ where the row does not see the token.
+__device__ inline float masked(float score, bool visible) { return visible ? score : -INFINITY; }
+
+// The largest score of a piece in units of log2. Never contracted with what follows: all kernels
+// must round alike.
+__device__ inline float scaled(float largest, float scale) { return __fmul_rn(largest, scale); }
 
 // Largest score of row r (0: g, 1: g + 8) over a page, in every lane of the quad.
 __device__ inline float quad_max(float value) {
@@ -88,15 +90,16 @@ __device__ inline float largest_of(const PageScores& score, int r) {
                fmaxf(score[1][2 * r], score[1][2 * r + 1]));
 }
 
-// Scores become weights relative to `largest`; returns this lane's share of their sum.
-__device__ inline float to_weights(PageScores& score, int r, float largest) {
+// Scores become weights relative to `largest`, which is scaled(); returns this lane's share of
+// their sum.
+__device__ inline float to_weights(PageScores& score, int r, float largest, float scale) {
   // A row that sees none of the piece: every weight is 2^-∞ = 0.
   const float reference = largest == -INFINITY ? 0 : largest;
 #pragma unroll
   for (int half = 0; half < 2; ++half)
 #pragma unroll
     for (int c = 0; c < 2; ++c)
-      score[half][2 * r + c] = power_of_two(score[half][2 * r + c] - reference);
+      score[half][2 * r + c] = power_of_two(fmaf(score[half][2 * r + c], scale, -reference));
   return (score[0][2 * r] + score[0][2 * r + 1]) + (score[1][2 * r] + score[1][2 * r + 1]);
 }
 
@@ -124,15 +127,16 @@ struct Joined {
 };
 
 // Of row r of a warp that has the scores of a whole piece: they become weights, and the piece is
-// taken into `joined`.
-__device__ inline Joined::Shares weigh_row(PageScores (&score)[kPages], int r, Joined& joined) {
+// taken into `joined`. scale: of scores, to units of log2.
+__device__ inline Joined::Shares weigh_row(PageScores (&score)[kPages], int r, float scale,
+                                           Joined& joined) {
   float largest = largest_of(score[0], r);
 #pragma unroll
   for (int page = 1; page < kPages; ++page) largest = fmaxf(largest, largest_of(score[page], r));
-  largest = quad_max(largest);
-  float sum = to_weights(score[0], r, largest);
+  largest = scaled(quad_max(largest), scale);
+  float sum = to_weights(score[0], r, largest, scale);
 #pragma unroll
-  for (int page = 1; page < kPages; ++page) sum += to_weights(score[page], r, largest);
+  for (int page = 1; page < kPages; ++page) sum += to_weights(score[page], r, largest, scale);
   return joined.join(largest, quad_sum(sum));
 }
 
@@ -144,14 +148,15 @@ struct Exchange {
   uint4 weights[kPages][kWarpSize];  // as pack_weights() has them
 };
 struct PieceSums {
-  float largest[2], sum[2];  // of rows g, g + 8
+  float largest[2], sum[2];  // of rows g, g + 8; in units of log2
 };
 
-// Leaves the weights of all pages in `exchange`. Called by all threads of the kPages warps, of
-// which sync() is a barrier; what they wrote to shared memory before is visible behind it.
+// Leaves the weights of all pages in `exchange`. scale: of scores, to units of log2. Called by all
+// threads of the kPages warps, of which sync() is a barrier; what they wrote to shared memory
+// before is visible behind it.
 template <class Sync>
-__device__ inline PieceSums weigh_piece(PageScores& score, Exchange& exchange, int warp, int lane,
-                                        Sync sync) {
+__device__ inline PieceSums weigh_piece(PageScores& score, float scale, Exchange& exchange,
+                                        int warp, int lane, Sync sync) {
   const int g = lane / 4, t = lane % 4;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -162,10 +167,11 @@ __device__ inline PieceSums weigh_piece(PageScores& score, Exchange& exchange, i
   PieceSums piece;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    piece.largest[r] = exchange.largest[0][g + 8 * r];
+    float largest = exchange.largest[0][g + 8 * r];
     for (int page = 1; page < kPages; ++page)
-      piece.largest[r] = fmaxf(piece.largest[r], exchange.largest[page][g + 8 * r]);
-    exchange.sum[warp][r][lane] = to_weights(score, r, piece.largest[r]);
+      largest = fmaxf(largest, exchange.largest[page][g + 8 * r]);
+    piece.largest[r] = scaled(largest, scale);
+    exchange.sum[warp][r][lane] = to_weights(score, r, piece.largest[r], scale);
   }
   exchange.weights[warp][lane] = pack_weights(score);
   sync();

@@ -35,9 +35,8 @@ __device__ inline PieceSums attend_piece(const Numbers& numbers, const Query& q,
   for (int half = 0; half < 2; ++half)
 #pragma unroll
     for (int c = 0; c < 4; ++c)
-      score[half][c] =
-          scaled(score[half][c], scale, warp * kPage + 8 * half + 2 * t + (c & 1) < tokens);
-  const PieceSums sums = weigh_piece(score, exchange, warp, lane, sync);
+      score[half][c] = masked(score[half][c], warp * kPage + 8 * half + 2 * t + (c & 1) < tokens);
+  const PieceSums sums = weigh_piece(score, scale, exchange, warp, lane, sync);
 #pragma unroll
   for (int j = 0; j < kDims; ++j)
 #pragma unroll

@@ -224,18 +224,14 @@ __global__ void __launch_bounds__(kThreads, 1)
   // Scores of a piece become weights, and the piece is taken into `joined`.
   const auto weigh = [&](int piece, Scores& scores, Joined::Shares(&shares)[2]) {
     const int first = piece * kDecodeChunk;
-    if (first + kDecodeChunk <= seen_by_all) {
-#pragma unroll
-      for (int i = 0; i < kDecodeChunk / 2; ++i) scores[i] = scaled(scores[i], scale, true);
-    } else {
+    if (first + kDecodeChunk > seen_by_all) {
 #pragma unroll
       for (int i = 0; i < kDecodeChunk / 2; ++i)
-        scores[i] =
-            scaled(scores[i], scale, first + 8 * (i / 4) + 2 * t + (i & 1) < visible[i % 4 >> 1]);
+        scores[i] = masked(scores[i], first + 8 * (i / 4) + 2 * t + (i & 1) < visible[i % 4 >> 1]);
     }
 #pragma unroll
     for (int r = 0; r < 2; ++r)
-      shares[r] = weigh_row(reinterpret_cast<PageScores(&)[kPages]>(scores), r, joined[r]);
+      shares[r] = weigh_row(reinterpret_cast<PageScores(&)[kPages]>(scores), r, scale, joined[r]);
   };
   // Called once the values before are done: their operands are these registers.
   const auto pack = [&](Scores& scores, uint32_t(&weights)[kPages][4]) {

@@ -93,9 +93,9 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
         const int token = piece * kDecodeChunk + warp * kPage + 8 * half + 2 * t + (c & 1);
-        score[half][c] = scaled(score[half][c], scale, token < end);
+        score[half][c] = masked(score[half][c], token < end);
       }
-    const PieceSums sums = weigh_piece(score, exchange, warp, lane, [] { __syncthreads(); });
+    const PieceSums sums = weigh_piece(score, scale, exchange, warp, lane, [] { __syncthreads(); });
     Joined::Shares shares[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) shares[r] = joined[r].join(sums.largest[r], sums.sum[r]);

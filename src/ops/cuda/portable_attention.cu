@@ -96,13 +96,12 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 #pragma unroll
           for (int c = 0; c < 4; ++c) {
             const int token = first + page * kPage + 8 * half + 2 * t + (c & 1);
-            score[page][half][c] =
-                scaled(score[page][half][c], scale, whole || token < visible[c >> 1]);
+            score[page][half][c] = masked(score[page][half][c], whole || token < visible[c >> 1]);
           }
       }
       Joined::Shares shares[2];
 #pragma unroll
-      for (int r = 0; r < 2; ++r) shares[r] = weigh_row(score, r, joined[r]);
+      for (int r = 0; r < 2; ++r) shares[r] = weigh_row(score, r, scale, joined[r]);
       uint4 weights[kPages];
 #pragma unroll
       for (int page = 0; page < kPages; ++page) weights[page] = pack_weights(score[page]);

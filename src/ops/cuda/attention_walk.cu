@@ -2,6 +2,8 @@
 // busy: a block takes one row's heads of one key/value head and walks the pieces of the keys with
 // the next one or two under way. Warp w scores page w of a piece, then weighs the values of all its
 // pages in a quarter of the dimensions.
+#include <algorithm>
+
 #include "ops/cuda/cache_piece.cuh"
 #include "ops/cuda/launch.cuh"
 
@@ -135,21 +137,25 @@ template <int kHeadDim, class Kv>
 void launch_walk(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
                  bf16_t* out, cudaStream_t stream) {
   constexpr size_t kPieceBytes = sizeof(CachePiece<kHeadDim, Kv>);
+  const auto memory = static_cast<size_t>(shared_memory_of_processor());
   // Two or four blocks on a processor, two at a time: three stages. Else three blocks at a time.
   const int blocks = layer.kv_heads * batch.singles;
-  static const bool deep = sizeof(Kv) == 2 && 2 * (3 * kPieceBytes + kStaticBytes) <=
-                                                  size_t(shared_memory_of_processor());
+  const bool deep = sizeof(Kv) == 2 && 2 * (3 * kPieceBytes + kStaticBytes) <= memory;
   const int pairs = div_up(blocks, 2 * processors());
   const bool even = 8 * blocks > 7 * pairs * 2 * processors();
   const int stages = deep && pairs <= 2 && even ? 3 : 2;
-  static const bool allowed = [] {
-    allow_shared_memory(walk_attention_kernel<kHeadDim, Kv>, (deep ? 3 : 2) * kPieceBytes);
+  // Blocks begin where those of the kernels in front leave, and as many would begin together as fit
+  // while other processors idle: so a block takes what lets no more than its share do so.
+  const auto share = static_cast<size_t>(div_up(blocks, processors()));
+  const size_t bytes = std::max(stages * kPieceBytes, memory / (share + 1));
+  static const bool allowed = [&] {
+    allow_shared_memory(walk_attention_kernel<kHeadDim, Kv>, std::max(3 * kPieceBytes, memory / 2));
     return true;
   }();
   (void)allowed;
   launch(walk_attention_kernel<kHeadDim, Kv>,
          dim3(static_cast<unsigned>(layer.kv_heads), static_cast<unsigned>(batch.singles)),
-         kWarps * kWarpSize, stages * kPieceBytes, stream, batch, layer, qkv, out, stages);
+         kWarps * kWarpSize, bytes, stream, batch, layer, qkv, out, stages);
 }
 
 }  // namespace

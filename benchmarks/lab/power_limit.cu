@@ -1,0 +1,199 @@
+// What the products of a layer of Llama-3.1-8B at 4096 rows come to in the first milliseconds, and
+// what when they go on for seconds and the card's power limit holds the clock down
+// (docs/performance/products.md; no result to check, cuda_products does). Normally distributed
+// numbers: others switch fewer or more transistors.
+//
+//   power_limit [SECONDS]     default: 3
+#include <cuda_bf16.h>
+#include <cuda_fp8.h>
+#include <dlfcn.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+#include <vector>
+
+#include "base/error.h"
+#include "device_timing.h"
+#include "ops/cuda/kernels.h"
+
+namespace {
+
+using namespace narrow;
+using namespace narrow::ops::cuda;
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kRows = 4096;
+struct Shape {
+  int64_t out, in;
+  bool gated;
+};
+constexpr Shape kShapes[] = {
+    {6144, 4096, false}, {4096, 4096, false}, {14336, 4096, true}, {4096, 14336, false}};
+
+// The driver's readings of device 0 (NVML, which CUDA's headers do not declare).
+class Readings {
+ public:
+  Readings() : library_(dlopen("libnvidia-ml.so.1", RTLD_NOW)) {
+    if (!library_) throw Error::refused("no libnvidia-ml.so.1", {}, "install NVIDIA's driver");
+    int status = symbol<int (*)()>("nvmlInit_v2")();
+    if (status == 0)
+      status = symbol<int (*)(unsigned, void**)>("nvmlDeviceGetHandleByIndex_v2")(0, &device_);
+    if (status != 0) throw Error::failed("NVML gives status " + std::to_string(status));
+  }
+  double megahertz() const {
+    unsigned value = 0;
+    symbol<int (*)(void*, int, unsigned*)>("nvmlDeviceGetClockInfo")(device_, 1, &value);
+    return value;
+  }
+  double watts() const {
+    unsigned value = 0;
+    symbol<int (*)(void*, unsigned*)>("nvmlDeviceGetPowerUsage")(device_, &value);
+    return value / 1000.0;
+  }
+
+ private:
+  template <class Function>
+  Function symbol(const char* name) const {
+    void* const found = dlsym(library_, name);
+    if (!found) throw Error::failed(std::string("NVML has no ") + name);
+    return reinterpret_cast<Function>(found);
+  }
+  void *library_, *device_ = nullptr;
+};
+
+__device__ void store(float value, float, __nv_bfloat16* to) { *to = __float2bfloat16_rn(value); }
+__device__ void store(float value, float range, __nv_fp8_e4m3* to) {
+  *to = __nv_fp8_e4m3(value * range);
+}
+__device__ void store(float value, float range, int8_t* to) {
+  *to = static_cast<int8_t>(rintf(fminf(fmaxf(value * range, -127), 127)));
+}
+
+// Normal numbers times `range`, of 8-bit types, as quantized rows have them.
+template <class T>
+__global__ void fill(T* to, int64_t count, float range, uint32_t seed) {
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < count;
+       i += int64_t{gridDim.x} * blockDim.x) {
+    uint64_t bits = (static_cast<uint64_t>(i) << 8 | seed) * 0x9e3779b97f4a7c15u;
+    bits = (bits ^ bits >> 29) * 0xbf58476d1ce4e5b9u;
+    bits ^= bits >> 32;
+    const float radius =
+        sqrtf(-2 * __logf((static_cast<float>(bits & 0xffffff) + 1) / 16777216.0f));
+    store(radius * __cosf(6.2831853f * static_cast<float>(bits >> 40) / 16777216.0f), range,
+          to + i);
+  }
+}
+
+// The products of a layer, one after the other.
+template <class T>
+class Layer {
+ public:
+  explicit Layer(float range) : scales_(4 * kMostScales) {
+    const std::vector<float> ones(kMostScales, 1e-3f);
+    check(cudaMemcpy(scales_.as<void>(), ones.data(), 4 * kMostScales, cudaMemcpyHostToDevice),
+          "copy");
+    for (const Shape& shape : kShapes) {
+      const int64_t outputs = shape.gated ? 2 * shape.out : shape.out;
+      weights_.push_back(numbers(outputs * shape.in, range));
+      inputs_.push_back(numbers(kRows * shape.in, range));
+      results_.push_back(std::make_unique<DeviceMemory>(kRows * shape.out * 2));
+      operations_ += 2.0 * static_cast<double>(kRows * outputs * shape.in);
+    }
+    check(cudaDeviceSynchronize(), "a kernel");
+  }
+  double operations() const { return operations_; }
+
+  void run(void (*product)(const Gemm&, cudaStream_t)) const {
+    for (size_t i = 0; i < weights_.size(); ++i) {
+      const Shape& shape = kShapes[i];
+      Gemm gemm;
+      gemm.weight = weights_[i]->as<void>();
+      gemm.x = inputs_[i]->as<void>();
+      gemm.row_scale = gemm.column_scale = scales_.as<float>();
+      gemm.rows = kRows;
+      gemm.out = shape.out;
+      gemm.in = shape.in;
+      gemm.x_stride = gemm.w_stride = shape.in * static_cast<int64_t>(sizeof(T));
+      gemm.w_rows = shape.gated ? 2 * shape.out : shape.out;
+      gemm.gated = shape.gated;
+      gemm.y = {results_[i]->as<void>(), false, shape.out, nullptr};
+      product(gemm, nullptr);
+    }
+  }
+
+ private:
+  static constexpr size_t kMostScales = 28672;
+
+  std::unique_ptr<DeviceMemory> numbers(int64_t count, float range) const {
+    auto memory = std::make_unique<DeviceMemory>(static_cast<size_t>(count) * sizeof(T));
+    fill<<<1024, 256>>>(memory->as<T>(), count, range, static_cast<uint32_t>(inputs_.size()));
+    return memory;
+  }
+
+  DeviceMemory scales_;
+  std::vector<std::unique_ptr<DeviceMemory>> weights_, inputs_, results_;
+  double operations_ = 0;
+};
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+template <class T>
+void measure(const char* name, float range, void (*product)(const Gemm&, cudaStream_t),
+             double seconds, const Readings& readings) {
+  const Layer<T> layer(range);
+  layer.run(product);
+  check(cudaDeviceSynchronize(), "a kernel");
+  std::this_thread::sleep_for(std::chrono::seconds(1));
+  constexpr int kBurst = 4, kTrain = 16;  // layers
+  const auto rate = [&](int layers, double time) {
+    return layers * layer.operations() / time / 1e12;
+  };
+  Clock::time_point start = Clock::now();
+  for (int i = 0; i < kBurst; ++i) layer.run(product);
+  check(cudaDeviceSynchronize(), "a kernel");
+  const double burst = rate(kBurst, seconds_since(start));
+  // The first half is for the clock to settle.
+  int layers = 0, samples = 0;
+  double clock = 0, power = 0;
+  Clock::time_point settled{};
+  for (start = Clock::now(); seconds_since(start) < seconds;) {
+    const bool counts = seconds_since(start) > seconds / 2;
+    if (counts && samples == 0) settled = Clock::now();
+    for (int i = 0; i < kTrain; ++i) layer.run(product);
+    if (counts) {
+      layers += kTrain;
+      ++samples;
+      clock += readings.megahertz();
+      power += readings.watts();
+    }
+    check(cudaDeviceSynchronize(), "a kernel");
+  }
+  std::printf("%-5s first %d layers %6.0f TFLOP/s, sustained %6.0f at %.0f MHz and %.0f W\n", name,
+              kBurst, burst, rate(layers, seconds_since(settled)), clock / samples,
+              power / samples);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  const double seconds = argc > 1 ? std::atof(argv[1]) : 3;
+  if (argc > 2 || !(seconds >= 0.5)) {
+    std::fprintf(stderr, "usage: power_limit [SECONDS]     at least 0.5\n");
+    return 2;
+  }
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, 0), "device properties");
+  std::printf("%s\n", properties.name);
+  const Readings readings;
+  measure<__nv_bfloat16>("bf16", 1, gemm_bf16, seconds, readings);
+  measure<__nv_fp8_e4m3>("e4m3", 100, gemm_fp8, seconds, readings);
+  measure<int8_t>("int8", 32, gemm_int8, seconds, readings);
+  return 0;
+} catch (const narrow::Error& error) {
+  std::fprintf(stderr, "power_limit: %s\n", error.what());
+  return error.exit_status();
+}

@@ -1,7 +1,7 @@
 // y = x Wᵀ on Hopper's tensor cores, from one row to thousands. Two threads keep a ring of tiles in
 // shared memory filled by the copy engine (gemm_loads.cuh); one or two warpgroups of 64 rows of x
-// each multiply them. Blocks stay: a block takes tile after tile of the output, and weights of the
-// next tile are under way while the last one is written.
+// each, or of twice as many, multiply them. Blocks stay: a block takes tile after tile of the
+// output, and weights of the next tile are under way while the last one is written.
 //
 // An element is the sum over k in one order, in steps of the instruction (and of 128 inputs for
 // e4m3, see kPromotes), whatever the tile: so a row's result does not depend on the other rows nor
@@ -60,13 +60,15 @@ inline constexpr int kRegisterShares = kConsumers == 2                          
                                        : (kPromotes<type>&& kOut == 64) || kOut == 112 ? 2
                                                                                        : 3;
 
-// A warpgroup's sums of a tile over `steps` stages, which one thread, which `speaks`, gives back.
-// x_atom: of all rows of an atom of a stage, in 16 bytes. The first products of a stage are behind
-// the last ones of the stage before when those are waited for, so the tensor cores have work.
-template <MmaType type, int kOut, int kAtoms>
+// A warpgroup's sums of a tile over `steps` stages, which one thread, which `speaks`, gives back,
+// for kHigh times 64 rows. x_atom: of all rows of an atom of a stage, in 16 bytes. The first
+// products of a stage are behind the last ones of the stage before when those are waited for, so
+// the tensor cores have work.
+template <MmaType type, int kOut, int kAtoms, int kHigh>
 __device__ void add_products(TileRing& at, int steps, uint32_t x_atom, bool speaks,
-                             typename MmaTraits<type>::Sum (&sums)[kOut / 2]) {
-  uint32_t read = 0;  // of the stage before
+                             typename MmaTraits<type>::Sum (&sums)[kHigh][kOut / 2]) {
+  constexpr uint32_t kBelow = 64 * kAtomBytes / 16;  // to the next 64 rows
+  uint32_t read = 0;                                 // of the stage before
   for (int step = 0; step < steps; ++step) {
     at.wait_for_tiles();
     wgmma_fence();
@@ -76,8 +78,10 @@ __device__ void add_products(TileRing& at, int steps, uint32_t x_atom, bool spea
       const uint32_t w = at.weights() + static_cast<uint32_t>(atom * kOut * kAtomBytes / 16);
 #pragma unroll
       for (int k = 0; k < 4; ++k)
-        wgmma<type, kOut>(sums, descriptor_from_low(x + 2 * k), descriptor_from_low(w + 2 * k),
-                          atom > 0 || k > 0 || step > 0);
+#pragma unroll
+        for (int h = 0; h < kHigh; ++h)
+          wgmma<type, kOut>(sums[h], descriptor_from_low(x + h * kBelow + 2 * k),
+                            descriptor_from_low(w + 2 * k), atom > 0 || k > 0 || step > 0);
       wgmma_commit();
       if (atom > 0) continue;
       wgmma_wait<1>();
@@ -89,16 +93,20 @@ __device__ void add_products(TileRing& at, int steps, uint32_t x_atom, bool spea
   wgmma_wait<0>();
   if (speaks) arrive_at(read);
 #pragma unroll
-  for (int i = 0; i < kOut / 2; ++i) keep(sums[i]);
+  for (int h = 0; h < kHigh; ++h)
+#pragma unroll
+    for (int i = 0; i < kOut / 2; ++i) keep(sums[h][i]);
 }
 
 // kAtoms: of kAtomBytes bytes along k, of a stage.
 // kGated: a tile's weights are kOut / 2 of the first half of the outputs and those of the second.
-template <MmaType type, int kConsumers, int kOut, int kAtoms, bool kGated>
+// kHigh: of 64 rows, in a warpgroup.
+template <MmaType type, int kConsumers, int kOut, int kAtoms, bool kGated, int kHigh>
 __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kConsumers, kOut>)
     gemm_kernel(const __grid_constant__ CUtensorMap weight_map,
                 const __grid_constant__ CUtensorMap x_map, GemmWork work) {
-  constexpr int kTokens = 64 * kConsumers, kColumns = kGated ? kOut / 2 : kOut;   // of a tile
+  constexpr int kRows = 64 * kHigh, kTokens = kRows * kConsumers;  // of a warpgroup, of a tile
+  constexpr int kColumns = kGated ? kOut / 2 : kOut;
   constexpr int kElements = type == MmaType::bf16 ? kAtomBytes / 2 : kAtomBytes;  // of a step
   extern __shared__ uint8_t memory[];
   __shared__ TileBarriers barriers;
@@ -133,10 +141,11 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
   const int consumer = warpgroup();
   const bool speaks = threadIdx.x % kWarpgroup == 0;
   const uint32_t x_atom = static_cast<uint32_t>(work.x_bytes) / 16;
-  TileRing at(ring, barriers, work.stages, stage_bytes, consumer * 64 * kAtomBytes, weights_offset);
+  TileRing at(ring, barriers, work.stages, stage_bytes, consumer * kRows * kAtomBytes,
+              weights_offset);
   const int token_tiles = kConsumers == 1 ? 1 : work.token_tiles;
   for (int tile = blockIdx.x; tile < work.tiles; tile += gridDim.x) {
-    const int row0 = tile % token_tiles * kTokens + 64 * consumer;
+    const int row0 = tile % token_tiles * kTokens + kRows * consumer;
     const int column0 = tile / token_tiles * kColumns;
     const TileTerms<type, kOut, kGated> terms(work.to, columns[consumer], row0, column0);
     if constexpr (kPromotes<type>) {
@@ -151,18 +160,20 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
       }
       store_tile(work.to, totals, terms, row0, column0);
     } else {
-      typename MmaTraits<type>::Sum sums[kOut / 2];
-      add_products<type, kOut, kAtoms>(at, work.steps, x_atom, speaks, sums);
-      store_tile(work.to, sums, terms, row0, column0);
+      static_assert(kHigh == 1 || type == MmaType::bf16);  // terms have scales of 64 rows
+      typename MmaTraits<type>::Sum sums[kHigh][kOut / 2];
+      add_products<type, kOut, kAtoms, kHigh>(at, work.steps, x_atom, speaks, sums);
+#pragma unroll
+      for (int h = 0; h < kHigh; ++h) store_tile(work.to, sums[h], terms, row0 + 64 * h, column0);
     }
   }
 }
 
-template <MmaType type, int kConsumers, int kOut, int kAtoms, bool kGated = false>
+template <MmaType type, int kConsumers, int kOut, int kAtoms, bool kGated = false, int kHigh = 1>
 void launch_gemm(const Gemm& gemm, cudaStream_t stream) {
-  constexpr int kTokens = 64 * kConsumers, kColumns = kGated ? kOut / 2 : kOut;
+  constexpr int kTokens = 64 * kHigh * kConsumers, kColumns = kGated ? kOut / 2 : kOut;
   constexpr int kElementBytes = type == MmaType::bf16 ? 2 : 1;
-  const auto kernel = gemm_kernel<type, kConsumers, kOut, kAtoms, kGated>;
+  const auto kernel = gemm_kernel<type, kConsumers, kOut, kAtoms, kGated, kHigh>;
   static const bool allowed = [&] {
     allow_shared_memory(kernel, kRingBytes + kOverread + 1024);
     return true;
@@ -247,6 +258,21 @@ constexpr int round_cost(int width) {
   }
 }
 
+// Tiles of 256 rows by 192 outputs bring a fifth less to shared memory for a product than those of
+// 128 by 256, which counts where the card's power limit is what holds products up.
+template <class Cost>
+void run_gated_bf16(const Gemm& gemm, Cost cost, cudaStream_t stream) {
+  constexpr int kHighWidth = 192, kHighRoundCost = 345;
+  const auto cost_of = [&](int width) {
+    if (width != kHighWidth) return cost(width);
+    return div_up(div_up(gemm.rows, 256) * div_up(2 * gemm.out, width), processors()) *
+           kHighRoundCost;
+  };
+  launch_best(std::integer_sequence<int, 128, kHighWidth, 256>(), cost_of, [&](auto width) {
+    launch_gemm<MmaType::bf16, 2, width(), 1, true, width() == kHighWidth ? 2 : 1>(gemm, stream);
+  });
+}
+
 // Picks the tile; it changes no bit of the result.
 template <MmaType type>
 void run_gemm(const Gemm& gemm, cudaStream_t stream) {
@@ -270,7 +296,9 @@ void run_gemm(const Gemm& gemm, cudaStream_t stream) {
     return div_up(div_up(gemm.rows, 128) * div_up(out, width), processors) *
            round_cost<type>(width);
   };
-  if (gemm.gated) {
+  if constexpr (type == MmaType::bf16) {
+    if (gemm.gated) return run_gated_bf16(gemm, cost, stream);
+  } else if (gemm.gated) {
     using Widths = std::integer_sequence<int, 128, kPromotes<type> ? 192 : 256>;
     return launch_best(Widths(), cost,
                        [&](auto width) { launch_gemm<type, 2, width(), 1, true>(gemm, stream); });

@@ -38,6 +38,24 @@ bool all_in_order(std::span<const int32_t> rows, int64_t count) {
   return true;
 }
 
+Tensor read_embeddings(const checkpoint::Checkpoint& checkpoint) {
+  const ModelConfig& config = checkpoint.config();
+  Tensor embeddings = checkpoint.read("model.embed_tokens.weight");
+  if (embeddings.shape() != std::vector<int64_t>{config.vocabulary, config.hidden}) {
+    throw Error::refused("has shape " + to_string(embeddings.shape()),
+                         checkpoint.path().string() + ", model.embed_tokens.weight",
+                         "config.json asks for vocabulary × hidden");
+  }
+  return embeddings;
+}
+
+PackedLinear read_head(const checkpoint::Checkpoint& checkpoint) {
+  PackedLinear head = checkpoint.read_linear("lm_head");
+  if (head.out != checkpoint.config().vocabulary || head.in != checkpoint.config().hidden)
+    throw Error::refused("lm_head does not fit vocabulary × hidden", checkpoint.path().string());
+  return head;
+}
+
 }  // namespace
 
 int64_t KvCache::bytes_per_block(const ModelConfig& config, const ops::Backend& backend,
@@ -69,35 +87,33 @@ struct Decoder::State {
         max_rows(max_rows),
         workspace(config, backend, max_rows),
         rope(make_rope(config, backend, config.context_tokens)) {
-    const Tensor embeddings = checkpoint.read("model.embed_tokens.weight");
-    if (embeddings.shape() != std::vector<int64_t>{config.vocabulary, config.hidden}) {
-      throw Error::refused("has shape " + to_string(embeddings.shape()),
-                           checkpoint.path().string() + ", model.embed_tokens.weight",
-                           "config.json asks for vocabulary × hidden");
-    }
-    embedding = backend.prepare(embeddings);
+    const auto read_ahead = [](auto read) { return std::async(std::launch::async, read); };
+    // The two largest tensors, by one thread each, beside the layers.
+    auto embeddings_ahead = read_ahead([&] { return read_embeddings(checkpoint); });
+    std::future<PackedLinear> head_ahead;
+    if (!config.tied_embeddings) head_ahead = read_ahead([&] { return read_head(checkpoint); });
     // Some layers are read while the one before them is laid out.
     std::deque<std::future<LayerWeights>> ahead;
     for (int64_t i = 0, asked = 0; i < config.layers; ++i) {
       throw_if_interrupted();
       for (; asked < std::min(config.layers, i + kLayersAhead); ++asked)
-        ahead.push_back(
-            std::async(std::launch::async, [&, asked] { return read_layer(checkpoint, asked); }));
+        ahead.push_back(read_ahead([&, asked] { return read_layer(checkpoint, asked); }));
       const LayerWeights weights = ahead.front().get();
       ahead.pop_front();
       layers.push_back(std::make_unique<Layer>(config, weights, backend));
     }
     final_norm = backend.prepare(checkpoint.read("model.norm.weight"));
     PackedLinear head;
-    if (config.tied_embeddings) {
-      head.out = config.vocabulary;
-      head.in = config.hidden;
-      head.weight = embeddings;
-    } else {
-      head = checkpoint.read_linear("lm_head");
-      if (head.out != config.vocabulary || head.in != config.hidden)
-        throw Error::refused("lm_head does not fit vocabulary × hidden",
-                             checkpoint.path().string());
+    {
+      const Tensor embeddings = embeddings_ahead.get();
+      embedding = backend.prepare(embeddings);
+      if (config.tied_embeddings) {
+        head.out = config.vocabulary;
+        head.in = config.hidden;
+        head.weight = embeddings;
+      } else {
+        head = head_ahead.get();
+      }
     }
     lm_head = backend.prepare(std::span(&head, 1));
     ops::DecoderParts parts{{},

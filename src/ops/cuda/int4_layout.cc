@@ -106,7 +106,7 @@ Int4Layout make_int4_layout(const PackedLinear& linear, ThreadPool& pool) {
   const int64_t tiles = round_up(linear.out, kInt4Outs) / kInt4Outs;
   const int64_t chunks = result.in_padded / kInt4Inputs, groups = kInt4Inputs / result.group;
   const int64_t chunk_words = kWordsOfChunk + groups * kWordsOfGroup * (result.offsets ? 2 : 1);
-  result.chunks = Tensor(DType::i32, {tiles * chunks * chunk_words});
+  result.chunks = Tensor::unfilled(DType::i32, {tiles * chunks * chunk_words});
   auto* all_words = reinterpret_cast<uint32_t*>(result.chunks.data());
 
   // Words of eight codes + 8; beyond the matrix a scale of zero makes any code a zero.
@@ -117,6 +117,7 @@ Int4Layout make_int4_layout(const PackedLinear& linear, ThreadPool& pool) {
   pool.parallel_for(tiles, 1, [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) {
       uint32_t* of_tile = all_words + tile * chunks * chunk_words;
+      std::fill_n(of_tile, chunks * chunk_words, 0u);
       for (int64_t n = 0; n < kInt4Outs; n += n % 8 == 7 ? 9 : 1) {
         const int64_t row = tile * kInt4Outs + n, lane = n / 16 * 32 + n % 8 * 4;
         for (int64_t step = 0; step < result.in_padded / 16; ++step) {

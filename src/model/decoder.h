@@ -36,8 +36,9 @@ class KvCache {
 
 class Decoder {
  public:
-  // Loads layer by layer, so that host memory holds a few layers beside the prepared ones. max_rows
-  // bounds a step. Throws Error::refused when a tensor is missing or its shape does not fit.
+  // Loads layer by layer, so that host memory holds a few layers, and the embeddings and the head,
+  // beside the prepared ones. max_rows bounds a step. Throws Error::refused when a tensor is
+  // missing or its shape does not fit.
   Decoder(const checkpoint::Checkpoint& checkpoint, ops::Backend& backend, int64_t max_rows = 512);
   ~Decoder();
 

@@ -41,6 +41,9 @@ class Stopwatch {
 // Tensor by tensor, so that memory holds one of them.
 void write_checkpoint(const std::string& format, const fs::path& directory) {
   const benchmarks::SyntheticCheckpoint source(benchmarks::kLlama8B, format);
+  const Stopwatch watch;
+  std::cout << fmt::format("writing a checkpoint in {} to {}", format, directory.string())
+            << std::endl;
   checkpoint::Writer writer(directory);
   const auto copy = [&](const std::string& name) { writer.add(name, source.read(name)); };
   copy("model.embed_tokens.weight");
@@ -54,6 +57,7 @@ void write_checkpoint(const std::string& format, const fs::path& directory) {
   copy("model.norm.weight");
   writer.add("lm_head", source.read_linear("lm_head"));
   writer.finish(source.documents());
+  std::cout << fmt::format("written in {:.0f} s", watch.seconds()) << std::endl;
 }
 
 // The files of a directory, read in blocks that a thread's cache holds.
@@ -184,13 +188,7 @@ int main(int argc, char** argv) try {
   const fs::path directory = argv[2];
   engine::Options options;
   options.backend = argc > 3 ? argv[3] : "cuda";
-  if (!fs::exists(directory / "config.json")) {
-    const Stopwatch watch;
-    std::cout << fmt::format("writing a checkpoint in {} to {}", format, directory.string())
-              << std::endl;
-    write_checkpoint(format, directory);
-    std::cout << fmt::format("written in {:.0f} s", watch.seconds()) << std::endl;
-  }
+  if (!fs::exists(directory / "config.json")) write_checkpoint(format, directory);
   const auto checkpoint = checkpoint::open(directory);
   if (checkpoint->format() != format)
     throw Error::refused("a checkpoint in " + checkpoint->format(), directory.string(),

@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "base/error.h"
 #include "ops/cuda/device.cuh"
 #include "ops/cuda/error.h"
 #include "ops/cuda/hopper.cuh"
@@ -81,7 +82,7 @@ int differing(const std::vector<float>& x, const std::vector<float>& y) {
 
 }  // namespace
 
-int main() {
+int main() try {
   std::mt19937 engine(3);
   std::normal_distribution<float> normal;
   std::vector<__nv_bfloat16> a(kRows * kDepth), b(kColumns * kDepth);
@@ -111,4 +112,7 @@ int main() {
   std::printf("  mma.sync, other inputs in a step  %d\n",
               differing(run(by_mma<false, true>), expected));
   return 0;
+} catch (const narrow::Error& error) {
+  std::fprintf(stderr, "mma_bits: %s\n", error.what());
+  return error.exit_status();
 }

@@ -1,10 +1,7 @@
 // Real models on the GPU against transformers (tests/goldens/logits/README.md), which computes in
 // float32 there: log-probabilities within what transformers' own bfloat16 differs by, greedy text
-// equal up to near ties, each of which is printed. The second model is skipped where it has not
-// been fetched (scripts/fetch_model.py qwen2.5-coder).
+// equal up to near ties, each of which is printed.
 #include <gtest/gtest.h>
-
-#include <filesystem>
 
 #include "engine/engine.h"
 #include "logits_gap.h"
@@ -13,8 +10,6 @@ namespace narrow {
 namespace {
 
 const std::string kGoldens = std::string(NARROW_SOURCE_DIR) + "/tests/goldens/logits/";
-const std::string kModels = std::string(NARROW_DATA_DIR) + "/models/";
-const std::string kSmolLM = kModels + "SmolLM2-135M-Instruct.gguf";
 
 using Rows = std::vector<Json>;
 
@@ -103,11 +98,9 @@ TEST(GoldensOnGpu, Stories260K) {
   compare(std::string(NARROW_SOURCE_DIR) + "/tests/goldens/stories260k",
           "stories260K-float32.jsonl");
 }
-TEST(GoldensOnGpu, SmolLM2) { compare(kSmolLM, "SmolLM2-135M-Instruct-float32.jsonl"); }
-TEST(GoldensOnGpu, Qwen) {
-  const std::string model = kModels + "Qwen2.5-Coder-0.5B-Instruct.gguf";
-  if (!std::filesystem::exists(model)) GTEST_SKIP() << model << " has not been fetched";
-  compare(model, "Qwen2.5-Coder-0.5B-Instruct-float32.jsonl");
+TEST(GoldensOnGpu, SmolLM2) {
+  compare(std::string(NARROW_DATA_DIR) + "/models/SmolLM2-135M-Instruct.gguf",
+          "SmolLM2-135M-Instruct-float32.jsonl");
 }
 
 }  // namespace

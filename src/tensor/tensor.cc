@@ -12,18 +12,41 @@
 namespace narrow {
 namespace {
 
-// Large tensors lie in huge pages where the system has them to give: reading a file into fresh
-// memory takes a third of the time, most of which were faults of small pages.
-std::shared_ptr<std::byte[]> allocate(int64_t bytes) {
-  constexpr size_t kAlignment = 64, kHugePage = size_t{2} << 20, kLarge = 2 * kHugePage;
-  const auto size = static_cast<size_t>(bytes);
-  const auto up_to = [&](size_t multiple) { return (size + multiple - 1) / multiple * multiple; };
-  const size_t alignment = size >= kLarge ? kHugePage : kAlignment;
-  auto* data = static_cast<std::byte*>(std::aligned_alloc(alignment, up_to(alignment)));
-  if (!data) throw Error::failed("out of memory for " + std::to_string(bytes) + " bytes");
-  if (size >= kLarge) madvise(data, up_to(kHugePage), MADV_HUGEPAGE);  // a wish
-  std::memset(data + size, 0, up_to(kAlignment) - size);
+constexpr size_t kAlignment = 64, kHugePage = size_t{2} << 20, kLarge = 2 * kHugePage;
+
+size_t round_up(size_t size, size_t multiple) {
+  return (size + multiple - 1) / multiple * multiple;
+}
+
+[[noreturn]] void fail_for_memory(size_t bytes) {
+  throw Error::failed("out of memory for " + std::to_string(bytes) + " bytes");
+}
+
+// Any bytes, and zeros up to the next multiple of kAlignment. What is large lies in huge pages
+// where the system has them to give: a file is read into them several times as fast as into fresh
+// small ones, of which each is a fault.
+std::shared_ptr<std::byte[]> allocate(size_t bytes) {
+  const size_t alignment = bytes >= kLarge ? kHugePage : kAlignment;
+  const size_t all = round_up(bytes, alignment);
+  auto* data = static_cast<std::byte*>(std::aligned_alloc(alignment, all));
+  if (!data) fail_for_memory(bytes);
+  if (bytes >= kLarge) madvise(data, all, MADV_HUGEPAGE);  // a wish
+  std::memset(data + bytes, 0, round_up(bytes, kAlignment) - bytes);
   return {data, [](std::byte* p) { std::free(p); }};
+}
+
+// Zeros. Large ones are the system's own, which take memory when they are touched: much of a cache
+// of keys and values may never be.
+std::shared_ptr<std::byte[]> allocate_zeros(size_t bytes) {
+  if (bytes < kLarge) {
+    auto data = allocate(bytes);
+    std::memset(data.get(), 0, bytes);
+    return data;
+  }
+  void* const data =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) fail_for_memory(bytes);
+  return {static_cast<std::byte*>(data), [bytes](std::byte* p) { munmap(p, bytes); }};
 }
 
 template <class From>
@@ -39,9 +62,9 @@ void widen(std::span<const From> from, std::span<float> to) {
 
 }  // namespace
 
-Tensor::Tensor(DType dtype, std::vector<int64_t> shape)
-    : Tensor(unfilled(dtype, std::move(shape))) {
-  if (bytes_ > 0) std::memset(data_.get(), 0, static_cast<size_t>(bytes_));
+Tensor::Tensor(DType dtype, std::vector<int64_t> shape) : dtype_(dtype), shape_(std::move(shape)) {
+  bytes_ = elements() * size_of(dtype);
+  if (bytes_ > 0) data_ = allocate_zeros(static_cast<size_t>(bytes_));
 }
 
 Tensor Tensor::unfilled(DType dtype, std::vector<int64_t> shape) {
@@ -49,7 +72,7 @@ Tensor Tensor::unfilled(DType dtype, std::vector<int64_t> shape) {
   tensor.dtype_ = dtype;
   tensor.shape_ = std::move(shape);
   tensor.bytes_ = tensor.elements() * size_of(dtype);
-  if (tensor.bytes_ > 0) tensor.data_ = allocate(tensor.bytes_);
+  if (tensor.bytes_ > 0) tensor.data_ = allocate(static_cast<size_t>(tensor.bytes_));
   return tensor;
 }
 

@@ -79,10 +79,11 @@ int main(int argc, char** argv) try {
   std::vector<int64_t> batches;
   DType kv_dtype = DType::bf16;
   for (int i = 4; i < argc; ++i) {
-    if (argv[i] == std::string_view("fp8_kv"))
+    if (argv[i] == std::string_view("fp8_kv")) {
       kv_dtype = DType::f8_e4m3;
-    else
+    } else {
       batches.push_back(benchmarks::count_of(argv[i]));
+    }
   }
   if (batches.empty()) batches = {1, 8, 32};
   const benchmarks::SyntheticCheckpoint checkpoint(kLlama8B, format);

@@ -1,6 +1,6 @@
 // What the products of a layer of Llama-3.1-8B at 4096 rows come to in the first milliseconds, and
 // what when they go on for seconds and the card's power limit holds the clock down
-// (docs/performance/products.md; no result to check, cuda_products does). Normally distributed
+// (docs/performance.md; no result to check, cuda_products does). Normally distributed
 // numbers: others switch fewer or more transistors.
 //
 //   power_limit [SECONDS]     default: 3
@@ -10,10 +10,12 @@
 
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
+#include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
+#include "arguments.h"
 #include "base/error.h"
 #include "device_timing.h"
 #include "ops/cuda/kernels.h"
@@ -37,23 +39,26 @@ class Readings {
  public:
   Readings() : library_(dlopen("libnvidia-ml.so.1", RTLD_NOW)) {
     if (!library_) throw Error::refused("no libnvidia-ml.so.1", {}, "install NVIDIA's driver");
-    int status = symbol<int (*)()>("nvmlInit_v2")();
-    if (status == 0)
-      status = symbol<int (*)(unsigned, void**)>("nvmlDeviceGetHandleByIndex_v2")(0, &device_);
-    if (status != 0) throw Error::failed("NVML gives status " + std::to_string(status));
+    demand(symbol<int (*)()>("nvmlInit_v2")());
+    demand(symbol<int (*)(unsigned, void**)>("nvmlDeviceGetHandleByIndex_v2")(0, &device_));
   }
   double megahertz() const {
     unsigned value = 0;
-    symbol<int (*)(void*, int, unsigned*)>("nvmlDeviceGetClockInfo")(device_, 1, &value);
+    constexpr int kProcessors = 1;  // which clock
+    demand(symbol<int (*)(void*, int, unsigned*)>("nvmlDeviceGetClockInfo")(device_, kProcessors,
+                                                                            &value));
     return value;
   }
   double watts() const {
     unsigned value = 0;
-    symbol<int (*)(void*, unsigned*)>("nvmlDeviceGetPowerUsage")(device_, &value);
+    demand(symbol<int (*)(void*, unsigned*)>("nvmlDeviceGetPowerUsage")(device_, &value));
     return value / 1000.0;
   }
 
  private:
+  static void demand(int status) {
+    if (status != 0) throw Error::failed("NVML gives status " + std::to_string(status));
+  }
   template <class Function>
   Function symbol(const char* name) const {
     void* const found = dlsym(library_, name);
@@ -180,11 +185,11 @@ void measure(const char* name, float range, void (*product)(const Gemm&, cudaStr
 }  // namespace
 
 int main(int argc, char** argv) try {
-  const double seconds = argc > 1 ? std::atof(argv[1]) : 3;
-  if (argc > 2 || !(seconds >= 0.5)) {
-    std::fprintf(stderr, "usage: power_limit [SECONDS]     at least 0.5\n");
+  if (argc > 2) {
+    std::fprintf(stderr, "usage: power_limit [SECONDS]\n");
     return 2;
   }
+  const auto seconds = static_cast<double>(argc > 1 ? benchmarks::count_of(argv[1]) : 3);
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, 0), "device properties");
   std::printf("%s\n", properties.name);

@@ -149,7 +149,8 @@ void launch_walk(const DeviceBatch& batch, const AttentionLayer& layer, const bf
   const auto share = static_cast<size_t>(div_up(blocks, processors()));
   const size_t bytes = std::max(stages * kPieceBytes, memory / (share + 1));
   static const bool allowed = [&] {
-    allow_shared_memory(walk_attention_kernel<kHeadDim, Kv>, std::max(3 * kPieceBytes, memory / 2));
+    allow_shared_memory(walk_attention_kernel<kHeadDim, Kv>,
+                        std::max((deep ? 3 : 2) * kPieceBytes, memory / 2));
     return true;
   }();
   (void)allowed;

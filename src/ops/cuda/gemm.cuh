@@ -236,10 +236,19 @@ void launch_best(std::integer_sequence<int, kOuts...>, Cost cost, Launch launch)
   (launch_if_best(std::integral_constant<int, kOuts>()), ...);
 }
 
+// Blocks of 64 rows that each of two warpgroups has in an activated product's tile of this width.
+// 256 rows by 192 outputs bring a fifth less to shared memory for a product than 128 by 256, which
+// counts where the card's power limit is what holds products up.
+template <MmaType type>
+constexpr int gated_high(int width) {
+  return type == MmaType::bf16 && width == 192 ? 2 : 1;
+}
+
 // What a round of tiles of two warpgroups costs, by their width: hundredths of one of 64 outputs,
 // measured (docs/performance/products.md).
 template <MmaType type>
-constexpr int round_cost(int width) {
+constexpr int round_cost(int width, int high) {
+  if (high == 2) return 345;
   switch (width) {
     case 64:
       return 100;
@@ -256,21 +265,6 @@ constexpr int round_cost(int width) {
     default:
       return 240;
   }
-}
-
-// Tiles of 256 rows by 192 outputs bring a fifth less to shared memory for a product than those of
-// 128 by 256, which counts where the card's power limit is what holds products up.
-template <class Cost>
-void run_gated_bf16(const Gemm& gemm, Cost cost, cudaStream_t stream) {
-  constexpr int kHighWidth = 192, kHighRoundCost = 345;
-  const auto cost_of = [&](int width) {
-    if (width != kHighWidth) return cost(width);
-    return div_up(div_up(gemm.rows, 256) * div_up(2 * gemm.out, width), processors()) *
-           kHighRoundCost;
-  };
-  launch_best(std::integer_sequence<int, 128, kHighWidth, 256>(), cost_of, [&](auto width) {
-    launch_gemm<MmaType::bf16, 2, width(), 1, true, width() == kHighWidth ? 2 : 1>(gemm, stream);
-  });
 }
 
 // Picks the tile; it changes no bit of the result.
@@ -292,21 +286,26 @@ void run_gemm(const Gemm& gemm, cudaStream_t stream) {
         },
         [&](auto width) { launch_narrow<type, width()>(gemm, stream); });
   }
-  const auto cost = [&](int width) {
-    return div_up(div_up(gemm.rows, 128) * div_up(out, width), processors) *
-           round_cost<type>(width);
+  const auto cost = [&](int width, int high) {
+    return div_up(div_up(gemm.rows, 128 * high) * div_up(out, width), processors) *
+           round_cost<type>(width, high);
   };
-  if constexpr (type == MmaType::bf16) {
-    if (gemm.gated) return run_gated_bf16(gemm, cost, stream);
-  } else if (gemm.gated) {
-    using Widths = std::integer_sequence<int, 128, kPromotes<type> ? 192 : 256>;
-    return launch_best(Widths(), cost,
-                       [&](auto width) { launch_gemm<type, 2, width(), 1, true>(gemm, stream); });
+  if (gemm.gated) {
+    using Widths =
+        std::conditional_t<type == MmaType::bf16, std::integer_sequence<int, 128, 192, 256>,
+                           std::integer_sequence<int, 128, kPromotes<type> ? 192 : 256>>;
+    return launch_best(
+        Widths(), [&](int width) { return cost(width, gated_high<type>(width)); },
+        [&](auto width) {
+          launch_gemm<type, 2, width(), 1, true, gated_high<type>(width())>(gemm, stream);
+        });
   }
   using Widths =
       std::conditional_t<kPromotes<type>, std::integer_sequence<int, 64, 96, 128, 160, 192>,
                          std::integer_sequence<int, 64, 96, 128, 192, 224, 256>>;
-  launch_best(Widths(), cost, [&](auto width) { launch_gemm<type, 2, width(), 1>(gemm, stream); });
+  launch_best(
+      Widths(), [&](int width) { return cost(width, 1); },
+      [&](auto width) { launch_gemm<type, 2, width(), 1>(gemm, stream); });
 }
 
 }  // namespace narrow::ops::cuda

@@ -126,8 +126,6 @@ struct Decoder::State {
     chosen = backend.allocate(max_rows * size_of(DType::i32));
     hidden = backend.allocate(max_rows * config.hidden * size_of(backend.activation_dtype()));
     gathered = backend.allocate(max_rows * config.hidden * size_of(backend.activation_dtype()));
-    gathered_pending =
-        backend.allocate(max_rows * config.hidden * size_of(backend.activation_dtype()));
   }
 
   void enqueue(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows);
@@ -143,7 +141,7 @@ struct Decoder::State {
   uint64_t logits_id = 0;  // of device_logits
   Workspace workspace;
   Rope rope;
-  ops::DeviceBuffer embedding, final_norm, hidden, gathered, gathered_pending, device_logits;
+  ops::DeviceBuffer embedding, final_norm, hidden, gathered, device_logits;
   ops::DeviceBuffer chosen;  // i32 [max_rows]: of the logit rows of the last step that had any
   int64_t choices = 0;       // such rows
   std::deque<std::unique_ptr<ops::PendingSummaries>> in_flight;  // of steps, oldest first
@@ -231,13 +229,14 @@ void Decoder::State::enqueue(ops::Batch batch, KvCache& kv, std::span<const int3
   const auto plan = backend.plan(std::move(batch));
   const ops::Matrix states = matrix(hidden, rows, config.hidden);
   const ops::Matrix logits{device_logits.data.get(), DType::f32, wanted, config.vocabulary};
-  ops::Matrix pending;  // what the last layer has yet to add to hidden
-  const auto enqueue_layers = [&] {
-    pending = {};
+  // What a layer has yet to add to hidden, behind the first `count` ones.
+  const auto enqueue_layers = [&](int64_t count) {
+    ops::Matrix pending;
     backend.embed(*plan, embedding, chosen, states);
-    for (int64_t i = 0; i < config.layers; ++i)
+    for (int64_t i = 0; i < count; ++i)
       pending = layers[static_cast<size_t>(i)]->forward_pending(*plan, rope, states, pending,
                                                                 kv.layer(i), workspace);
+    return pending;
   };
   const auto enqueue_head = [&](ops::Matrix rows_of_hidden, ops::Matrix rows_pending) {
     const ops::Matrix normed = workspace.normed(wanted);
@@ -252,18 +251,19 @@ void Decoder::State::enqueue(ops::Batch batch, KvCache& kv, std::span<const int3
         backend.run_decoder(*whole, *plan, rope.cosine, rope.sine, kv.layers(), states, logits);
         return;
       }
-      enqueue_layers();
-      enqueue_head(states, pending);
+      enqueue_head(states, enqueue_layers(config.layers));
     });
-  } else {
-    enqueue_layers();
-    if (wanted == 0) return;
-    const ops::Matrix some = matrix(gathered, wanted, config.hidden);
-    const ops::Matrix some_pending = matrix(gathered_pending, wanted, config.hidden);
-    backend.gather_rows(states, logit_rows, some);
-    backend.gather_rows(pending, logit_rows, some_pending);
-    enqueue_head(some, some_pending);
+    return;
   }
+  // What the last layer does behind its keys and values reaches the logits of its own row alone.
+  const int64_t last = config.layers - 1;
+  std::unique_ptr<ops::Plan> some_plan;
+  if (wanted > 0) some_plan = backend.plan(ops::rows_of(plan->batch(), logit_rows));
+  const ops::Matrix some = matrix(gathered, wanted, config.hidden);
+  const ops::Matrix pending = enqueue_layers(last);
+  const ops::Matrix some_pending = layers.back()->forward_pending_rows(
+      *plan, rope, states, pending, kv.layer(last), workspace, logit_rows, some_plan.get(), some);
+  if (wanted > 0) enqueue_head(some, some_pending);
 }
 
 void for_each_logits(Decoder& decoder, std::span<const int32_t> tokens,

@@ -1,5 +1,6 @@
 #include "model/layer.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -19,6 +20,10 @@ Tensor read_norm(const checkpoint::Checkpoint& checkpoint, const std::string& na
                          checkpoint.path().string() + ", " + name);
   }
   return norm;
+}
+
+int64_t qkv_columns(const ModelConfig& config) {
+  return (config.heads + 2 * config.kv_heads) * config.head_dim;
 }
 
 }  // namespace
@@ -58,9 +63,9 @@ Workspace::Workspace(const ModelConfig& config, ops::Backend& backend, int64_t r
     return backend.allocate(rows * cols * size_of(dtype_));
   };
   normed_ = allocate(config.hidden);
-  qkv_ = allocate((config.heads + 2 * config.kv_heads) * config.head_dim);
+  qkv_ = allocate(qkv_columns(config));
   attended_ = allocate(config.heads * config.head_dim);
-  gate_up_ = allocate(2 * config.intermediate);
+  gate_up_ = allocate(std::max(2 * config.intermediate, qkv_columns(config)));
   activated_ = allocate(config.intermediate);
   block_out_ = allocate(config.hidden);
 }
@@ -71,9 +76,8 @@ ops::Matrix Workspace::part(const ops::DeviceBuffer& buffer, int64_t rows, int64
 }
 
 ops::Matrix Workspace::normed(int64_t rows) { return part(normed_, rows, config_.hidden); }
-ops::Matrix Workspace::qkv(int64_t rows) {
-  return part(qkv_, rows, (config_.heads + 2 * config_.kv_heads) * config_.head_dim);
-}
+ops::Matrix Workspace::qkv(int64_t rows) { return part(qkv_, rows, qkv_columns(config_)); }
+ops::Matrix Workspace::some_qkv(int64_t rows) { return part(gate_up_, rows, qkv_columns(config_)); }
 ops::Matrix Workspace::attended(int64_t rows) {
   return part(attended_, rows, config_.heads * config_.head_dim);
 }
@@ -108,14 +112,14 @@ void Layer::attention(const ops::Plan& plan, const Rope& rope, ops::Matrix norme
                       LinearObserver* observer) const {
   if (observer) observer->on_input("self_attn.q_proj", normed);
   backend_.linear(*qkv_, normed, workspace.qkv(normed.rows));
-  attend(plan, rope, normed.rows, kv, workspace, out, observer);
+  const ops::Matrix qkv = workspace.qkv(normed.rows);
+  backend_.rope_and_store(plan, shape_, rope.cosine, rope.sine, qkv, kv);
+  attend(plan, qkv, kv, workspace, out, observer);
 }
 
-void Layer::attend(const ops::Plan& plan, const Rope& rope, int64_t rows,
-                   const ops::DeviceBuffer& kv, Workspace& workspace, ops::Matrix out,
-                   LinearObserver* observer) const {
-  const ops::Matrix qkv = workspace.qkv(rows), attended = workspace.attended(rows);
-  backend_.rope_and_store(plan, shape_, rope.cosine, rope.sine, qkv, kv);
+void Layer::attend(const ops::Plan& plan, ops::Matrix qkv, const ops::DeviceBuffer& kv,
+                   Workspace& workspace, ops::Matrix out, LinearObserver* observer) const {
+  const ops::Matrix attended = workspace.attended(qkv.rows);
   backend_.attention(plan, shape_, qkv, kv, attended);
   if (observer) observer->on_input("self_attn.o_proj", attended);
   backend_.linear(*o_, attended, out);
@@ -152,13 +156,40 @@ void Layer::forward(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
 ops::Matrix Layer::forward_pending(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
                                    ops::Matrix pending, const ops::DeviceBuffer& kv,
                                    Workspace& workspace) const {
-  const auto epsilon = static_cast<float>(config_.rms_norm_epsilon);
+  project_and_store(plan, rope, hidden, pending, kv, workspace);
+  return attend_and_mlp(plan, workspace.qkv(hidden.rows), hidden, kv, workspace);
+}
+
+ops::Matrix Layer::forward_pending_rows(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
+                                        ops::Matrix pending, const ops::DeviceBuffer& kv,
+                                        Workspace& workspace, std::span<const int32_t> rows,
+                                        const ops::Plan* rows_plan, ops::Matrix rows_hidden) const {
+  project_and_store(plan, rope, hidden, pending, kv, workspace);
+  if (rows.empty()) return {};
+  const ops::Matrix rows_qkv = workspace.some_qkv(rows_hidden.rows);
+  backend_.gather_rows(hidden, rows, rows_hidden);
+  backend_.gather_rows(workspace.qkv(hidden.rows), rows, rows_qkv);
+  return attend_and_mlp(*rows_plan, rows_qkv, rows_hidden, kv, workspace);
+}
+
+void Layer::project_and_store(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
+                              ops::Matrix pending, const ops::DeviceBuffer& kv,
+                              Workspace& workspace) const {
+  const ops::Matrix qkv = workspace.qkv(hidden.rows);
+  backend_.norm_linear(hidden, pending, input_norm_, static_cast<float>(config_.rms_norm_epsilon),
+                       workspace.normed(hidden.rows), *qkv_, qkv);
+  backend_.rope_and_store(plan, shape_, rope.cosine, rope.sine, qkv, kv);
+}
+
+ops::Matrix Layer::attend_and_mlp(const ops::Plan& plan, ops::Matrix qkv, ops::Matrix hidden,
+                                  const ops::DeviceBuffer& kv, Workspace& workspace) const {
   const int64_t rows = hidden.rows;
-  const ops::Matrix normed = workspace.normed(rows), out = workspace.block_out(rows);
-  backend_.norm_linear(hidden, pending, input_norm_, epsilon, normed, *qkv_, workspace.qkv(rows));
-  attend(plan, rope, rows, kv, workspace, out, nullptr);
-  const ops::Mlp mlp{*gate_up_, *down_, normed, workspace.gate_up(rows), workspace.activated(rows)};
-  backend_.norm_mlp(hidden, out, post_attention_norm_, epsilon, mlp, out);
+  const ops::Matrix out = workspace.block_out(rows);
+  attend(plan, qkv, kv, workspace, out, nullptr);
+  const ops::Mlp mlp{*gate_up_, *down_, workspace.normed(rows), workspace.gate_up(rows),
+                     workspace.activated(rows)};
+  backend_.norm_mlp(hidden, out, post_attention_norm_, static_cast<float>(config_.rms_norm_epsilon),
+                    mlp, out);
   return out;
 }
 

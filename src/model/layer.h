@@ -44,6 +44,7 @@ class Workspace {
   ops::Matrix normed(int64_t rows);     // [rows, hidden]
   ops::Matrix qkv(int64_t rows);        // [rows, (heads + 2 kv_heads) * head_dim]
   ops::Matrix attended(int64_t rows);   // [rows, heads * head_dim]
+  ops::Matrix some_qkv(int64_t rows);   // of some rows of a step, until gate_up() is written
   ops::Matrix gate_up(int64_t rows);    // [rows, 2 * intermediate]
   ops::Matrix activated(int64_t rows);  // [rows, intermediate]
   ops::Matrix block_out(int64_t rows);  // [rows, hidden]
@@ -78,6 +79,15 @@ class Layer {
                               ops::Matrix pending, const ops::DeviceBuffer& kv,
                               Workspace& workspace) const;
 
+  // The same when only `rows` of the step are asked for: keys and values are stored of all, and
+  // what comes behind that is computed for those rows alone. rows_plan: of rows_of(the step, rows),
+  // not looked at without rows.  rows_hidden: [rows.size(), hidden], out: what the result is yet to
+  // be added to.
+  ops::Matrix forward_pending_rows(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
+                                   ops::Matrix pending, const ops::DeviceBuffer& kv,
+                                   Workspace& workspace, std::span<const int32_t> rows,
+                                   const ops::Plan* rows_plan, ops::Matrix rows_hidden) const;
+
   // The two halves, without norm and residual, for methods that compare a block's output:
   // out = o_proj(attention(normed)) and out = down_proj(silu(gate) · up). [rows, hidden] both.
   void attention(const ops::Plan& plan, const Rope& rope, ops::Matrix normed,
@@ -91,9 +101,16 @@ class Layer {
   ops::LayerParts parts() const;  // of this layer, as long as it lives
 
  private:
-  // From q, k and v in the workspace to the half's output.
-  void attend(const ops::Plan& plan, const Rope& rope, int64_t rows, const ops::DeviceBuffer& kv,
+  // Queries, keys and values in the workspace, the latter two in the cache as well.
+  void project_and_store(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
+                         ops::Matrix pending, const ops::DeviceBuffer& kv,
+                         Workspace& workspace) const;
+  // From them to the half's output.
+  void attend(const ops::Plan& plan, ops::Matrix qkv, const ops::DeviceBuffer& kv,
               Workspace& workspace, ops::Matrix out, LinearObserver* observer) const;
+  // From them to what forward_pending() returns.
+  ops::Matrix attend_and_mlp(const ops::Plan& plan, ops::Matrix qkv, ops::Matrix hidden,
+                             const ops::DeviceBuffer& kv, Workspace& workspace) const;
 
   const checkpoint::ModelConfig config_;
   ops::Backend& backend_;

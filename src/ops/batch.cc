@@ -2,6 +2,9 @@
 
 #include <cstddef>
 #include <numeric>
+#include <string>
+
+#include "base/error.h"
 
 namespace narrow::ops {
 
@@ -17,6 +20,37 @@ Batch single_sequence(const std::vector<int32_t>& tokens) {
   std::iota(sequence.blocks.begin(), sequence.blocks.end(), 0);
   batch.sequences.push_back(std::move(sequence));
   return batch;
+}
+
+Batch rows_of(const Batch& batch, std::span<const int32_t> rows) {
+  std::vector<const Batch::Sequence*> sequence_of(batch.tokens.size());
+  for (const Batch::Sequence& sequence : batch.sequences)
+    for (int64_t i = 0; i < sequence.rows; ++i)
+      sequence_of.at(static_cast<std::size_t>(sequence.first_row + i)) = &sequence;
+  Batch some;
+  const Batch::Sequence* before = nullptr;  // of the row in front
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (rows[i] < 0 || rows[i] >= batch.rows())
+      throw Error::failed("the step has no row " + std::to_string(rows[i]));
+    const auto row = static_cast<std::size_t>(rows[i]);
+    const Batch::Sequence* whole = sequence_of[row];
+    if (whole && (whole != before || rows[i] != rows[i - 1] + 1)) {
+      some.sequences.emplace_back();
+      some.sequences.back().first_row = some.rows();
+    }
+    some.tokens.push_back(batch.tokens[row]);
+    some.positions.push_back(batch.positions[row]);
+    before = whole;
+    if (!whole) continue;
+    Batch::Sequence& sequence = some.sequences.back();
+    ++sequence.rows;
+    sequence.context = whole->context - whole->rows + rows[i] - whole->first_row + 1;
+    const int64_t blocks = (sequence.context + kKvBlockTokens - 1) / kKvBlockTokens;
+    sequence.blocks.insert(sequence.blocks.end(),
+                           whole->blocks.begin() + static_cast<int64_t>(sequence.blocks.size()),
+                           whole->blocks.begin() + blocks);
+  }
+  return some;
 }
 
 }  // namespace narrow::ops

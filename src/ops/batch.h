@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace narrow::ops {
@@ -29,6 +30,11 @@ struct Batch {
 
 // One sequence of its own, positions from 0, blocks 0, 1, 2, ...: for tests, calibration, scoring.
 Batch single_sequence(const std::vector<int32_t>& tokens);
+
+// A step of some rows of `batch` alone, for what comes behind the storing of keys and values of all
+// of them: row i is rows[i] and sees what that row sees. Throws Error::failed for a row that there
+// is not. REQUIRES: batch is of a Plan, which has checked it.
+Batch rows_of(const Batch& batch, std::span<const int32_t> rows);
 
 // Sizes of the KV cache of one layer: [blocks][2 (k, v)][kv_heads][kKvBlockTokens][head_dim].
 struct KvShape {

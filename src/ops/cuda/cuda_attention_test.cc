@@ -134,6 +134,67 @@ TEST_F(Cuda, AttentionOfARowIsTheSameInAnyPiece) {
   }
 }
 
+// Rows of prompts whose keys and values the step itself has stored, taken out of it and attended
+// alone, as the last layer does: their kernels read old keys before they wait for the kernel in
+// front of them, and here all keys are new.
+TEST_F(Cuda, AttentionOfSomeRowsSeesWhatTheirStepStored) {
+  constexpr int64_t kPrompt = 150, kBlocks = (kPrompt + 15) / 16;
+  for (const int64_t sequences : {3, 40})  // pieces of rows, and rows that are walked
+    for (const DType dtype : kCaches)
+      for (const AttentionShape& shape :
+           {AttentionShape{32, 8, 128, 0.09f}, AttentionShape{9, 3, 64, 0.125f}}) {
+        const int64_t rows = sequences * kPrompt, out_width = shape.heads * shape.head_dim;
+        const int64_t width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
+        Batch batch;
+        std::vector<int32_t> last;
+        for (int64_t i = 0; i < sequences; ++i) {
+          Batch::Sequence sequence;
+          sequence.first_row = batch.rows();
+          sequence.rows = sequence.context = kPrompt;
+          for (int64_t b = 0; b < kBlocks; ++b)
+            sequence.blocks.push_back(static_cast<int32_t>(b * sequences + i));
+          for (int32_t r = 0; r < kPrompt; ++r) batch.positions.push_back(r);
+          batch.tokens.resize(batch.positions.size());
+          batch.sequences.push_back(std::move(sequence));
+          last.push_back(static_cast<int32_t>(batch.rows()) - 1);
+        }
+        const Tensor qkv = normal({rows, width}, DType::bf16);
+        const Tensor nothing(
+            DType::bf16, {KvShape{sequences * kBlocks, shape.kv_heads, shape.head_dim}.elements()});
+        const DeviceBuffer cosine =
+            cuda_->prepare(normal({kPrompt * shape.head_dim / 2}, DType::f32));
+        const DeviceBuffer sine =
+            cuda_->prepare(normal({kPrompt * shape.head_dim / 2}, DType::f32));
+        const DeviceBuffer out = cuda_->allocate(rows * out_width * 2);
+        const DeviceBuffer some_qkv = cuda_->allocate(sequences * width * 2);
+        const auto attend = [&](bool some) {
+          const DeviceBuffer kv = device_cache(nothing, dtype), stored = device(qkv);
+          const auto plan = cuda_->plan(batch), some_plan = cuda_->plan(rows_of(batch, last));
+          cuda_->rope_and_store(*plan, shape, cosine, sine, matrix(stored, rows, width), kv);
+          if (some) {
+            cuda_->gather_rows(matrix(stored, rows, width), last,
+                               matrix(some_qkv, sequences, width));
+            cuda_->attention(*some_plan, shape, matrix(some_qkv, sequences, width), kv,
+                             matrix(out, sequences, out_width));
+            return back(out, sequences, out_width);
+          }
+          cuda_->attention(*plan, shape, matrix(stored, rows, width), kv,
+                           matrix(out, rows, out_width));
+          return back(out, rows, out_width);
+        };
+        const Tensor whole = attend(false);
+        for (int repetition = 0; repetition < 5; ++repetition) {
+          const Tensor some = attend(true);
+          for (int64_t i = 0; i < sequences; ++i)
+            ASSERT_EQ(std::memcmp(some.data() + i * out_width * 4,
+                                  whole.data() + last[static_cast<size_t>(i)] * out_width * 4,
+                                  static_cast<size_t>(out_width * 4)),
+                      0)
+                << "row " << i << " of " << sequences << ", cache in " << name_of(dtype);
+        }
+      }
+}
+
 // A row among many has the bits of one alone.
 TEST_F(Cuda, AttentionOfARowIsTheSameAmongMany) {
   for (const int64_t head_dim : {64, 128})

@@ -8,6 +8,8 @@ namespace {
 
 using bf16_t = __nv_bfloat16;
 
+// Lets nothing start early: attention of rows that were gathered from a step reads, before it waits,
+// keys that the kernel in front of this one stored.
 __global__ void embed_kernel(const int32_t* tokens, const int32_t* chosen, const bf16_t* table,
                              bf16_t* out, int64_t cols) {
   wait_for_previous_kernel();

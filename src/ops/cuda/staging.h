@@ -31,8 +31,9 @@ class Staging {
   void make_room(Slot& slot, int64_t bytes);
 
   cudaStream_t stream_;
-  // Three copies a step (its metadata, which rows' logits) and two steps under way.
-  std::array<Slot, 8> slots_;
+  // Four copies a step (its metadata, those of the rows whose logits are wanted, and twice which
+  // rows) and two steps under way.
+  std::array<Slot, 10> slots_;
   size_t next_ = 0;
 };
 

@@ -3,11 +3,12 @@
 // tokens, the answers greedy and of exactly the asked length, without a prefix cache: the
 // conditions of the figures of other engines that docs/performance.md compares with.
 //
-//   deployments FORMAT [BACKEND [sync|async|drawn|fp8_kv|NAME|COUNT]...]
+//   deployments FORMAT [BACKEND [sync|async|steps|drawn|fp8_kv|NAME|COUNT]...]
 //
 // By default on cuda, both ways, all of them. COUNT: requests at once, instead of each deployment's
-// own number. drawn: not greedy, but at temperature 0.6 with top_p 0.95. fp8_kv: keys and values in
-// e4m3.
+// own number. steps: decode steps of 1 to 512 sequences (or COUNT) as the engine runs them, one
+// behind the other. drawn: not greedy, but at temperature 0.6 with top_p 0.95. fp8_kv: keys and
+// values in e4m3.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -95,17 +96,33 @@ void all_at_once(engine::Engine& engine, const Deployment& deployment) {
             << std::endl;
 }
 
+// A step of `sequences` of some 512 tokens: generations of 192 tokens differ from those of 64 by
+// 128 such steps.
+void steps(engine::Engine& engine, int64_t sequences) {
+  const Deployment prompts{"", 384, 0, sequences};
+  const auto time = [&](int64_t generated) {
+    std::vector<double> times;
+    for (int i = 0; i < 3; ++i) times.push_back(seconds_of(engine, prompts, generated, sequences));
+    return median(times);
+  };
+  const double shorter = time(64), longer = time(192);
+  std::cout << fmt::format("  {:>3} sequences: {:.3f} ms a step", sequences,
+                           1000 * (longer - shorter) / 128)
+            << std::endl;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
   if (argc < 2) {
-    std::cerr << "usage: deployments FORMAT [BACKEND [sync|async|drawn|fp8_kv|NAME|COUNT]...]\n";
+    std::cerr
+        << "usage: deployments FORMAT [BACKEND [sync|async|steps|drawn|fp8_kv|NAME|COUNT]...]\n";
     return 2;
   }
   engine::Options options;
   options.backend = argc > 2 ? argv[2] : "cuda";
   options.prefix_cache = false;
-  bool sync = false, async = false;
+  bool sync = false, async = false, in_steps = false;
   std::vector<Deployment> chosen;
   int64_t at_once = 0;
   for (int i = 3; i < argc; ++i) {
@@ -115,11 +132,12 @@ int main(int argc, char** argv) try {
     sync = sync || argument == "sync";
     drawn = drawn || argument == "drawn";
     async = async || argument == "async";
+    in_steps = in_steps || argument == "steps";
     if (argument == "fp8_kv") options.kv_dtype = DType::f8_e4m3;
     for (const Deployment& deployment : kDeployments)
       if (argument == deployment.name) chosen.push_back(deployment);
   }
-  if (!sync && !async) sync = async = true;
+  if (!sync && !async && !in_steps) sync = async = true;
   if (chosen.empty()) chosen.assign(std::begin(kDeployments), std::end(kDeployments));
   for (Deployment& deployment : chosen)
     if (at_once > 0) deployment.at_once = at_once;
@@ -138,6 +156,12 @@ int main(int argc, char** argv) try {
   if (async) {
     std::cout << "all at once\n";
     for (const Deployment& deployment : chosen) all_at_once(engine, deployment);
+  }
+  if (in_steps) {
+    std::cout << "decode steps\n";
+    const std::vector<int64_t> counts =
+        at_once > 0 ? std::vector{at_once} : std::vector<int64_t>{1, 8, 32, 64, 128, 256, 512};
+    for (const int64_t sequences : counts) steps(engine, sequences);
   }
   return 0;
 } catch (const narrow::Error& error) {

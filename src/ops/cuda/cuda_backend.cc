@@ -29,9 +29,10 @@ constexpr int64_t kMostAttentionWorkspace = int64_t{256} << 20;
 // Of rows to gather, whose number grows from step to step: growing waits for the device.
 constexpr int64_t kLeastIndexBytes = int64_t{32} << 10;
 
-// From so many rows on gate and up leave their product activated. With fewer nothing was gained
-// (docs/performance/products.md).
-constexpr int64_t kGatedRows = 1024;
+// From so many rows on gate and up leave their product activated, or from so many outputs of both
+// on, which are a tile for every processor whatever the rows; 4-bit ones have no such kernels of
+// few rows.
+constexpr int64_t kGatedRows = 1024, kGatedOuts = 16384;
 
 // Whether each row's keys go through one block: with some rows too few, or one much longer than the
 // others, most processors would wait for the last block.
@@ -216,7 +217,7 @@ class CudaBackend : public Backend {
   void norm_mlp(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon, const Mlp& mlp,
                 Matrix y) override {
     const std::vector<CudaPart>& parts = static_cast<const CudaLinear&>(mlp.gate_up).parts();
-    if (y.rows < kGatedRows || !has_gated_product(parts))
+    if (!has_gated_product(parts, y.rows))
       return Backend::norm_mlp(residual, x, gamma, epsilon, mlp, y);
     check_rms_norm(residual, gamma, mlp.normed);
     if (x.data) check_same_shape(residual, x, "norm_mlp");
@@ -373,13 +374,16 @@ class CudaBackend : public Backend {
       multiply(part, x, quantized, y);
   }
 
-  // Whether gate and up are one matrix of a kind whose kernel has the activation function in it.
-  bool has_gated_product(const std::vector<CudaPart>& parts) const {
+  // Whether gate and up are one matrix of a kind whose kernel has the activation function in it,
+  // and that is the faster way.
+  bool has_gated_product(const std::vector<CudaPart>& parts, int64_t rows) const {
     if (portable_ || parts.size() != 1) return false;
     const CudaPart& part = parts.front();
-    return part.kind == CudaPart::Kind::int8 || part.kind == CudaPart::Kind::fp8 ||
-           (part.kind == CudaPart::Kind::bf16 && part.in % 8 == 0) ||
-           (part.kind == CudaPart::Kind::int4 && part.out % (2 * kInt4Outs) == 0);
+    if (part.kind == CudaPart::Kind::int4)
+      return rows >= kGatedRows && part.out % (2 * kInt4Outs) == 0;
+    return (rows >= kGatedRows || part.out >= kGatedOuts) &&
+           (part.kind == CudaPart::Kind::int8 || part.kind == CudaPart::Kind::fp8 ||
+            (part.kind == CudaPart::Kind::bf16 && part.in % 8 == 0));
   }
 
   void multiply(const CudaPart& part, Matrix x, const QuantizedRows& quantized, Matrix y,

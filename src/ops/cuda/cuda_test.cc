@@ -295,10 +295,10 @@ TEST_F(Cuda, PerceptronsHaveTheBitsOfTheirParts) {
   struct Shape {
     int64_t hidden, intermediate;
   };
-  // Of so many rows the activation is part of the product. Widths that tiles of no size divide; of
-  // 4-bit weights one that does not join gate and up. 4848: on 132 processors 1161 rows of bf16 are
-  // taken in tiles of 256.
-  const std::vector<Shape> any = {{576, 1488}, {136, 336}, {136, 4848}, {256, 14336}},
+  // Of many rows, or outputs, the activation is part of the product. Widths that tiles of no size
+  // divide; of 4-bit weights one that does not join gate and up. 4848: on 132 processors 1161 rows
+  // of bf16 are taken in tiles of 256.
+  const std::vector<Shape> any = {{576, 1488}, {136, 336}, {136, 4848}, {136, 8328}, {256, 14336}},
                            of_groups = {{576, 1472}, {128, 352}, {256, 14336}};
   for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-int", "w4a16-awq"})
     for (const Shape& shape : std::string_view(format).starts_with("w4") ? of_groups : any)
@@ -309,7 +309,9 @@ TEST_F(Cuda, PerceptronsHaveTheBitsOfTheirParts) {
         const PackedLinear last = layer(format, hidden, inner, 32, bias);
         const auto gate_up = cuda_->prepare(parts), down = cuda_->prepare(std::span(&last, 1));
         const DeviceBuffer gamma = cuda_->prepare(normal({hidden}, DType::f32));
-        for (const int64_t rows : {1024, 1161}) {
+        std::vector<int64_t> many = {1024, 1161};
+        if (inner > 8192) many.insert(many.end(), {1, 20, 64, 65, 130, 256, 300, 640});
+        for (const int64_t rows : many) {
           const Tensor x = normal({rows, hidden}, DType::bf16);
           const DeviceBuffer added = device(normal({rows, hidden}, DType::bf16));
           const DeviceBuffer normed = cuda_->allocate(rows * hidden * 2);

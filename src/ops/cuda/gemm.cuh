@@ -208,17 +208,17 @@ void launch_gemm(const Gemm& gemm, cudaStream_t stream) {
 
 // Tiles of one warpgroup. One thread starts the copies of weights: small ones would keep it from
 // filling the ring in time.
-template <MmaType type, int kOut>
+template <MmaType type, int kOut, bool kGated>
 void launch_narrow(const Gemm& gemm, cudaStream_t stream) {
   constexpr int kCopyBytes = 24 << 10;
   const TensorMapType map_type = type == MmaType::bf16 ? TensorMapType::bf16 : TensorMapType::byte;
   const int64_t atom_bytes = (div_up(gemm.rows, 8) * 8 + kOut) * kAtomBytes;
   const int64_t atoms = whole_atoms(map_type, gemm.in) ? kCopyBytes / atom_bytes : 1;
   if constexpr (kOut == 32)
-    if (atoms >= 4) return launch_gemm<type, 1, kOut, 4>(gemm, stream);
+    if (atoms >= 4) return launch_gemm<type, 1, kOut, 4, kGated>(gemm, stream);
   if constexpr (kOut <= 64)
-    if (atoms >= 2) return launch_gemm<type, 1, kOut, 2>(gemm, stream);
-  launch_gemm<type, 1, kOut, 1>(gemm, stream);
+    if (atoms >= 2) return launch_gemm<type, 1, kOut, 2, kGated>(gemm, stream);
+  launch_gemm<type, 1, kOut, 1, kGated>(gemm, stream);
 }
 
 // Blocks take tiles in rounds: wide tiles read rows of x less often, narrow ones leave fewer
@@ -267,33 +267,50 @@ constexpr int round_cost(int width, int high) {
   }
 }
 
+// The product of up to 64 rows.
+template <MmaType type, bool kGated, int... kOuts>
+void run_narrow(const Gemm& gemm, std::integer_sequence<int, kOuts...> widths,
+                cudaStream_t stream) {
+  const int64_t out = kGated ? 2 * gemm.out : gemm.out, processors = cuda::processors();
+  constexpr int kNarrowest = std::min({kOuts...});
+  launch_best(
+      widths,
+      [&](int width) {
+        const int64_t tiles = div_up(out, width);
+        // So few processors do not take all that memory gives.
+        if (width > kNarrowest && 10 * tiles < 9 * processors) return INT64_MAX;
+        // A row of x as a third of a row of weights: fitted (docs/performance/products.md).
+        return div_up(tiles, processors) * (20 * width + 7 * gemm.rows);
+      },
+      [&](auto width) { launch_narrow<type, width(), kGated>(gemm, stream); });
+}
+
 // Picks the tile; it changes no bit of the result.
 template <MmaType type>
 void run_gemm(const Gemm& gemm, cudaStream_t stream) {
   const int64_t out = gemm.gated ? 2 * gemm.out : gemm.out, processors = cuda::processors();
-  if (gemm.rows <= 64 && !gemm.gated) {
-    // In e4m3 the other two were slower: registers hold one atom less of theirs.
-    using Widths = std::conditional_t<kPromotes<type>, std::integer_sequence<int, 32, 64>,
-                                      std::integer_sequence<int, 32, 48, 64, 112>>;
-    return launch_best(
-        Widths(),
-        [&](int width) {
-          const int64_t tiles = div_up(out, width);
-          // So few processors do not take all that memory gives.
-          if (width > 32 && 10 * tiles < 9 * processors) return INT64_MAX;
-          // A row of x as a third of a row of weights: fitted (docs/performance/products.md).
-          return div_up(tiles, processors) * (20 * width + 7 * gemm.rows);
-        },
-        [&](auto width) { launch_narrow<type, width()>(gemm, stream); });
-  }
+  // In e4m3 other widths of up to 64 rows were slower: registers hold one atom less of theirs.
+  if (gemm.rows <= 64 && gemm.gated)
+    return run_narrow<type, true>(
+        gemm,
+        std::conditional_t<kPromotes<type>, std::integer_sequence<int, 64>,
+                           std::integer_sequence<int, 64, 112>>(),
+        stream);
+  if (gemm.rows <= 64)
+    return run_narrow<type, false>(
+        gemm,
+        std::conditional_t<kPromotes<type>, std::integer_sequence<int, 32, 64>,
+                           std::integer_sequence<int, 32, 48, 64, 112>>(),
+        stream);
   const auto cost = [&](int width, int high) {
     return div_up(div_up(gemm.rows, 128 * high) * div_up(out, width), processors) *
            round_cost<type>(width, high);
   };
   if (gemm.gated) {
-    using Widths =
-        std::conditional_t<type == MmaType::bf16, std::integer_sequence<int, 128, 192, 256>,
-                           std::integer_sequence<int, 128, kPromotes<type> ? 192 : 256>>;
+    using Widths = std::conditional_t<
+        type == MmaType::bf16, std::integer_sequence<int, 128, 192, 224, 256>,
+        std::conditional_t<kPromotes<type>, std::integer_sequence<int, 128, 160, 192>,
+                           std::integer_sequence<int, 128, 224, 256>>>;
     return launch_best(
         Widths(), [&](int width) { return cost(width, gated_high<type>(width)); },
         [&](auto width) {

@@ -115,12 +115,12 @@ class TileTerms {
   float row_[2] = {1, 1};
 };
 
-// Writes a warpgroup's 64 rows of kColumns outputs of y in bf16, in pieces of sixteen bytes (the
-// last sixteen columns of an odd number of such: of eight), of which rows of y are made. value(i,
-// j): the lane's two of its i-th row, in the j-th block of eight columns.
+// Writes a warpgroup's 64 rows of kColumns outputs of y in bf16, in pieces of sixteen bytes (what
+// is left of the columns behind multiples of 32: of eight and of four), of which rows of y are
+// made. value(i, j): the lane's two of its i-th row, in the j-th block of eight columns.
 template <int kColumns, class Value>
 __device__ void store_pieces(const GemmOutput& to, int row0, int column0, Value value) {
-  static_assert(kColumns % 16 == 0);
+  static_assert(kColumns % 8 == 0);
   const int t = threadIdx.x % 4, columns = to.out - column0;
   const auto packed = [&](int i, int j) {
     const float2 pair = value(i, j);
@@ -145,14 +145,21 @@ __device__ void store_pieces(const GemmOutput& to, int row0, int column0, Value 
         *reinterpret_cast<uint4*>(to_rows[i] + 8 * (j + t)) = block;
     }
   }
-  if constexpr (kColumns % 32 != 0) {
-    constexpr int j = kColumns / 32 * 4;  // the last two blocks
+  if constexpr (kColumns % 32 >= 16) {
+    constexpr int j = kColumns / 32 * 4;  // two blocks
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const uint2 half = gather_halves(packed(i, j), packed(i, j + 1));
       if (rows[i] < to.rows && 8 * (j + t % 2) < columns)
         *reinterpret_cast<uint2*>(to_rows[i] + 8 * (j + t % 2) + 4 * (t / 2)) = half;
     }
+  }
+  if constexpr (kColumns % 16 != 0) {
+    constexpr int j = kColumns / 8 - 1;  // the last block
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+      if (rows[i] < to.rows && 8 * j < columns)
+        *reinterpret_cast<uint32_t*>(to_rows[i] + 8 * j + 2 * t) = packed(i, j);
   }
 }
 

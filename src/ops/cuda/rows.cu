@@ -8,8 +8,8 @@ namespace {
 
 using bf16_t = __nv_bfloat16;
 
-// Lets nothing start early: attention of rows that were gathered from a step reads, before it waits,
-// keys that the kernel in front of this one stored.
+// Lets nothing start early: attention of rows that were gathered from a step reads, before it
+// waits, keys that the kernel in front of this one stored.
 __global__ void embed_kernel(const int32_t* tokens, const int32_t* chosen, const bf16_t* table,
                              bf16_t* out, int64_t cols) {
   wait_for_previous_kernel();
@@ -67,10 +67,10 @@ __global__ void silu_mul_kernel(const bf16_t* gate_up, bf16_t* y, QuantizedRows 
 constexpr int64_t kThreads = 1024;  // at most, of a row that is quantized or gathered
 
 // Few long rows: the blocks of a cluster share one and tell each other their largest values.
+// kGated: x is gate and up of what is quantized.
 constexpr int kSharers = 8;
-template <class Code>
-__global__ void silu_mul_shared_kernel(const bf16_t* gate_up, QuantizedRows quantized,
-                                       int64_t cols) {
+template <class Code, bool kGated>
+__global__ void quantize_shared_kernel(const bf16_t* x, QuantizedRows quantized, int64_t cols) {
   __shared__ float scratch[kWarpSize], largest_of[kSharers];
   const int64_t row = blockIdx.y;
   const int64_t c = (blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x) * 8;
@@ -80,8 +80,8 @@ __global__ void silu_mul_shared_kernel(const bf16_t* gate_up, QuantizedRows quan
   float value[8] = {};
   float largest = 0;
   if (c < cols) {
-    const bf16_t* gate = gate_up + row * 2 * cols + c;
-    silu_mul<8>(gate, gate + cols).unpack(value);
+    const bf16_t* const from = x + row * (kGated ? 2 : 1) * cols + c;
+    (kGated ? silu_mul<8>(from, from + cols) : Packed<8>::load(from)).unpack(value);
 #pragma unroll
     for (int i = 0; i < 8; ++i) largest = fmaxf(largest, fabsf(value[i]));
   }
@@ -121,6 +121,22 @@ __global__ void quantize_rows_kernel(const bf16_t* x, QuantizedRows quantized, i
     part.piece[slot] = Packed<kWidth>::load(x + row * cols + c);
   });
   quantize(part, quantized, row, cols, scratch);
+}
+
+// Whether rows are so few and so long (or `long_row` at least) that this was done.
+template <bool kGated>
+bool quantize_shared(const bf16_t* x, QuantizedRows quantized, int64_t rows, int64_t cols,
+                     int64_t long_row, cudaStream_t stream) {
+  constexpr int64_t kFewRows = 32;
+  const int64_t threads = div_up(div_up(quantized.stride, 8 * kSharers), kWarpSize) * kWarpSize;
+  if (!has_clusters() || rows > kFewRows || cols < long_row || cols % 8 != 0 || threads > kThreads)
+    return false;
+  launch_clusters(kSharers,
+                  quantized.kind == Codes::int8 ? quantize_shared_kernel<Int8Code, kGated>
+                                                : quantize_shared_kernel<Fp8Code, kGated>,
+                  dim3(kSharers, static_cast<unsigned>(rows)), static_cast<unsigned>(threads), 0,
+                  stream, x, quantized, cols);
+  return true;
 }
 
 }  // namespace
@@ -168,16 +184,7 @@ void silu_mul(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized, int64_t
         kColumnThreads, 0, stream, gate_up, y, cols);
     return;
   }
-  constexpr int64_t kFewRows = 32, kLongRow = 4096;
-  if (has_clusters() && rows <= kFewRows && cols >= kLongRow && cols % 8 == 0) {
-    const int threads = div_up(div_up(quantized.stride, 8 * kSharers), kWarpSize) * kWarpSize;
-    if (threads <= 1024)
-      return launch_clusters(kSharers,
-                             quantized.kind == Codes::int8 ? silu_mul_shared_kernel<Int8Code>
-                                                           : silu_mul_shared_kernel<Fp8Code>,
-                             dim3(kSharers, static_cast<unsigned>(rows)), threads, 0, stream,
-                             gate_up, quantized, cols);
-  }
+  if (quantize_shared<true>(gate_up, quantized, rows, cols, 4096, stream)) return;
   for_row_shape(cols, kThreads, [&](auto width, auto slots, unsigned threads) {
     launch(silu_mul_kernel<width(), slots()>, static_cast<unsigned>(rows), threads, 0, stream,
            gate_up, y, quantized, cols);
@@ -186,7 +193,7 @@ void silu_mul(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized, int64_t
 
 void quantize_rows(const bf16_t* x, QuantizedRows quantized, int64_t rows, int64_t cols,
                    cudaStream_t stream) {
-  if (rows == 0) return;
+  if (rows == 0 || quantize_shared<false>(x, quantized, rows, cols, 8192, stream)) return;
   for_row_shape(cols, kThreads, [&](auto width, auto slots, unsigned threads) {
     launch(quantize_rows_kernel<width(), slots()>, static_cast<unsigned>(rows), threads, 0, stream,
            x, quantized, cols);

@@ -3,6 +3,8 @@
 // equal up to near ties, each of which is printed.
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "engine/engine.h"
 #include "logits_gap.h"
 
@@ -31,14 +33,14 @@ size_t parting(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {
                              a.begin());
 }
 
-// What transformers' bfloat16 differs by from its float32, of SmolLM2.
+// What transformers' bfloat16 differs by from its float32.
 struct OwnGap {
   double largest = 0, mean = 0;
   double widest_tie = 0;  // between the two likeliest tokens, where its greedy texts part
 };
-OwnGap own_gap() {
-  const Rows wide = read("SmolLM2-135M-Instruct-float32.jsonl");
-  const Rows narrow = read("SmolLM2-135M-Instruct-bfloat16.jsonl");
+OwnGap own_gap(const std::string& name) {
+  const Rows wide = read(name + "-float32.jsonl");
+  const Rows narrow = read(name + "-bfloat16.jsonl");
   OwnGap gap;
   int64_t count = 0;
   for (size_t i = 0; i < wide.size(); ++i) {
@@ -59,8 +61,10 @@ OwnGap own_gap() {
   return gap;
 }
 
-void compare(const std::string& model, const std::string& golden) {
-  const OwnGap own = own_gap();
+// `own_name`: the model whose two goldens say how much bfloat16 may differ by.
+void compare(const std::string& model, const std::string& name, const std::string& own_name) {
+  const OwnGap own = own_gap(own_name);
+  const std::string golden = name + "-float32.jsonl";
   const Gap gap = logits_gap(model, "cuda", kGoldens + golden);
   EXPECT_GT(gap.count, 100);
   EXPECT_LT(gap.largest, 2 * own.largest);
@@ -94,13 +98,21 @@ void compare(const std::string& model, const std::string& golden) {
   }
 }
 
+const std::string kModels = std::string(NARROW_DATA_DIR) + "/models/";
+
+// Its weights are float32: there is no golden of it in bfloat16.
 TEST(GoldensOnGpu, Stories260K) {
-  compare(std::string(NARROW_SOURCE_DIR) + "/tests/goldens/stories260k",
-          "stories260K-float32.jsonl");
+  compare(std::string(NARROW_SOURCE_DIR) + "/tests/goldens/stories260k", "stories260K",
+          "SmolLM2-135M-Instruct");
 }
 TEST(GoldensOnGpu, SmolLM2) {
-  compare(std::string(NARROW_DATA_DIR) + "/models/SmolLM2-135M-Instruct.gguf",
-          "SmolLM2-135M-Instruct-float32.jsonl");
+  compare(kModels + "SmolLM2-135M-Instruct.gguf", "SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct");
+}
+TEST(GoldensOnGpu, Qwen25Coder) {
+  const std::string model = kModels + "Qwen2.5-Coder-0.5B-Instruct.gguf";
+  if (!std::filesystem::exists(model))
+    GTEST_SKIP() << model << " is not there: scripts/fetch_model.py qwen2.5-coder fetches it";
+  compare(model, "Qwen2.5-Coder-0.5B-Instruct", "Qwen2.5-Coder-0.5B-Instruct");
 }
 
 }  // namespace

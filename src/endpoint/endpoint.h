@@ -118,6 +118,8 @@ class Endpoint {
   virtual const text::Tokenizer& tokenizer() const = 0;
   // nullptr when the model has none.
   virtual const text::ChatTemplate* chat_template() const = 0;
+  // What ended it, so that no request is answered any more; empty while it works, and for a server.
+  virtual std::string failure() const { return {}; }
 
   // The futures never hold an exception for what concerns one request: see `error`.
   virtual std::future<GenerateResult> generate(GenerateRequest request, TokenSink sink = {}) = 0;

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "engine/fit.h"
 #include "engine/sampler.h"
@@ -126,6 +127,7 @@ struct Engine::State {
   }
 
   void run() {
+    std::string failed;  // as `failure`, which others read
     while (true) {
       {
         std::unique_lock lock(mutex);
@@ -136,12 +138,19 @@ struct Engine::State {
         incoming.clear();
         if (stopping) break;
       }
-      try {
-        drop_cancelled();
-        advance();
-      } catch (const std::exception& error) {
-        fail_all(FinishReason::error, error.what());
+      if (failed.empty()) {
+        try {
+          drop_cancelled();
+          advance();
+          continue;
+        } catch (const std::exception& error) {
+          failed = error.what();
+        }
+        // Before any request ends with it.
+        std::lock_guard lock(mutex);
+        failure = failed;
       }
+      fail_all(FinishReason::error, failed);
     }
     fail_all(FinishReason::cancelled, "the engine was stopped");
   }
@@ -149,6 +158,7 @@ struct Engine::State {
   // Starts the next step while the one before it runs, then takes the results of that one: the
   // device has work while the host looks at results and plans.
   void advance() {
+    fault_point("engine.step", "engine");
     std::optional<Step> step = scheduler->plan(/*ahead=*/!in_flight.empty());
     size_t left_running = 0;
     if (step) {
@@ -305,6 +315,7 @@ struct Engine::State {
   std::vector<SequencePtr> incoming;
   bool stopping = false;
   Stats stats;
+  std::string failure;
   std::thread thread;
 };
 
@@ -323,6 +334,11 @@ int64_t Engine::weight_bytes() const { return state_->decoder.weight_bytes(); }
 Stats Engine::stats() const {
   std::lock_guard lock(state_->mutex);
   return state_->stats;
+}
+
+std::string Engine::failure() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->failure;
 }
 
 std::future<endpoint::GenerateResult> Engine::generate(endpoint::GenerateRequest request,

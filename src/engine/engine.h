@@ -1,7 +1,9 @@
 // The inference engine as an Endpoint: paged KV cache with a prefix cache, continuous batching,
 // chunked prefill mixed with decode, tokens drawn on the device. One thread runs the steps, on a
 // device planning each while the one before it runs; generate() and score() may be called from any.
-// A request's result never depends on its neighbours.
+// A request's result never depends on its neighbours. A step that fails ends the engine: after an
+// error a device may compute nothing any more, and what the step left half done is not gone on with.
+// Requests under way and later ones end with that error.
 #pragma once
 
 #include <filesystem>
@@ -50,6 +52,7 @@ class Engine : public endpoint::Endpoint {
   std::string fingerprint() const override;
   const text::Tokenizer& tokenizer() const override;
   const text::ChatTemplate* chat_template() const override;
+  std::string failure() const override;
   std::future<endpoint::GenerateResult> generate(endpoint::GenerateRequest request,
                                                  endpoint::TokenSink sink = {}) override;
   std::future<endpoint::ScoreResult> score(endpoint::ScoreRequest request) override;

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -253,6 +254,32 @@ TEST(Engine, CancelledRequestsEnd) {
   const auto result = future.get();
   EXPECT_EQ(result.finish, FinishReason::cancelled);
   EXPECT_LT(result.token_ids.size(), 400u);
+}
+
+// A device that breaks makes steps throw (tests/device_error_gpu_test.cc breaks one).
+TEST(Engine, AStepThatFailsEndsItWithTheError) {
+  setenv("NARROW_FAULT", "engine.step:eio:20", 1);
+  {
+    Engine engine(kModel, options());
+    EXPECT_EQ(engine.generate(request(engine, kPrompts[0], 5)).get().token_ids.size(), 5u);
+    EXPECT_EQ(engine.failure(), "");
+    std::vector<std::future<GenerateResult>> under_way;
+    for (const std::string& prompt : kPrompts)
+      under_way.push_back(engine.generate(request(engine, prompt, 100)));
+    const std::string error = under_way.front().get().error;
+    EXPECT_EQ(error, engine.failure());
+    EXPECT_NE(error.find("Input/output error"), std::string::npos) << error;
+    for (size_t i = 1; i < under_way.size(); ++i) {
+      const GenerateResult result = under_way[i].get();
+      EXPECT_EQ(result.finish, FinishReason::error);
+      EXPECT_EQ(result.error, error);
+    }
+    EXPECT_EQ(engine.generate(request(engine, kPrompts[0], 5)).get().error, error);
+    endpoint::ScoreRequest score;
+    score.context = score.continuation = engine.tokenizer().encode(kPrompts[0], {});
+    EXPECT_EQ(engine.score(score).get().error, error);
+  }
+  unsetenv("NARROW_FAULT");
 }
 
 TEST(BlockPool, KeepsAccount) {

@@ -122,6 +122,8 @@ class Runner {
                                                                 : plan_.requests},
              {"warmup", warmup}};
     const bool ok = result.error.empty() && !tokens.empty();
+    if (const std::string failure = endpoint_.failure(); !ok && !failure.empty())
+      throw Error::failed(failure, "load " + scenario_.name);
     row["status"] = ok ? "ok" : "error";
     row["error"] = ok ? Json() : Json(result.error.empty() ? "no tokens" : result.error);
     if (ok) {

@@ -55,7 +55,9 @@ std::vector<std::vector<int32_t>> make_prompts(const text::Tokenizer& tokenizer,
                                                const LoadPlan& plan);
 
 // One row per request (docs/metrics.md), in the order they were meant to be sent. Exactly
-// scenario.generated_tokens are asked for. A request that fails is a row with its error.
+// scenario.generated_tokens are asked for. A request that fails is a row with its error. Throws
+// Error::failed when the endpoint itself has ended (Endpoint::failure): what it no longer answers is
+// no measurement.
 std::vector<Json> run_load(endpoint::Endpoint& endpoint, const Scenario& scenario,
                            const LoadPlan& plan, const std::string& text);
 

@@ -58,8 +58,10 @@ class TimedEndpoint : public endpoint::Endpoint {
     return future;
   }
   std::future<endpoint::ScoreResult> score(endpoint::ScoreRequest) override { return {}; }
+  std::string failure() const override { return ended; }
 
   int requests = 0, fails = 0, most_in_flight = 0;
+  std::string ended;
   int64_t cached = 0;
 
  private:
@@ -191,6 +193,20 @@ TEST(RunLoad, KeepsWhatFails) {
   EXPECT_EQ(summary["requests"], 8);
   EXPECT_EQ(summary["failed"], 3);
   EXPECT_EQ(summary["cached_tokens"], 5 * 16);
+}
+
+// Else a study would keep the rows and not ask again.
+TEST(RunLoad, ThrowsWhenTheEndpointHasEnded) {
+  TimedEndpoint endpoint(milliseconds(1), milliseconds(1));
+  endpoint.fails = 3;
+  endpoint.ended = "the device is gone";
+  try {
+    run_load(endpoint, {"chat", "", 32, 2}, plan_of(LoadPlan::Mode::sync, 8), text());
+    FAIL() << "gave rows";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("the device is gone"));
+  }
+  EXPECT_EQ(endpoint.requests, 3);
 }
 
 TEST(LoadScenario, TheStudysSeven) {

@@ -29,6 +29,7 @@ class ShuffledEndpoint : public endpoint::Endpoint {
   std::string fingerprint() const override { return inner_.fingerprint(); }
   const text::Tokenizer& tokenizer() const override { return inner_.tokenizer(); }
   const text::ChatTemplate* chat_template() const override { return inner_.chat_template(); }
+  std::string failure() const override { return inner_.failure(); }
   std::future<endpoint::GenerateResult> generate(endpoint::GenerateRequest request,
                                                  endpoint::TokenSink sink = {}) override;
   std::future<endpoint::ScoreResult> score(endpoint::ScoreRequest request) override;

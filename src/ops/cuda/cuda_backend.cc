@@ -56,10 +56,12 @@ class CudaBackend : public Backend {
  public:
   CudaBackend(int threads, CudaKernels kernels) : pool_(threads) {
     int count = 0;
-    if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
+    const cudaError_t found = cudaGetDeviceCount(&count);
+    if (found != cudaSuccess || count == 0) {
       cudaGetLastError();
-      throw Error::refused("no NVIDIA GPU, or no driver for it", "--backend cuda",
-                           "use --backend cpu");
+      throw Error::refused(
+          fmt::format("no NVIDIA GPU, or no driver for it ({})", cudaGetErrorName(found)),
+          "--backend cuda", "use --backend cpu");
     }
     check(cudaSetDevice(0), "choosing the device");
     cudaDeviceProp properties{};

@@ -1,6 +1,7 @@
 #include "ops/cuda/int4_layout.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -54,16 +55,28 @@ Tensor reorder(const PackedLinear& linear, std::span<const int32_t> columns, Thr
   return result;
 }
 
-// A step of sixteen inputs of rows g and g + 8 for the four lanes of a quad (int4.cuh). low, high:
-// two words of codes + 8 each, the first input lowest.
-void place_step(const uint32_t* low, const uint32_t* high, uint32_t* lanes, int64_t stride) {
-  for (int t = 0; t < 4; ++t) {
-    const auto pair = [&](uint32_t word) { return word >> (8 * t) & 0xff; };
-    const uint32_t a = pair(low[0]), b = pair(high[0]), c = pair(low[1]), d = pair(high[1]);
-    const uint32_t first = (a & 15) | (b & 15) << 4 | (c & 15) << 8 | (d & 15) << 12;
-    const uint32_t second = a >> 4 | (b >> 4) << 4 | (c >> 4) << 8 | (d >> 4) << 12;
-    lanes[t * stride] = first | second << 16;
+constexpr int kSteps = 4;  // of sixteen inputs, whose words a thread has side by side
+
+// Words of eight codes + 8 each, of the inputs of kSteps steps, the first input lowest.
+using RowWords = std::array<uint32_t, 2 * kSteps>;
+
+// Rows g and g + 8 for the four lanes of a quad (int4.cuh).  to: [4 lanes][kSteps]
+void place_steps(const RowWords& low, const RowWords& high, uint32_t* to) {
+  constexpr uint32_t kEven = 0x0f0f0f0f;  // inputs
+  // Of a step, byte t is lane t's; for all steps at once, which a compiler makes vectors of.
+  std::array<uint32_t, kSteps> bytes[4];
+  for (int s = 0; s < kSteps; ++s) {
+    const uint32_t a = low[2 * s], b = high[2 * s], c = low[2 * s + 1], d = high[2 * s + 1];
+    bytes[0][s] = (a & kEven) | (b & kEven) << 4;
+    bytes[1][s] = (c & kEven) | (d & kEven) << 4;
+    bytes[2][s] = (a >> 4 & kEven) | (b & ~kEven);
+    bytes[3][s] = (c >> 4 & kEven) | (d & ~kEven);
   }
+  for (int t = 0; t < 4; ++t)
+    for (int s = 0; s < kSteps; ++s) {
+      const auto byte = [&](int i) { return (bytes[i][s] >> 8 * t & 0xff) << 8 * i; };
+      to[kSteps * t + s] = byte(0) | byte(1) | byte(2) | byte(3);
+    }
 }
 
 // The exponent of the largest of an output's scales, or nothing where one is no number.
@@ -117,22 +130,21 @@ Int4Layout make_int4_layout(const PackedLinear& linear, ThreadPool& pool) {
   pool.parallel_for(tiles, 1, [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) {
       uint32_t* of_tile = all_words + tile * chunks * chunk_words;
-      std::fill_n(of_tile, chunks * chunk_words, 0u);
+      for (int64_t chunk = 0; chunk < chunks; ++chunk)
+        std::fill_n(of_tile + chunk * chunk_words + kWordsOfChunk, chunk_words - kWordsOfChunk, 0u);
+      const auto words_of = [&](int64_t row, int64_t first) {
+        RowWords words = {};
+        if (row < linear.out && first < row_words)
+          std::copy_n(codes + row * row_words + first,
+                      std::min<int64_t>(row_words - first, 2 * kSteps), words.begin());
+        return words;
+      };
       for (int64_t n = 0; n < kInt4Outs; n += n % 8 == 7 ? 9 : 1) {
         const int64_t row = tile * kInt4Outs + n, lane = n / 16 * 32 + n % 8 * 4;
-        for (int64_t step = 0; step < result.in_padded / 16; ++step) {
-          uint32_t low[2] = {}, high[2] = {};
-          for (int64_t half = 0; half < 2; ++half) {
-            const int64_t word = 2 * step + half;
-            if (word >= row_words) continue;
-            if (row < linear.out) low[half] = codes[row * row_words + word];
-            if (row + 8 < linear.out) high[half] = codes[(row + 8) * row_words + word];
-          }
-          const int64_t within = step % 8;
-          place_step(low, high,
-                     of_tile + step / 8 * chunk_words + (within / 4 * 128 + lane) * 4 + within % 4,
-                     4);
-        }
+        for (int64_t half = 0; half < 2 * chunks; ++half)
+          place_steps(
+              words_of(row, half * 2 * kSteps), words_of(row + 8, half * 2 * kSteps),
+              of_tile + half / 2 * chunk_words + half % 2 * (kWordsOfChunk / 2) + lane * kSteps);
       }
       for (int64_t n = 0; n < kInt4Outs && tile * kInt4Outs + n < linear.out; ++n) {
         const int64_t row = tile * kInt4Outs + n;
@@ -142,13 +154,13 @@ Int4Layout make_int4_layout(const PackedLinear& linear, ThreadPool& pool) {
         result.factors[static_cast<size_t>(row)] =
             exponent ? std::ldexp(1.0f, *exponent + 133 - kLargestExponent)
                      : std::numeric_limits<float>::quiet_NaN();
+        const double unit = exponent ? std::ldexp(1.0, kLargestExponent - 4 * half - *exponent) : 0;
         for (int64_t k = 0; k < linear.in; k += result.group) {
           const auto from = static_cast<size_t>(row * from_groups + k / from_group);
           uint32_t* to = of_tile + k / kInt4Inputs * chunk_words + kWordsOfChunk +
                          k % kInt4Inputs / result.group * kWordsOfGroup + n / 16 * 8 + n % 8;
           if (exponent) {
-            const float scale =
-                std::ldexp(to_float(scales[from]), kLargestExponent - 4 * half - *exponent);
+            const auto scale = static_cast<float>(to_float(scales[from]) * unit);
             *to |= static_cast<uint32_t>(to_bf16(scale).bits) << shift;
           }
           if (result.offsets)

@@ -157,6 +157,12 @@ QuantArgs parse_args(const Json& object, const std::string& where) {
   return args;
 }
 
+// Whether a kv_cache_scheme is one whose scales stand in the file, in the type that caches have.
+bool is_static_fp8(const Json& scheme) {
+  return scheme.is_object() && scheme.value("num_bits", Json()) == 8 &&
+         scheme.value("type", Json()) == "float" && scheme.value("dynamic", Json()) != true;
+}
+
 Scheme parse_scheme(const Json& group, const std::string& where) {
   if (!group.is_object()) throw Error::refused("not an object", where);
   if (given(group, "output_activations"))
@@ -227,8 +233,9 @@ QuantizationConfig::QuantizationConfig(const Json& config, const std::string& wh
         throw Error::refused("sparsity format \"" + format.substr(0, 32) + "\" is not supported",
                              place);
     }
-    if (given(object, "kv_cache_scheme"))
-      log::warning("{}: kv_cache_scheme is not applied, its scales are not read", where);
+    if (given(object, "kv_cache_scheme") && !is_static_fp8(object["kv_cache_scheme"]))
+      log::warning("{}: kv_cache_scheme is not applied; 8-bit floating ones with static scales are",
+                   where);
     const Json groups = object.contains("config_groups") ? object["config_groups"] : Json(nullptr);
     if (!groups.is_null() && (!groups.is_object() || groups.size() > kMaxTargets))
       throw Error::refused("not an object of at most 65536 groups", place + ".config_groups");

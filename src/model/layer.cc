@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "model/kv_scales.h"
 
 namespace narrow::model {
 namespace {
@@ -54,6 +55,7 @@ LayerWeights read_layer(const checkpoint::Checkpoint& checkpoint, int64_t index)
     }
     weights.linears.emplace(kLinearNames[i], std::move(linear));
   }
+  fold_kv_exponents(read_kv_exponents(checkpoint, prefix + "self_attn."), weights.linears);
   return weights;
 }
 

@@ -18,7 +18,8 @@ inline constexpr const char* kLinearNames[] = {
     "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
     "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
 
-// A block as the checkpoint stores it, in host memory.
+// A block as the checkpoint stores it, in host memory, with scales of keys and values in its
+// projections (kv_scales.h).
 struct LayerWeights {
   Tensor input_norm;                            // "input_layernorm.weight" [hidden]
   Tensor post_attention_norm;                   // "post_attention_layernorm.weight" [hidden]

@@ -85,10 +85,10 @@ struct Decoder::State {
       : config(checkpoint.config()),
         backend(backend),
         max_rows(max_rows),
-        workspace(config, backend, max_rows),
-        rope(make_rope(config, backend, config.context_tokens)) {
+        workspace(config, backend, max_rows) {
     const auto read_ahead = [](auto read) { return std::async(std::launch::async, read); };
-    // The two largest tensors, by one thread each, beside the layers.
+    // Beside the layers, by one thread each: the rotary tables and the two largest tensors.
+    auto rope_ahead = read_ahead([this] { return make_rope_table(config, config.context_tokens); });
     auto embeddings_ahead = read_ahead([&] { return read_embeddings(checkpoint); });
     std::future<PackedLinear> head_ahead;
     if (!config.tied_embeddings) head_ahead = read_ahead([&] { return read_head(checkpoint); });
@@ -102,6 +102,7 @@ struct Decoder::State {
       ahead.pop_front();
       layers.push_back(std::make_unique<Layer>(config, weights, backend));
     }
+    rope = prepare_rope(rope_ahead.get(), backend);
     final_norm = backend.prepare(checkpoint.read("model.norm.weight"));
     PackedLinear head;
     {

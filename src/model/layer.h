@@ -58,11 +58,18 @@ class Workspace {
   ops::DeviceBuffer normed_, qkv_, attended_, gate_up_, activated_, block_out_;
 };
 
-// Rotary tables for positions [0, positions).
+// cos and sin of the rotary embedding for positions [0, positions): f32 [positions * head_dim / 2]
+// each. Made by one thread: a table of 131072 positions takes it some tenths of a second.
+struct RopeTable {
+  Tensor cosine, sine;
+};
+RopeTable make_rope_table(const checkpoint::ModelConfig& config, int64_t positions);
+
+// The same in backend memory.
 struct Rope {
   ops::DeviceBuffer cosine, sine;
 };
-Rope make_rope(const checkpoint::ModelConfig& config, ops::Backend& backend, int64_t positions);
+Rope prepare_rope(const RopeTable& table, ops::Backend& backend);
 
 class Layer {
  public:

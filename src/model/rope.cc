@@ -44,19 +44,25 @@ std::vector<float> inverse_frequencies(const checkpoint::ModelConfig& config) {
 
 }  // namespace
 
-Rope make_rope(const checkpoint::ModelConfig& config, ops::Backend& backend, int64_t positions) {
+RopeTable make_rope_table(const checkpoint::ModelConfig& config, int64_t positions) {
   const auto frequencies = inverse_frequencies(config);
   const auto half = static_cast<int64_t>(frequencies.size());
   // One long vector each, so that a backend keeps float32.
-  Tensor cosine(DType::f32, {positions * half}), sine(DType::f32, {positions * half});
+  RopeTable table{Tensor::unfilled(DType::f32, {positions * half}),
+                  Tensor::unfilled(DType::f32, {positions * half})};
+  const auto cosine = table.cosine.as<float>(), sine = table.sine.as<float>();
   for (int64_t p = 0; p < positions; ++p) {
     for (int64_t i = 0; i < half; ++i) {
       const float angle = static_cast<float>(p) * frequencies[static_cast<size_t>(i)];
-      cosine.as<float>()[static_cast<size_t>(p * half + i)] = std::cos(angle);
-      sine.as<float>()[static_cast<size_t>(p * half + i)] = std::sin(angle);
+      cosine[static_cast<size_t>(p * half + i)] = std::cos(angle);
+      sine[static_cast<size_t>(p * half + i)] = std::sin(angle);
     }
   }
-  return {backend.prepare(cosine), backend.prepare(sine)};
+  return table;
+}
+
+Rope prepare_rope(const RopeTable& table, ops::Backend& backend) {
+  return {backend.prepare(table.cosine), backend.prepare(table.sine)};
 }
 
 }  // namespace narrow::model

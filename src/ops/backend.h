@@ -67,11 +67,6 @@ class PendingSummaries {
   virtual std::span<const LogitSummary> wait() = 0;
 };
 
-// cos and sin of the rotary embedding: f32 [positions, head_dim / 2] each, on the host.
-struct RopeTable {
-  Tensor cosine, sine;
-};
-
 // What an engine asks of a device unless it is told otherwise.
 struct EngineDefaults {
   int64_t sequences = 64;               // running at once

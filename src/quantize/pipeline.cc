@@ -61,7 +61,7 @@ class Stream {
     if (longest > config_.context_tokens)
       throw Error::refused("calibration windows are longer than the model's context");
     workspace_ = std::make_unique<model::Workspace>(config_, backend, longest);
-    rope_ = model::make_rope(config_, backend, longest);
+    rope_ = model::prepare_rope(model::make_rope_table(config_, longest), backend);
     const ops::KvShape shape{(longest + ops::kKvBlockTokens - 1) / ops::kKvBlockTokens,
                              config_.kv_heads, config_.head_dim};
     kv_ = backend.allocate(shape.elements() * size_of(backend.kv_dtype()));

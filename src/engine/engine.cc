@@ -4,6 +4,7 @@
 #include <cmath>
 #include <condition_variable>
 #include <deque>
+#include <future>
 #include <mutex>
 #include <thread>
 
@@ -53,9 +54,14 @@ struct Engine::State {
       : backend(ops::make_backend(given.backend, given.threads)),
         options(with_defaults(given, backend->engine_defaults())),
         checkpoint(std::move(opened)),
-        tokenizer(text::Tokenizer::from_json(checkpoint->documents().tokenizer,
-                                             checkpoint->documents().tokenizer_config)),
-        decoder(load(*checkpoint, *backend, options.max_step_tokens)) {
+        tokenizer_ahead(std::async(std::launch::async,
+                                   [this] {
+                                     const auto& documents = checkpoint->documents();
+                                     return text::Tokenizer::from_json(documents.tokenizer,
+                                                                       documents.tokenizer_config);
+                                   })),
+        decoder(load(*checkpoint, *backend, options.max_step_tokens)),
+        tokenizer(tokenizer_ahead.get()) {
     if (!checkpoint->documents().chat_template.empty())
       chat = std::make_unique<text::ChatTemplate>(checkpoint->documents().chat_template);
     const checkpoint::ModelConfig& config = checkpoint->config();
@@ -302,8 +308,9 @@ struct Engine::State {
   std::unique_ptr<ops::Backend> backend;
   Options options;
   std::unique_ptr<checkpoint::Checkpoint> checkpoint;
-  text::Tokenizer tokenizer;
+  std::future<text::Tokenizer> tokenizer_ahead;  // made while weights are read
   model::Decoder decoder;
+  text::Tokenizer tokenizer;
   std::unique_ptr<text::ChatTemplate> chat;
   std::unique_ptr<model::KvCache> kv;
   std::unique_ptr<Scheduler> scheduler;  // of the engine's thread, once that runs

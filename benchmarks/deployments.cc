@@ -127,15 +127,23 @@ int main(int argc, char** argv) try {
   int64_t at_once = 0;
   for (int i = 3; i < argc; ++i) {
     const std::string_view argument = argv[i];
-    if (!argument.empty() && std::isdigit(argument.front()))
+    const auto named = std::find_if(std::begin(kDeployments), std::end(kDeployments),
+                                    [&](const Deployment& of) { return argument == of.name; });
+    if (named != std::end(kDeployments)) {
+      chosen.push_back(*named);
+    } else if (argument == "sync") {
+      sync = true;
+    } else if (argument == "async") {
+      async = true;
+    } else if (argument == "steps") {
+      in_steps = true;
+    } else if (argument == "drawn") {
+      drawn = true;
+    } else if (argument == "fp8_kv") {
+      options.kv_dtype = DType::f8_e4m3;
+    } else {
       at_once = benchmarks::count_of(argument);
-    sync = sync || argument == "sync";
-    drawn = drawn || argument == "drawn";
-    async = async || argument == "async";
-    in_steps = in_steps || argument == "steps";
-    if (argument == "fp8_kv") options.kv_dtype = DType::f8_e4m3;
-    for (const Deployment& deployment : kDeployments)
-      if (argument == deployment.name) chosen.push_back(deployment);
+    }
   }
   if (!sync && !async && !in_steps) sync = async = true;
   if (chosen.empty()) chosen.assign(std::begin(kDeployments), std::end(kDeployments));

@@ -146,6 +146,13 @@ void run(const Arguments& arguments, const Globals& globals) {
   write_text(output / "answers.jsonl", lines(answer_rows));
   write_text(output / "judgments.jsonl", lines(rows));
 
+  const int64_t refused = evaluate::refused_games(rows);
+  if (refused > 0)
+    log::warning(
+        "{} of {} games have no verdict since the judge cannot take them (judgments.jsonl says "
+        "why): a judge of a longer context is needed for them",
+        refused, 2 * rows.size());
+
   const Lengths lengths = lengths_by(folder, *model);
   const text::Tokenizer* tokenizer = lengths.cl100k ? &*lengths.cl100k : lengths.tokenizer;
   const auto games = evaluate::arena_games(questions, rows, [&](const std::string& text) {
@@ -158,6 +165,7 @@ void run(const Arguments& arguments, const Globals& globals) {
               {"judge", judge->info().model},
               {"questions", questions.size()},
               {"battles", battles.size()},
+              {"games_refused", refused},
               {"games_agree", agreement ? Json(*agreement) : Json()}};
   if (battles.empty()) {
     write_text(output / "arena.json", result.dump(1) + "\n");

@@ -71,6 +71,9 @@ struct GenerateResult {
   std::vector<TokenLogprob> logprobs;  // per generated token, when asked for
   FinishReason finish = FinishReason::error;
   std::string error;  // set when finish == error
+  // The error is the request's own, which a model here cannot take (too long for its context, say)
+  // however often it is asked. Of a server's errors that is not known.
+  bool refused = false;
   int64_t prompt_tokens = 0;
   int64_t cached_tokens = 0;  // of the prompt, found in the prefix cache
   Timings timings;

@@ -371,6 +371,7 @@ std::future<endpoint::GenerateResult> Engine::generate(endpoint::GenerateRequest
   if (refusal.empty()) {
     state_->submit(std::move(sequence));
   } else {
+    generation.result.refused = true;
     State::end(*sequence, FinishReason::error, refusal);
   }
   return future;

@@ -238,7 +238,9 @@ TEST(Engine, RefusesBadRequestsAlone) {
   bad.prompt.back() = -1;
   EXPECT_EQ(engine.generate(bad).get().finish, FinishReason::error);
   auto too_long = request(engine, kPrompts[0], 100000);
-  EXPECT_NE(engine.generate(too_long).get().error.find("context"), std::string::npos);
+  const GenerateResult refused = engine.generate(too_long).get();
+  EXPECT_NE(refused.error.find("context"), std::string::npos);
+  EXPECT_TRUE(refused.refused);
   GenerateRequest empty;
   EXPECT_EQ(engine.generate(empty).get().finish, FinishReason::error);
   EXPECT_EQ(engine.generate(request(engine, kPrompts[0], 5)).get().token_ids.size(), 5u);
@@ -274,7 +276,9 @@ TEST(Engine, AStepThatFailsEndsItWithTheError) {
       EXPECT_EQ(result.finish, FinishReason::error);
       EXPECT_EQ(result.error, error);
     }
-    EXPECT_EQ(engine.generate(request(engine, kPrompts[0], 5)).get().error, error);
+    const GenerateResult later = engine.generate(request(engine, kPrompts[0], 5)).get();
+    EXPECT_EQ(later.error, error);
+    EXPECT_FALSE(later.refused);
     endpoint::ScoreRequest score;
     score.context = score.continuation = engine.tokenizer().encode(kPrompts[0], {});
     EXPECT_EQ(engine.score(score).get().error, error);

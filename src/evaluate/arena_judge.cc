@@ -42,12 +42,14 @@ std::string answer_of(const Json& row, const std::string& where) {
   throw Error::refused("no answer of the assistant", where);
 }
 
+// Throws Error::failed for what may go well another time.
 endpoint::GenerateResult finished(std::future<endpoint::GenerateResult>& future,
                                   const std::string& what) {
   while (future.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready)
     throw_if_interrupted();
   auto result = future.get();
-  if (result.finish == endpoint::FinishReason::error) throw Error::failed(result.error, what);
+  if (result.finish == endpoint::FinishReason::error && !result.refused)
+    throw Error::failed(result.error, what);
   return result;
 }
 
@@ -86,8 +88,13 @@ struct Game {
 Json judged(Game& game, const ArenaSettings& settings, endpoint::Endpoint& judge,
             const std::string& id) {
   ArenaVerdict verdict;
+  std::string refusal;
   for (int attempt = 1; attempt <= settings.attempts; ++attempt) {
     const auto reply = finished(game.reply, "judgment of question " + id);
+    if (reply.refused) {
+      refusal = reply.error;
+      break;
+    }
     game.judgment += "\n" + reply.text;
     verdict = read_verdict(game.judgment);
     if (!verdict.ask_again || attempt == settings.attempts) break;
@@ -95,9 +102,11 @@ Json judged(Game& game, const ArenaSettings& settings, endpoint::Endpoint& judge
     game.messages.push_back({{"role", "user"}, {"content", settings.go_on}});
     game.reply = ask(judge, id, game.messages, settings.judge_tokens);
   }
-  return {{"user_prompt", game.messages[1]["content"]},
-          {"judgment", game.judgment},
-          {"score", verdict.label.empty() ? Json() : Json(verdict.label)}};
+  Json row{{"user_prompt", game.messages[1]["content"]},
+           {"judgment", game.judgment},
+           {"score", verdict.label.empty() ? Json() : Json(verdict.label)}};
+  if (!refusal.empty()) row["refused"] = refusal;
+  return row;
 }
 
 }  // namespace
@@ -161,6 +170,7 @@ void answer_arena(const std::vector<ArenaQuestion>& questions, const ArenaSettin
     const int64_t index = in_flight.front().first;
     const ArenaQuestion& question = questions[static_cast<size_t>(index)];
     const auto result = finished(in_flight.front().second, "question " + question.id);
+    if (result.refused) throw Error::failed(result.error, "question " + question.id);
     in_flight.pop_front();
     sink(index, {{"question_id", question.id},
                  {"answer", result.text},
@@ -214,6 +224,13 @@ void judge_arena(const std::vector<ArenaQuestion>& questions,
     in_flight.push_back(std::move(of));
   }
   while (!in_flight.empty()) finish_one();
+}
+
+int64_t refused_games(const std::vector<Json>& rows) {
+  int64_t count = 0;
+  for (const Json& row : rows)
+    for (const Json& game : row.value("games", Json::array())) count += game.contains("refused");
+  return count;
 }
 
 std::vector<ArenaGames> arena_games(const std::vector<ArenaQuestion>& questions,

@@ -42,10 +42,15 @@ void answer_arena(const std::vector<ArenaQuestion>& questions, const ArenaSettin
                   endpoint::Endpoint& model, const std::set<int64_t>& done, const ArenaSink& sink);
 
 // Rows with question_id, answer and games: [{user_prompt, judgment, score}] as the original writes
-// them. answers: one for each question.
+// them. A game that the judge cannot take (GenerateResult::refused: longer than its context) has no
+// score, like one without a verdict, and says why in "refused". answers: one for each question.
+// Throws Error::failed where the judge fails otherwise.
 void judge_arena(const std::vector<ArenaQuestion>& questions,
                  const std::vector<std::string>& answers, const ArenaSettings& settings,
                  endpoint::Endpoint& judge, const std::set<int64_t>& done, const ArenaSink& sink);
+
+// Games of judged rows that the judge could not take.
+int64_t refused_games(const std::vector<Json>& rows);
 
 // Labels and styles of judged rows. tokens: length of an answer; the original counts by cl100k.
 std::vector<ArenaGames> arena_games(const std::vector<ArenaQuestion>& questions,

@@ -36,6 +36,11 @@ class FakeJudge : public endpoint::Endpoint {
     result.finish =
         result.text == "fail" ? endpoint::FinishReason::error : endpoint::FinishReason::stop;
     result.error = result.text == "fail" ? "out of order" : "";
+    if (result.text.starts_with("refuse")) {
+      result.finish = endpoint::FinishReason::error;
+      result.error = "9000 tokens exceed the context of 8192";
+      result.refused = true;
+    }
     std::promise<endpoint::GenerateResult> promise;
     promise.set_value(std::move(result));
     return promise.get_future();
@@ -94,6 +99,38 @@ TEST(ArenaJudge, StopsWhereTheJudgeFailsAndSkipsWhatIsDone) {
   judge.asked.clear();
   answer_arena(kQuestions, settings, judge, {0}, [](int64_t, Json) { FAIL(); });
   EXPECT_TRUE(judge.asked.empty());
+}
+
+// At once, and when it is asked to go on.
+TEST(ArenaJudge, GamesThatTheJudgeCannotTakeHaveNoVerdict) {
+  const ArenaSettings settings = read_arena_settings();
+  FakeJudge judge([](const Json& messages) {
+    if (messages.size() == 4) return "refuse";
+    const auto asked = messages[1]["content"].get<std::string>();
+    if (asked.find("too long") == std::string::npos) return "[[A>B]]";
+    return asked.find("too long") < asked.find("base says") ? "refuse" : "let me think";
+  });
+  const std::vector<ArenaQuestion> questions = {{"q1", "Why?", "base says"},
+                                                {"q2", "How?", "base says"}};
+  std::vector<Json> rows;
+  judge_arena(questions, {"too long", "short"}, settings, judge, {},
+              [&](int64_t, Json row) { rows.push_back(std::move(row)); });
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(refused_games(rows), 2);
+  for (const Json& game : rows[0]["games"]) {
+    EXPECT_TRUE(game["score"].is_null());
+    EXPECT_EQ(game["refused"], "9000 tokens exceed the context of 8192");
+  }
+  EXPECT_EQ(rows[0]["games"][0]["judgment"], "\nlet me think");
+  const auto games = arena_games(questions, rows, [](const std::string&) { return 1; });
+  EXPECT_EQ(arena_battles(games, 3).size(), 2u);
+  // An answer is wanted of every model.
+  EXPECT_THAT(
+      [&] {
+        FakeJudge model([](const Json&) { return "refuse"; });
+        answer_arena(questions, settings, model, {}, [](int64_t, Json) {});
+      },
+      ThrowsMessage<Error>(HasSubstr("exceed the context")));
 }
 
 TEST(ArenaJudge, ReadsBothFormsOfTheFiles) {

@@ -62,6 +62,14 @@ TEST_F(StudyTest, AnEngineThatEndsLosesNoRows) {
     EXPECT_TRUE(unfinished.contains(kind)) << kind;
 }
 
+// Else it would hold the corrected one off.
+TEST_F(StudyTest, ARefusedPlanLeavesNoFolder) {
+  const fs::path directory = root_ / "refused";
+  plan_.tasks.back().name = "winograd";
+  EXPECT_THROW(study::run(plan_, settings_, directory), Error);
+  EXPECT_FALSE(fs::exists(directory));
+}
+
 TEST_F(StudyTest, AnEncoderAddsItsScores) {
   settings_.encoder =
       std::string(NARROW_SOURCE_DIR) + "/tests/goldens/similarity/encoders/tiny-bert";
@@ -154,7 +162,7 @@ TEST_F(StudyTest, AMissingTextIsRefusedBeforeAnythingIsAsked) {
       EXPECT_EQ(error.exit_status(), 2);
       EXPECT_NE(std::string(error.what()).find(name), std::string::npos) << error.what();
     }
-    EXPECT_TRUE(store::Store(root_ / "study" / name / "study.db").cells().empty());
+    EXPECT_FALSE(fs::exists(root_ / "study" / name));
     fs::rename(root_ / name, file);
   }
 }

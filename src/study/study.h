@@ -25,8 +25,9 @@ struct Settings {
   std::string version;                   // of narrow
 };
 
-// Leaves study.db and checkpoints/<format>/ in `directory`. Throws Error::refused when the
-// directory holds the study of another plan or model.
+// Leaves study.db and checkpoints/<format>/ in `directory`. Throws Error::refused, before anything
+// is written, for what the plan names and is not there, and when the directory holds the study of
+// another plan or model.
 void run(const Plan& plan, const Settings& settings, const std::filesystem::path& directory);
 
 }  // namespace narrow::study

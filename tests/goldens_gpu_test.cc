@@ -110,8 +110,8 @@ TEST(GoldensOnGpu, SmolLM2) {
 }
 TEST(GoldensOnGpu, Qwen25Coder) {
   const std::string model = kModels + "Qwen2.5-Coder-0.5B-Instruct.gguf";
-  if (!std::filesystem::exists(model))
-    GTEST_SKIP() << model << " is not there: scripts/fetch_model.py qwen2.5-coder fetches it";
+  ASSERT_TRUE(std::filesystem::exists(model))
+      << model << " is not there: scripts/fetch_model.py qwen2.5-coder fetches it";
   compare(model, "Qwen2.5-Coder-0.5B-Instruct", "Qwen2.5-Coder-0.5B-Instruct");
 }
 

@@ -48,6 +48,9 @@ class Checkpoint {
 
   // The scheme that quantization_config gives to `module` ("model.layers.0.mlp.up_proj").
   virtual Scheme scheme(const std::string& module) const = 0;
+  // Whether scales of keys and values that are among the tensors are of a cache in 8-bit floating
+  // numbers: kv_cache_scheme does not say otherwise.
+  virtual bool kv_scales_are_fp8() const { return true; }
   // All stored tensors of one linear layer. Throws Error::refused when a tensor that the scheme
   // needs is missing or has another shape.
   PackedLinear read_linear(const std::string& module) const;

@@ -7,6 +7,7 @@
 
 #include "base/checked.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/thread_pool.h"
 #include "checkpoint/quantization_config.h"
 #include "checkpoint/safetensors.h"
@@ -71,6 +72,7 @@ class HuggingFaceCheckpoint : public Checkpoint {
                            path_.string());
     single ? open_shard(kSingle) : open_shards();
     check_no_other_shards();
+    warn_of_missing_kv_scales(where);
   }
 
   const fs::path& path() const override { return path_; }
@@ -93,6 +95,7 @@ class HuggingFaceCheckpoint : public Checkpoint {
   }
   Tensor read(const std::string& name) const override { return holder(name).read(name); }
   Scheme scheme(const std::string& module) const override { return quantization_.scheme(module); }
+  bool kv_scales_are_fp8() const override { return !quantization_.has_other_kv_scheme(); }
 
   std::string fingerprint() const override {
     std::call_once(hashed_, [this] {
@@ -209,6 +212,17 @@ class HuggingFaceCheckpoint : public Checkpoint {
         throw Error::refused("a shard that the index does not name", entry.path().string(),
                              "a mixture of two checkpoints? remove what does not belong");
     }
+  }
+
+  // model/kv_scales.h has the names.
+  void warn_of_missing_kv_scales(const std::string& where) const {
+    if (!quantization_.announces_kv_scales()) return;
+    for (const auto& [name, file] : tensors_)
+      if (name.ends_with(".k_scale") || name.ends_with(".k_proj.output_scale")) return;
+    log::warning(
+        "{}: kv_cache_scheme announces scales of keys and values, the file has none: they count "
+        "as 1",
+        where);
   }
 
   const SafetensorsFile& holder(const std::string& name) const {

@@ -205,6 +205,7 @@ struct QuantizationConfig::State {
   };
   std::vector<Group> groups;
   std::vector<Target> ignore;
+  bool kv_scales = false, other_kv_scheme = false;
 };
 
 QuantizationConfig::QuantizationConfig() : state_(std::make_shared<State>()) {}
@@ -233,7 +234,11 @@ QuantizationConfig::QuantizationConfig(const Json& config, const std::string& wh
         throw Error::refused("sparsity format \"" + format.substr(0, 32) + "\" is not supported",
                              place);
     }
-    if (given(object, "kv_cache_scheme") && !is_static_fp8(object["kv_cache_scheme"]))
+    if (given(object, "kv_cache_scheme")) {
+      state->kv_scales = is_static_fp8(object["kv_cache_scheme"]);
+      state->other_kv_scheme = !state->kv_scales;
+    }
+    if (state->other_kv_scheme)
       log::warning("{}: kv_cache_scheme is not applied; 8-bit floating ones with static scales are",
                    where);
     const Json groups = object.contains("config_groups") ? object["config_groups"] : Json(nullptr);
@@ -250,6 +255,9 @@ QuantizationConfig::QuantizationConfig(const Json& config, const std::string& wh
   }
   state_ = std::move(state);
 }
+
+bool QuantizationConfig::announces_kv_scales() const { return state_->kv_scales; }
+bool QuantizationConfig::has_other_kv_scheme() const { return state_->other_kv_scheme; }
 
 Scheme QuantizationConfig::scheme(const std::string& module) const {
   for (const Target& target : state_->ignore)

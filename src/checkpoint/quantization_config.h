@@ -23,6 +23,11 @@ class QuantizationConfig {
   // over the class name "Linear"; names under `ignore` are dense.
   Scheme scheme(const std::string& module) const;
 
+  // Whether kv_cache_scheme announces scales of keys and values for a cache in 8-bit floating
+  // numbers, and whether it is of another kind, which is not run and warned of when it is read.
+  bool announces_kv_scales() const;
+  bool has_other_kv_scheme() const;
+
  private:
   struct State;
   std::shared_ptr<const State> state_;

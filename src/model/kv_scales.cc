@@ -71,6 +71,7 @@ void scale_outputs(PackedLinear& linear, int exponent) {
 
 KvExponents read_kv_exponents(const checkpoint::Checkpoint& checkpoint,
                               const std::string& attention) {
+  if (!checkpoint.kv_scales_are_fp8()) return {};
   return {read_exponent(checkpoint, {attention + "k_scale", attention + "k_proj.output_scale"}),
           read_exponent(checkpoint, {attention + "v_scale", attention + "v_proj.output_scale"})};
 }

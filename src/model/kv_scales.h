@@ -15,7 +15,8 @@ struct KvExponents {
 
 // Of the scales under `attention` ("model.layers.0.self_attn."), rounded up: `k_scale` and
 // `v_scale`, or `k_proj.output_scale` and `v_proj.output_scale` as files of 2024 have it. Of one
-// scale per head the largest counts; without scales zero. e4m3 has the same relative precision at
+// scale per head the largest counts; without scales, and of those of other caches
+// (Checkpoint::kv_scales_are_fp8), zero. e4m3 has the same relative precision at
 // any power of two, so nothing is lost but room at the small end. Throws Error::refused for scales
 // that are no positive numbers, or none that keys or values could have.
 KvExponents read_kv_exponents(const checkpoint::Checkpoint& checkpoint,

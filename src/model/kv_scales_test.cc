@@ -106,6 +106,19 @@ TEST(KvScales, AreRoundedUpToPowersOfTwo) {
   EXPECT_EQ(none.values, 0);
 }
 
+TEST(KvScales, OfOtherSchemesAreNotApplied) {
+  const checkpoint::TemporaryDirectory folder;
+  for (const bool floating : {true, false}) {
+    const auto model = write_stories(folder.path() / (floating ? "float" : "int"), 1, {8}, {8});
+    Json config = parse_json(read_text(model / "config.json"), "config.json");
+    config["quantization_config"] = {
+        {"quant_method", "compressed-tensors"},
+        {"kv_cache_scheme", {{"num_bits", 8}, {"type", floating ? "float" : "int"}}}};
+    write_text(model / "config.json", config.dump());
+    EXPECT_EQ(read_kv_exponents(*checkpoint::open(model), kAttention).keys, floating ? 3 : 0);
+  }
+}
+
 TEST(KvScales, RefusesWhatIsNoScale) {
   int number = 0;
   const checkpoint::TemporaryDirectory folder;

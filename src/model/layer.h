@@ -59,7 +59,7 @@ class Workspace {
 };
 
 // cos and sin of the rotary embedding for positions [0, positions): f32 [positions * head_dim / 2]
-// each. Made by one thread: a table of 131072 positions takes it some tenths of a second.
+// each. Made by one thread: a table of 131072 positions takes it one or two tenths of a second.
 struct RopeTable {
   Tensor cosine, sine;
 };

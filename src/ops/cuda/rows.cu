@@ -123,7 +123,8 @@ __global__ void quantize_rows_kernel(const bf16_t* x, QuantizedRows quantized, i
   quantize(part, quantized, row, cols, scratch);
 }
 
-// Whether rows are so few and so long (or `long_row` at least) that this was done.
+// Quantizes rows by clusters, a row each, where they are few and have `long_row` numbers at least;
+// else does nothing and returns false.
 template <bool kGated>
 bool quantize_shared(const bf16_t* x, QuantizedRows quantized, int64_t rows, int64_t cols,
                      int64_t long_row, cudaStream_t stream) {
@@ -184,7 +185,8 @@ void silu_mul(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized, int64_t
         kColumnThreads, 0, stream, gate_up, y, cols);
     return;
   }
-  if (quantize_shared<true>(gate_up, quantized, rows, cols, 4096, stream)) return;
+  constexpr int64_t kLongRow = 4096;
+  if (quantize_shared<true>(gate_up, quantized, rows, cols, kLongRow, stream)) return;
   for_row_shape(cols, kThreads, [&](auto width, auto slots, unsigned threads) {
     launch(silu_mul_kernel<width(), slots()>, static_cast<unsigned>(rows), threads, 0, stream,
            gate_up, y, quantized, cols);
@@ -193,7 +195,8 @@ void silu_mul(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized, int64_t
 
 void quantize_rows(const bf16_t* x, QuantizedRows quantized, int64_t rows, int64_t cols,
                    cudaStream_t stream) {
-  if (rows == 0 || quantize_shared<false>(x, quantized, rows, cols, 8192, stream)) return;
+  constexpr int64_t kLongRow = 8192;  // one block is as fast with rows of 4096
+  if (rows == 0 || quantize_shared<false>(x, quantized, rows, cols, kLongRow, stream)) return;
   for_row_shape(cols, kThreads, [&](auto width, auto slots, unsigned threads) {
     launch(quantize_rows_kernel<width(), slots()>, static_cast<unsigned>(rows), threads, 0, stream,
            x, quantized, cols);

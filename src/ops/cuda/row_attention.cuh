@@ -69,8 +69,11 @@ __device__ inline void describe_row(const RowLayers& work, RowShared& shared) {
   const int visible = work.batch.single_visible[0];
   const int64_t position = work.batch.positions[0];
   if (thread == 0) {
+    const int kv_heads = work.attention.kv_heads;
     shared.visible = visible;
     shared.slot = work.batch.slots[0];
+    shared.queries = work.attention.heads / kv_heads;
+    shared.pieces = BlockPieces(pieces_of(visible), kv_heads);
   }
   if (thread < kHeadDim / 2) {
     shared.cosine[thread] = work.cosine[position * (kHeadDim / 2) + thread];
@@ -91,24 +94,23 @@ struct PieceStages {
   RingPlace keys, values;
 };
 
-// One unit by one group. The group rotates the queries of the block's key/value head for itself,
-// with its first unit; the one with the last piece, which is a first one, also stores the new key
+// One piece by one group. The group rotates the queries of the block's key/value head for itself,
+// with its first piece; the one with the last piece, which is a first one, also stores the new key
 // and value, in the cache and in its stages.
 template <class Format, int kHeadDim, class Kv>
-__device__ inline void attend_unit(const RowLayers& work, void* cache, RowTurn turn, uint32_t tag,
-                                   int unit, bool first, PieceStages stages, RowShared& shared,
-                                   uint8_t* ring, uint8_t* scratch) {
+__device__ inline void attend_ring_piece(const RowLayers& work, void* cache, RowTurn turn,
+                                         uint32_t tag, int piece, bool first, PieceStages stages,
+                                         RowShared& shared, uint8_t* ring, uint8_t* scratch) {
   constexpr int kHalf = kHeadDim / 2, kStride = kHeadDim + kQueryPad;
   const AttentionLayer& layer = work.attention;
   const int group = this_thread() / kWarpgroup, thread = this_thread() % kWarpgroup;
   const int warp = thread / kWarpSize, lane = thread % kWarpSize;
   const auto sync = [&] { sync_threads(kOfGroup + group, kWarpgroup); };
-  const int queries = layer.heads / layer.kv_heads;
+  const int queries = shared.queries, kv_head = shared.pieces.kv_head;
   scratch += group * row_attention_bytes(queries, kHeadDim);
   Exchange& exchange = *reinterpret_cast<Exchange*>(scratch);
   auto* rotated = reinterpret_cast<__nv_bfloat16*>(scratch + sizeof(Exchange));
   const int visible = shared.visible, pieces = pieces_of(visible);
-  const int kv_head = unit % layer.kv_heads, piece = unit / layer.kv_heads;
   const int tokens = min(visible - piece * kDecodeChunk, kDecodeChunk);
   const bool is_last = piece == pieces - 1;
   Kv* const keys = reinterpret_cast<Kv*>(ring + stages.keys.slot * Format::kStage);
@@ -170,9 +172,9 @@ __device__ inline void attend_unit(const RowLayers& work, void* cache, RowTurn t
       attend_piece<kHeadDim>(RingPiece<kHeadDim, Kv>(keys, values, warp, lane),
                              SharedQueries{query(lane / 4), query(lane / 4 + 8)},
                              layer.scale * kLog2E, tokens, exchange, warp, lane, sync, weighted);
-  tell_piece<kHeadDim>(weighted, sums, queries, warp, lane,
-                       pieces_of_head(work, kv_head) + piece * row_piece_words(queries, kHeadDim),
-                       tag);
+  tell_piece<kHeadDim>(
+      weighted, sums, queries, warp, lane,
+      pieces_of_head(work, queries, kv_head) + piece * row_piece_words(queries, kHeadDim), tag);
 }
 
 // Lets the stream have a piece's stages, which the warp has done with.
@@ -185,24 +187,24 @@ __device__ inline void release_piece(RowShared& shared, PieceStages of) {
   }
 }
 
-// Units go round the groups that attend; their pieces follow each other in the ring. Slices of the
+// Pieces go round the groups that attend; they follow each other in the ring. Slices of the
 // result go round all groups, the one that attends nothing first. tag: of the layer.
 template <class Format, int kHeadDim, class Kv>
 __device__ inline void attend_row(const RowLayers& work, void* cache, RowTurn turn, uint32_t tag,
                                   RowShared& shared, uint8_t* ring, uint8_t* scratch,
                                   RingPlace& at) {
   constexpr int kSlices = kHeadDim / kJoinDims;  // of a query
-  const int heads = work.attention.heads, kv_heads = work.attention.kv_heads;
-  const int queries = heads / kv_heads, pieces = pieces_of(shared.visible);
+  const int heads = work.attention.heads, queries = shared.queries;
+  const int pieces = pieces_of(shared.visible);
   const int group = this_thread() / kWarpgroup;
 #pragma unroll 1
-  for (int i = 0, unit; (unit = piece_of_block(pieces, kv_heads, i)) >= 0; ++i) {
+  for (int i = 0, piece; (piece = shared.pieces.piece(i)) >= 0; ++i) {
     PieceStages stages{at, at};
     stages.values.advance(1, work.stages);
     at.advance(2, work.stages);
     if (i % work.attending != group) continue;
-    attend_unit<Format, kHeadDim, Kv>(work, cache, turn, tag, unit, i == group, stages, shared,
-                                      ring, scratch);
+    attend_ring_piece<Format, kHeadDim, Kv>(work, cache, turn, tag, piece, i == group, stages,
+                                            shared, ring, scratch);
     release_piece<Format>(shared, stages);
   }
 #pragma unroll 1
@@ -211,7 +213,7 @@ __device__ inline void attend_row(const RowLayers& work, void* cache, RowTurn tu
        i += kRowGroups) {
     const int head = slice / kSlices, dim = slice % kSlices * kJoinDims;
     const int warp = this_thread() % kWarpgroup / kWarpSize, lane = this_thread() % kWarpSize;
-    const TaggedWord* const of_head = pieces_of_head(work, head / queries);
+    const TaggedWord* const of_head = pieces_of_head(work, queries, head / queries);
     const int query = head % queries;
     join_slice(
         of_head + query * kHeadDim + dim, of_head + queries * kHeadDim + 2 * query,

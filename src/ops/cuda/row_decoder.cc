@@ -80,29 +80,37 @@ CUtensorMap groups_map(const CudaPart& part) {
                    part.in_padded * (bf16 ? 2 : 1), 8, kRowSegment / 128);
 }
 
+int chunks_of_part(const CudaPart& part) {
+  return static_cast<int>(part.in / (kInt4Inputs * kInt4Parts));
+}
+
+RowLayers::Product cut(const CudaPart& part) {
+  const int in = static_cast<int>(part.in), tiles = static_cast<int>(part.out / 16);
+  if (part.kind != CudaPart::Kind::int4)
+    return {tiles, div_up(in * (part.kind == CudaPart::Kind::bf16 ? 2 : 1), kRowSegment), in};
+  RowLayers::Product product{tiles, 0, in};
+  product.halved = chunks_of_part(part) > int4_chunks_of_stage(product);
+  product.steps = div_up(chunks_of_part(part), int4_chunks_of_stage(product));
+  return product;
+}
+
 // 4-bit weights as (word, half of a chunk, chunk of a part, part, tile of kInt4Outs outputs), of
 // which a box has a quarter of the words: sixteen outputs. Their scales and offsets likewise.
 void describe_int4(const CudaPart& part, CUtensorMap& words, CUtensorMap& scales) {
   const auto* data = static_cast<const std::byte*>(part.weight.data.get());
   const int kinds = part.offsets ? 2 : 1;
   const int64_t chunk = kInt4WordBytes + kinds * kInt4GroupBytes;
-  const int64_t chunks = part.in / kInt4Inputs, of_part = chunks / kInt4Parts;
+  const int64_t chunks = part.in / kInt4Inputs, of_part = chunks_of_part(part);
   const int64_t tiles = part.out / kInt4Outs;
   constexpr int kHalf = kInt4WordBytes / 2, kQuarters = kInt4Outs / 16;
+  const int of_stage = int4_chunks_of_stage(cut(part)), parts = kInt4StageChunks / of_stage;
   words = words_map(data, {kHalf / 4, 2, of_part, kInt4Parts, tiles},
                     {kHalf, chunk, of_part * chunk, chunks * chunk},
-                    {kHalf / 4 / kQuarters, 2, kInt4StageChunks, kInt4Parts, 1});
+                    {kHalf / 4 / kQuarters, 2, of_stage, parts, 1});
   scales =
       words_map(data + kInt4WordBytes, {kInt4GroupBytes / 4, kinds, of_part, kInt4Parts, tiles},
                 {kInt4GroupBytes, chunk, of_part * chunk, chunks * chunk},
-                {kInt4GroupBytes / 4 / kQuarters, kinds, kInt4StageChunks, kInt4Parts, 1});
-}
-
-RowLayers::Product cut(const CudaPart& part) {
-  const int in = static_cast<int>(part.in), tiles = static_cast<int>(part.out / 16);
-  if (part.kind == CudaPart::Kind::int4)
-    return {tiles, div_up(in / kInt4Inputs / kInt4Parts, kInt4StageChunks), in};
-  return {tiles, div_up(in * (part.kind == CudaPart::Kind::bf16 ? 2 : 1), kRowSegment), in};
+                {kInt4GroupBytes / 4 / kQuarters, kinds, of_stage, parts, 1});
 }
 
 }  // namespace
@@ -144,7 +152,8 @@ void RowDecoder::plan_memory() {
   work.x_bytes = std::max(row_attention_bytes(work.attention), work.head.steps * kRowSegment);
   for (int i = 0; i < kRowProducts; ++i) {
     const RowLayers::Product& product = work.product[i];
-    work.x_bytes = std::max(work.x_bytes, int4 ? 2 * product.in : product.steps * kRowSegment);
+    work.x_bytes = std::max(work.x_bytes, int4 ? product.in / kInt4Inputs * kInt4ChunkBytes
+                                               : product.steps * kRowSegment);
     if (coded) work.staged_bytes = std::max(work.staged_bytes, 2 * product.in);
     if (fp8) {
       const int rounds = div_up(div_up(product.tiles, work.blocks), kRowBeside);
@@ -158,10 +167,11 @@ void RowDecoder::plan_memory() {
   work.stages = std::min(kMostRowStages,
                          (kRowMemory - kRowStaticBytes - row_memory_bytes(work, stage)) / stage);
   // Warps are apart by no more than the ring is long: not by as many rounds as have sums of their
-  // own.
+  // own, of which those of a round are added up behind the next.
   if (int4)
     for (const RowLayers::Product& product : work.product)
-      work.stages = std::min(work.stages, (kInt4Rounds - 1) * kRowBeside * product.steps);
+      work.stages = std::min(
+          work.stages, (kInt4Rounds - 2) * kInt4Tiles * (1 << product.halved) * product.steps);
   // A warp that has read a stage waits for one up to kRowBeside further on. What was in its place
   // in the ring before must be there by then, or the warp would take the one for the other: it is,
   // where it was asked for as many stages earlier as are under way.

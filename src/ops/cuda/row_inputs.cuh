@@ -20,6 +20,18 @@ __device__ inline int fp8_place(int k) {
   return (k & ~1023) + (k / 16 & 7) * 128 + (k / 128 & 7) * 16 + (k & 15);
 }
 
+// Puts eight numbers, from c on, where they belong in `staged`, or in the x of 4-bit weights.
+template <class Format>
+__device__ inline void put_piece(const uint4& piece, int c, __nv_bfloat16* staged) {
+  if constexpr (kIsInt4<Format>) {
+    auto* const at = reinterpret_cast<uint32_t*>(reinterpret_cast<uint8_t*>(staged) +
+                                                 int4_place(c / 32) + c / 8 % 4 * 4);
+    at[0] = piece.x, at[4] = piece.y, at[8] = piece.z, at[12] = piece.w;
+  } else {
+    *reinterpret_cast<uint4*>(staged + c) = piece;
+  }
+}
+
 // A row of `cols` numbers, which lies in `staged`, becomes a product's input: itself, where that is
 // its place, or codes; zeros behind it. largest: of the thread's numbers.
 template <Codes codes>
@@ -51,9 +63,10 @@ __device__ inline void finish_row(__nv_bfloat162 largest, int cols, const __nv_b
 }
 
 // from: [cols], which the blocks are still writing.
-template <Codes codes>
+template <class Format>
 __device__ inline void take_row(const __nv_bfloat16* from, int cols, __nv_bfloat16* staged,
                                 RowShared& shared, uint8_t* x, int padded_bytes) {
+  constexpr Codes codes = Format::kCodes;
   __nv_bfloat162 largest = __float2bfloat162_rn(0);
   sync_consumers();  // all are done with what lies in x and `staged`
 #pragma unroll 1
@@ -77,7 +90,7 @@ __device__ inline void take_row(const __nv_bfloat16* from, int cols, __nv_bfloat
 #pragma unroll
     for (int i = 0; i < kRowLoads; ++i) {
       const int c = first + i * 8 * kRowConsumers;
-      if (c < cols) *reinterpret_cast<uint4*>(staged + c) = piece[i];
+      if (c < cols) put_piece<Format>(piece[i], c, staged);
       if (codes != Codes::none) largest = Packed<8>{piece[i]}.largest(largest);
     }
   }
@@ -86,15 +99,17 @@ __device__ inline void take_row(const __nv_bfloat16* from, int cols, __nv_bfloat
 
 // residual += added (null: nothing), which the blocks are still writing; its norm becomes a
 // product's input. The sum of squares is that of a block of norm.cu's threads.
-template <Codes codes>
+template <class Format>
 __device__ inline void normalize_row(const RowLayers& work, const __nv_bfloat16* added,
                                      const float* gamma, __nv_bfloat16* residual,
                                      __nv_bfloat16* staged, RowShared& shared, uint8_t* x,
                                      int padded_bytes) {
+  constexpr Codes codes = Format::kCodes;
   const int thread = this_thread(), lane = thread % kWarpSize;
   const int cols = work.hidden, vectors = cols / 8;
   const int slots = vectors <= kNormThreads ? 1 : 2;
-  const int threads = ((vectors + slots - 1) / slots + kWarpSize - 1) / kWarpSize * kWarpSize;
+  const int of_slot = slots == 1 ? vectors : (vectors + 1) / 2;
+  const int threads = (of_slot + kWarpSize - 1) / kWarpSize * kWarpSize;
   const int begin = thread < threads ? 8 * thread : cols, stride = 8 * threads;
   const auto load_weights = [&](int c, float4(&weight)[2]) {
     weight[0] = __ldg(reinterpret_cast<const float4*>(gamma + c));
@@ -137,7 +152,7 @@ __device__ inline void normalize_row(const RowLayers& work, const __nv_bfloat16*
 #pragma unroll
     for (int i = 0; i < 8; ++i) value[i] = value[i] * factor * weights[i];
     const Packed<8> piece = Packed<8>::round(value);
-    piece.store(staged + c);
+    put_piece<Format>(piece.words, c, staged);
     if (codes != Codes::none) largest = piece.largest(largest);
   }
   finish_row<codes>(largest, cols, staged, shared, x, padded_bytes);

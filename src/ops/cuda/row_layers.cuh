@@ -18,6 +18,7 @@
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/row_attention.cuh"
 #include "ops/cuda/row_inputs.cuh"
+#include "ops/cuda/row_product_int4.cuh"
 #include "ops/cuda/row_products.cuh"
 #include "ops/cuda/row_stream.cuh"
 #include "ops/cuda/tensor_map.h"
@@ -66,12 +67,12 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, uint8_t
             product == kGateUp
                 ? work.made[kO] + turn.now
                 : work.made[kDown] + turn_of(work, first_turn, layer + kRowTurns - 1).now;
-        normalize_row<kCodes>(work, first ? nullptr : added,
+        normalize_row<Format>(work, first ? nullptr : added,
                               shared.norm[layer % 2][product / kGateUp], residual, staged, shared,
                               x, padded);
         if (product == kQkv) find_vectors(layer + 1);
       } else {
-        take_row<kCodes>((product == kO ? work.attended : work.made[kGateUp]) + turn.now,
+        take_row<Format>((product == kO ? work.attended : work.made[kGateUp]) + turn.now,
                          work.product[product].in, staged, shared, x, padded);
       }
       begin_product(shared, layer * kRowProducts + product + 1);
@@ -88,7 +89,9 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, uint8_t
         tell(work.made[product] + column, turn, pack_bf16(low, high));
       };
       if constexpr (kIsInt4<Format>) {
-        multiply_int4(work, product, shared, ring, x, at, find, finish, activate, store);
+        Int4Product<Format> of(work, product, shared, ring, x, at);
+        of.multiply(find, finish, activate, store);
+        at.advance(of.stages(), work.stages);
       } else if constexpr (kIsFp8<Format>) {
         multiply_fp8(work, product, shared, ring, x, reinterpret_cast<float*>(staged), at, find,
                      finish, activate, store);
@@ -108,9 +111,9 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, uint8_t
   }
 
   auto* const normed = reinterpret_cast<__nv_bfloat16*>(x);
-  normalize_row<Codes::none>(
-      work, work.made[kDown] + turn_of(work, first_turn, work.layers - 1).now,
-      shared.norm[work.layers % 2][0], residual, normed, shared, x, work.head.steps * kRowSegment);
+  normalize_row<RowBf16>(work, work.made[kDown] + turn_of(work, first_turn, work.layers - 1).now,
+                         shared.norm[work.layers % 2][0], residual, normed, shared, x,
+                         work.head.steps * kRowSegment);
   begin_product(shared, work.layers * kRowProducts + 1);
   multiply<RowBf16, Format>(
       work, shared.tiles[kRowProducts], work.head.steps, false, shared, ring, x, at,
@@ -152,6 +155,7 @@ __global__ void __launch_bounds__(kRowThreads, 1)
     publish_barriers();
     shared.zeros = uint4{};
     shared.begun = 0;
+    shared.stages = work.stages;
   }
   __syncthreads();
   // Launched with 96 registers a thread: 4 · 112 + 32 are as many as 5 · 96.

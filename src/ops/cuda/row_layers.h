@@ -25,28 +25,36 @@ struct alignas(128) RowLayer {
 };
 
 // Weights pass through shared memory in stages: 1 KiB of each of sixteen outputs, two groups of
-// eight; of 4-bit weights sixteen outputs of kInt4StageChunks chunks of each of the eight parts,
-// and their scales behind them.
+// eight; of 4-bit weights sixteen outputs of kInt4StageChunks chunks, as many of each of some of
+// the eight parts, and their scales behind them.
 inline constexpr int kRowSegment = 1024;  // bytes of a row
 inline constexpr int kRowGroupBytes = 8 * kRowSegment;
-inline constexpr int kInt4StageChunks = 2;
+inline constexpr int kInt4StageChunks = 16;
 inline constexpr int kInt4StageScales = 1 << 10;  // bytes
 inline constexpr int kRowStageBytes = 2 * kRowGroupBytes;
 inline constexpr int kInt4RowStageBytes = kRowStageBytes + kInt4StageScales;
 
+// Where Int4Product (row_product_int4.cuh) wants what lanes 4 g + t take of the 32 inputs from 32 ·
+// block on: the sixteen bytes of x from here + 16 t on. Of two steps of sixteen inputs it is 2 t, 2
+// t + 1, 2 t + 8, 2 t + 9 each. Every other block is sixteen bytes further on, so that a warp which
+// writes a row writes to all banks.
+__host__ __device__ constexpr int int4_place(int block) { return 64 * block + 16 * (block / 2); }
+inline constexpr int kInt4ChunkBytes = int4_place(kInt4Inputs / 32);
+
 // Groups of threads that compute, four warps each.
 inline constexpr int kRowGroups = 4;
 
-// Tiles that are multiplied side by side; how many rounds of them have sums at a time, of 4-bit
-// weights and of others.
-inline constexpr int kRowBeside = 4;
-inline constexpr int kInt4Rounds = 3, kRoundPlaces = 3;
+// Tiles that are multiplied side by side, of 4-bit weights kInt4Tiles; how many rounds of them have
+// sums at a time.
+inline constexpr int kRowBeside = 4, kInt4Tiles = 2;
+inline constexpr int kInt4Rounds = 6, kRoundPlaces = 3;
 
 struct RowLayers {
   struct Product {
     int tiles;  // of sixteen outputs
-    int steps;  // stages of a tile
+    int steps;  // stages of a tile, or of half of it
     int in;
+    int halved = 0;  // 1: a stage of 4-bit weights has four of the eight parts; 0: all of them
   };
   const RowLayer* table = nullptr;  // [layers + 1]
   int layers = 0, hidden = 0, intermediate = 0;
@@ -77,6 +85,10 @@ struct RowLayers {
   uint64_t* pieces = nullptr;
   uint32_t* tag = nullptr;
 };
+// How many chunks of a part a stage of 4-bit weights has.
+__host__ __device__ constexpr int int4_chunks_of_stage(const RowLayers::Product& product) {
+  return (kInt4StageChunks / kInt4Parts) << product.halved;
+}
 // Behind it a step's tags may not begin.
 inline constexpr uint32_t kLastRowTag = 0xffffffffu - 2 * kMostRowLayers;
 

@@ -3,7 +3,8 @@
 namespace narrow::ops::cuda {
 
 void row_layers_int4(const RowLayers& work, cudaStream_t stream) {
-  run_row_layers<RowInt4>(work, stream);
+  work.offsets ? run_row_layers<RowInt4<true>>(work, stream)
+               : run_row_layers<RowInt4<false>>(work, stream);
 }
 
 }  // namespace narrow::ops::cuda

@@ -49,10 +49,9 @@ __device__ inline void ask_tagged(const TaggedWord* from, TaggedWord (&words)[2]
 
 // Of a key/value head: words of all its pieces. Of a piece: weighted values [queries][head_dim],
 // then of each query the largest score and the sum of weights.
-__device__ inline TaggedWord* pieces_of_head(const RowLayers& work, int kv_head) {
-  const AttentionLayer& of = work.attention;
+__device__ inline TaggedWord* pieces_of_head(const RowLayers& work, int queries, int kv_head) {
   return work.pieces + static_cast<int64_t>(kv_head) * work.batch.chunks *
-                           row_piece_words(of.heads / of.kv_heads, of.head_dim);
+                           row_piece_words(queries, work.attention.head_dim);
 }
 
 // to: of the piece. Called by the kPages warps that attended it.

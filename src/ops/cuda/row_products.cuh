@@ -2,7 +2,6 @@
 // the ring. All are called by all consumers; each leaves the block's tiles of y to `store`.
 #pragma once
 
-#include "ops/cuda/int4.cuh"
 #include "ops/cuda/row_shared.cuh"
 
 namespace narrow::ops::cuda {
@@ -64,7 +63,7 @@ __device__ void multiply(const RowLayers& work, int mine, int steps, bool gated,
     const Sharing share(group, beside, kShares);
     if (share.sharer < share.sharers && half < 2) {
       RingPlace here = at;
-      here.advance(group, work.stages);
+      here.next(group, work.stages);
       Sum sums[kSums][4] = {};
       const RowTileRows of_tile = rows(first + share.tile);
       const int column = (half == 0 ? of_tile.first : of_tile.second) + 2 * (lane % 4);
@@ -92,7 +91,7 @@ __device__ void multiply(const RowLayers& work, int mine, int steps, bool gated,
         }
         __syncwarp();
         if (lane < kArrivals) arrive(&shared.empty[here.slot]);
-        here.advance(beside * share.sharers, work.stages);
+        here.next(beside * share.sharers, work.stages);
       }
       if constexpr (kShares) {
         sums[0][0] += sums[1][0], sums[0][1] += sums[1][1];
@@ -144,7 +143,7 @@ __device__ void multiply_fp8(const RowLayers& work, int product, RowShared& shar
     const Sharing share(group, beside, true);
     if (share.sharer < share.sharers) {
       RingPlace here = at;
-      here.advance(group, work.stages);
+      here.next(group, work.stages);
       float* const of_tile =
           sums + (share.place(round) * kRowBeside + share.tile) * steps * kAtoms * kOuts;
       const RowTileRows rows = rows_of_tile<RowFp8>(work, product, first + share.tile);
@@ -180,7 +179,7 @@ __device__ void multiply_fp8(const RowLayers& work, int product, RowShared& shar
             for (int i = 0; i < 2; ++i)
               of_tile[(step * kAtoms + 2 * warp + i) * kOuts + 8 * half + lane / 4] =
                   sum[half][3 * i];
-        here.advance(beside * share.sharers, work.stages);
+        here.next(beside * share.sharers, work.stages);
       }
       sync_threads((share.sharers > 1 ? kOfTile : kOfGroup) + share.tile,
                    share.sharers * kWarpgroup);
@@ -192,128 +191,6 @@ __device__ void multiply_fp8(const RowLayers& work, int product, RowShared& shar
         if (product == kGateUp) value = activate(value, __shfl_down_sync(0xffff, value, 8));
         const float next = __shfl_down_sync(0xffff, value, 1);
         if (lane % 2 == 0 && (product != kGateUp || lane < 8)) store(column, value, next);
-      }
-    }
-    at.advance(beside * steps, work.stages);
-  }
-}
-
-// 4-bit weights: each warp of a group sums one of the parts of the inputs, with mma, of which x is
-// one column. A group has every other tile of a round, two of a whole one: sums of one alone would
-// leave a warp waiting for itself.
-template <class Find, class Finish, class Activate, class Store>
-__device__ void multiply_int4(const RowLayers& work, int product, RowShared& shared,
-                              const uint8_t* ring, const uint8_t* x, RingPlace& at, Find find,
-                              Finish finish, Activate activate, Store store) {
-  constexpr int kGroups = 2, kGroupThreads = kRowConsumers / kGroups;
-  constexpr int kSteps = kInt4Inputs / 16;
-  const int thread = this_thread();
-  const int group = thread / kGroupThreads, lane = thread % kWarpSize;
-  const int part = thread % kGroupThreads / kWarpSize;
-  const int g = lane / 4, t = lane % 4;
-  const int mine = shared.tiles[product], steps = work.product[product].steps;
-  const int chunks = work.product[product].in / kInt4Inputs / kInt4Parts;  // of a part
-  // Rows of B: x and seven of zeros.
-  const bool holds_row = lane % 8 == 0;
-  const uint8_t* const of_part = holds_row ? x + (part * chunks * kInt4Inputs + 8 * (lane / 8)) * 2
-                                           : reinterpret_cast<const uint8_t*>(&shared.zeros);
-  const int chunk_stride = holds_row ? kInt4Inputs * 2 : 0, pair_stride = holds_row ? 64 : 0;
-  const auto add_chunk = [&]<bool kOffsets, int kTiles>(
-                             std::bool_constant<kOffsets>, float(&sums)[kTiles][4],
-                             const int(&slots)[kTiles], int c, const uint8_t* inputs) {
-    uint4 low[kTiles], high[kTiles];
-    Int4Group<kOffsets> groups[kTiles];
-#pragma unroll
-    for (int i = 0; i < kTiles; ++i) {
-      const uint8_t* stage = ring + slots[i] * RowInt4::kStage;
-      const auto* units =
-          reinterpret_cast<const uint4*>(stage + (part * kInt4StageChunks + c) * 1024) + lane;
-      low[i] = units[0], high[i] = units[kWarpSize];
-      const auto* scales = reinterpret_cast<const uint32_t*>(
-          stage + kRowStageBytes + (part * kInt4StageChunks + c) * (kOffsets ? 2 : 1) * 32);
-      groups[i] = {scales[g], kOffsets ? scales[8 + g] : 0};
-    }
-#pragma unroll
-    for (int s = 0; s < kSteps; s += 2) {
-      const uint4 b = load_matrices(inputs + s / 2 * pair_stride);
-#pragma unroll
-      for (int second = 0; second < 2; ++second)
-#pragma unroll
-        for (int i = 0; i < kTiles; ++i) {
-          const uint32_t words[kSteps] = {low[i].x,  low[i].y,  low[i].z,  low[i].w,
-                                          high[i].x, high[i].y, high[i].z, high[i].w};
-          uint32_t a[4];
-          groups[i].weights(words[s + second], a);
-          mma_bf16(sums[i], a[0], a[1], a[2], a[3], second ? b.z : b.x, second ? b.w : b.y);
-        }
-    }
-  };
-  // The group's tiles of a round of `beside`: kTiles of them.
-  const auto add_products = [&]<int kTiles>(std::integral_constant<int, kTiles>, int round,
-                                            int beside) {
-    RingPlace here = at;
-    here.advance(group, work.stages);
-    float sums[kTiles][4] = {};
-#pragma unroll 1
-    for (int step = 0; step < steps; ++step) {
-      int slots[kTiles];
-      RingPlace of_tile = here;
-#pragma unroll
-      for (int i = 0; i < kTiles; ++i) {
-        if (i > 0) of_tile.advance(kGroups, work.stages);
-        slots[i] = of_tile.slot;
-        wait(&shared.full[of_tile.slot], of_tile.parity);
-      }
-#pragma unroll
-      for (int c = 0; c < kInt4StageChunks; ++c) {
-        const int chunk = step * kInt4StageChunks + c;
-        if (chunk >= chunks) break;
-        const uint8_t* inputs = of_part + chunk * chunk_stride;
-        if (work.offsets) {
-          add_chunk(std::true_type(), sums, slots, c, inputs);
-        } else {
-          add_chunk(std::false_type(), sums, slots, c, inputs);
-        }
-      }
-      __syncwarp();
-      if (lane == 0)
-#pragma unroll
-        for (int i = 0; i < kTiles; ++i) arrive(&shared.empty[slots[i]]);
-      here.advance(beside, work.stages);
-    }
-    if (t != 0) return;
-#pragma unroll
-    for (int i = 0; i < kTiles; ++i) {
-      float* const to = shared.parts[round % kInt4Rounds][group + kGroups * i][part];
-      to[g] = sums[i][0];
-      to[g + 8] = sums[i][2];
-    }
-  };
-#pragma unroll 1
-  for (int first = 0, round = 0; first < mine; first += kRowBeside, ++round) {
-    const int beside = min(kRowBeside, mine - first);
-    if (group + kGroups < beside) {
-      add_products(std::integral_constant<int, 2>(), round, beside);
-    } else if (group < beside) {
-      add_products(std::integral_constant<int, 1>(), round, beside);
-    }
-    // A warp adds up the parts, of two tiles at a time, while the others go on.
-    if (round_is_left(round, thread / kWarpSize == round % (kRowConsumers / kWarpSize))) {
-#pragma unroll 1
-      for (int pair = 0; pair < beside; pair += 2) {
-        const int tile = pair + lane / 16, output = lane % 16;
-        const int column =
-            rows_of_tile<RowInt4>(work, product, first + min(tile, beside - 1)).first + output;
-        const ColumnVectors vectors = find(column);
-        float total = 0;
-#pragma unroll
-        for (int p = 0; p < kInt4Parts; ++p)
-          total += shared.parts[round % kInt4Rounds][tile][p][output];
-        float value = finish(vectors, total);
-        if (product == kGateUp) value = activate(value, __shfl_down_sync(0xffffffffu, value, 16));
-        const float next = __shfl_down_sync(0xffffffffu, value, 1);
-        if (output % 2 == 0 && (product == kGateUp ? lane < 16 : tile < beside))
-          store(column, value, next);
       }
     }
     at.advance(beside * steps, work.stages);

@@ -13,43 +13,66 @@ namespace narrow::ops::cuda {
 inline constexpr int kRowConsumers = kRowGroups * kWarpgroup;
 inline constexpr int kRowThreads = kRowConsumers + kWarpgroup;
 
-// A format: how many tiles are multiplied side by side, how many arrivals say that a stage has been
-// read (a multiple of a group's warps), how activations are stored.
+// A format: how many arrivals say that a stage has been read (a multiple of a group's warps), how
+// large it is, how activations are stored.
 struct RowBf16 {
-  static constexpr int kBeside = kRowBeside, kReaders = 4, kStage = kRowStageBytes;
+  static constexpr int kReaders = 4, kStage = kRowStageBytes;
   static constexpr Codes kCodes = Codes::none;
 };
 struct RowInt8 {
-  static constexpr int kBeside = kRowBeside, kReaders = 4, kStage = kRowStageBytes;
+  static constexpr int kReaders = 4, kStage = kRowStageBytes;
   static constexpr Codes kCodes = Codes::int8;
 };
 struct RowFp8 {
-  static constexpr int kBeside = kRowBeside, kReaders = 4, kStage = kRowStageBytes;
+  static constexpr int kReaders = 4, kStage = kRowStageBytes;
   static constexpr Codes kCodes = Codes::fp8;
 };
+template <bool kWithOffsets>
 struct RowInt4 {
-  static constexpr int kBeside = kRowBeside, kReaders = kInt4Parts, kStage = kInt4RowStageBytes;
+  static constexpr bool kOffsets = kWithOffsets;
+  static constexpr int kReaders = kInt4Parts, kStage = kInt4RowStageBytes;
   static constexpr Codes kCodes = Codes::none;
 };
 template <class Format>
-inline constexpr bool kIsInt4 = std::is_same_v<Format, RowInt4>;
+inline constexpr bool kIsInt4 =
+    std::is_same_v<Format, RowInt4<false>> || std::is_same_v<Format, RowInt4<true>>;
 template <class Format>
 inline constexpr bool kIsFp8 = std::is_same_v<Format, RowFp8>;
 inline constexpr int kFillers = 2;  // threads that fill a stage together
 
+// Pieces of attention fall to the blocks in turns, the last pieces of all key/value heads to the
+// last blocks, which have the fewest tiles and are done last for it. All of a block's are of one
+// head.
+struct BlockPieces {
+  int kv_head, last, stride;
+  __device__ BlockPieces(int pieces, int kv_heads) {
+    const int blocks = static_cast<int>(gridDim.x);
+    const int from_last = blocks - 1 - static_cast<int>(blockIdx.x);
+    kv_head = kv_heads - 1 - from_last % kv_heads;
+    stride = blocks / kv_heads;
+    last = from_last / kv_heads < stride ? pieces - 1 - from_last / kv_heads : -1;
+  }
+  BlockPieces() = default;
+  // The block's i-th; below zero: it has none.
+  __device__ int piece(int i) const { return last - i * stride; }
+};
+
 struct RowShared {
   uint64_t full[kMostRowStages], empty[kMostRowStages];  // of the ring's stages
   int begun;                                             // products, whose input has been there
+  int stages;                                            // as RowLayers has it
   int tiles[kRowProducts + 1];                   // of the block, of each product and the head
   float squares[kWarpSize], largest[kWarpSize];  // of the warps' numbers
   float row_scale;                               // of a row of codes
   uint4 zeros;
   union {
-    float parts[kInt4Rounds][kRowBeside][kInt4Parts][16];  // sums of 4-bit products
+    float parts[kInt4Rounds][kInt4Tiles][kInt4Parts][16];  // sums of 4-bit products
     int2 shares[kRoundPlaces][2 * kRowBeside][8];          // sums of tiles' sharers, of int8
   };
   float up[2][kRowBeside][8];  // of a round's tiles
   int visible, slot;           // of the row, as DeviceBatch has them
+  int queries;                 // of a key/value head
+  BlockPieces pieces;          // of attention
   float cosine[64], sine[64];  // of the row's position
   // Of this layer and the next.
   const float* column_scale[2][kRowProducts];
@@ -66,6 +89,13 @@ __device__ inline int this_thread() {
   return thread;
 }
 
+// Keeps a number in a register that the compiler would load anew from constant memory.
+__device__ inline int in_register(int number) {
+  int kept;
+  asm volatile("mov.u32 %0, %1;" : "=r"(kept) : "r"(number));
+  return kept;
+}
+
 // Named barriers, + number: of a group, of the two warps of a tile of gate and up, of the groups
 // that share a tile (8-bit types), of a round (4-bit weights).
 enum RowBarrier { kAllConsumers = 1, kOfGroup = 2, kOfPair = 6, kOfTile = 10, kOfRound = 10 };
@@ -73,17 +103,12 @@ __device__ inline void sync_threads(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 __device__ inline void sync_consumers() { sync_threads(kAllConsumers, kRowConsumers); }
-// One warp waits for what all have left of a round; the others go on. Who is so many rounds ahead
-// that a number comes again would have to be ahead of it by more than the ring.
-__device__ inline bool round_is_left(int round, bool waits) {
-  const int barrier = kOfRound + round % kInt4Rounds;
-  if (waits) {
-    sync_threads(barrier, kRowConsumers);
-  } else {
-    asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(kRowConsumers) : "memory");
-  }
-  return waits;
+// One warp waits for what all have left of a round; the others go on. place: of the round's sums.
+// Who is so many rounds ahead that it comes again would have to be ahead by more than the ring.
+__device__ inline void leave_round(int place) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(kOfRound + place), "r"(kRowConsumers) : "memory");
 }
+__device__ inline void wait_for_round(int place) { sync_threads(kOfRound + place, kRowConsumers); }
 
 // Tells the stream that the input of the product of this number, from 1, is there.
 __device__ inline void begin_product(RowShared& shared, int product) {
@@ -99,6 +124,13 @@ struct RingPlace {
 #pragma unroll 1
     for (; slot >= stages; slot -= stages) parity ^= 1;
   }
+  // By no more than the ring is long.
+  __device__ void next(int count, int stages) {
+    slot += count;
+    const bool around = slot >= stages;
+    if (around) slot -= stages;
+    parity ^= around;
+  }
 };
 
 // Units of work fall to the blocks in turns, the last unit to the last block, which has the fewest
@@ -106,13 +138,6 @@ struct RingPlace {
 __device__ inline int unit_of_block(int units, int blocks, int i) {
   const int from_last = static_cast<int>(gridDim.x) - 1 - static_cast<int>(blockIdx.x);
   return from_last < blocks ? units - 1 - (from_last + i * blocks) : -1;
-}
-
-// Pieces of attention, unit piece · kv_heads + head: whoever has a last piece is done last. All of a
-// block's units are of one key/value head.
-__device__ inline int piece_of_block(int pieces, int kv_heads, int i) {
-  const int blocks = static_cast<int>(gridDim.x);
-  return unit_of_block(pieces * kv_heads, blocks - blocks % kv_heads, i);
 }
 
 // Of all tiles of a product every gridDim.x-th falls to this block. Of 4-bit weights a tile of gate

@@ -39,33 +39,39 @@ class RowStream {
           return;
         }
         prefetch_map(product + 1 < kRowProducts ? map + 1 : (&of + 1)->weights);
-        stream(shared_.tiles[product], work_.product[product].steps, Format::kBeside,
-               [&](int tile, int step) {
-                 const RowTileRows rows = rows_of_tile<Format>(work_, product, tile);
-                 if constexpr (kIsInt4<Format>) {
-                   load_int4(map, &of.scales[product], rows.first, step);
-                 } else {
-                   load_group(map, rows, step);
-                 }
-               });
+        const RowLayers::Product& cut = work_.product[product];
+        if constexpr (kIsInt4<Format>) {
+          const int sections = 1 << cut.halved;
+          stream(shared_.tiles[product] * sections, cut.steps, kInt4Tiles * sections,
+                 [&](int i, int step) {
+                   load_int4(map, &of.scales[product],
+                             rows_of_tile<Format>(work_, product, i >> cut.halved).first,
+                             (i & cut.halved) * (kInt4Parts / 2), step * int4_chunks_of_stage(cut));
+                 });
+        } else {
+          stream(shared_.tiles[product], cut.steps, kRowBeside, [&](int tile, int step) {
+            load_group(map, rows_of_tile<Format>(work_, product, tile), step);
+          });
+        }
         if (product == kQkv) stream_pieces(layer);
       }
     }
   }
 
  private:
+  // units: tiles, or sections of them; load(unit, step).
   template <class Load>
-  __device__ void stream(int tiles, int steps, int most_beside, Load load) {
+  __device__ void stream(int units, int steps, int most_beside, Load load) {
 #pragma unroll 1
-    for (int first = 0; first < tiles; first += most_beside) {
-      const int beside = min(most_beside, tiles - first);
+    for (int first = 0; first < units; first += most_beside) {
+      const int beside = min(most_beside, units - first);
 #pragma unroll 1
       for (int step = 0; step < steps; ++step)
 #pragma unroll 1
         for (int i = 0; i < beside; ++i) {
           wait_for_stage();
           load(first + i, step);
-          at_.advance(1, work_.stages);
+          at_.next(1, work_.stages);
         }
     }
   }
@@ -78,17 +84,17 @@ class RowStream {
     static_assert(kPages * kBytes <= kRowStageBytes);
     const int kv_heads = work_.attention.kv_heads;
     const int32_t* const table = work_.batch.block_table + work_.batch.single_table[0];
-    const int pieces = pieces_of(visible_);
+    const BlockPieces pieces(pieces_of(visible_), kv_heads);
 #pragma unroll 1
-    for (int i = 0, unit; (unit = piece_of_block(pieces, kv_heads, i)) >= 0; ++i) {
-      const int first = unit / kv_heads * kPages + filler_ * kMine;
+    for (int piece = pieces.last; piece >= 0; piece -= pieces.stride) {
+      const int first = piece * kPages + filler_ * kMine;
       const int count = max(0, min(kMine, (visible_ + kPage - 1) / kPage - first));
       const Kv* from[kMine];
 #pragma unroll
       for (int page = 0; page < kMine; ++page)
         from[page] = static_cast<const Kv*>(work_.kv[layer]) +
                      (static_cast<int64_t>(page < count ? table[first + page] : 0) * 2 * kv_heads +
-                      unit % kv_heads) *
+                      pieces.kv_head) *
                          kPageNumbers;
 #pragma unroll 1
       for (int kind = 0; kind < 2; ++kind) {
@@ -101,7 +107,7 @@ class RowStream {
           if (page < count)
             copy_bytes(to + page * kBytes, from[page] + kind * kv_heads * kPageNumbers, kBytes,
                        full);
-        at_.advance(1, work_.stages);
+        at_.next(1, work_.stages);
       }
     }
   }
@@ -112,7 +118,7 @@ class RowStream {
     for (const int most = product_ > begun ? kRowAhead : work_.under_way; under_way_ >= most;
          --under_way_) {
       wait(&shared_.full[landing_.slot], landing_.parity);
-      landing_.advance(1, work_.stages);
+      landing_.next(1, work_.stages);
     }
     ++under_way_;
     wait(&shared_.empty[at_.slot], at_.parity);
@@ -124,19 +130,19 @@ class RowStream {
     copy_tile(ring_ + at_.slot * Format::kStage + filler_ * kRowGroupBytes, map, 0,
               filler_ == 0 ? rows.first : rows.second, step * (kRowSegment / kAtomBytes), full);
   }
-  __device__ void load_int4(const CUtensorMap* words, const CUtensorMap* scales, int row,
-                            int step) {
+  // chunk: of each of the parts that a stage has, of which `part` is the first.
+  __device__ void load_int4(const CUtensorMap* words, const CUtensorMap* scales, int row, int part,
+                            int chunk) {
     uint64_t* full = &shared_.full[at_.slot];
     uint8_t* to = ring_ + at_.slot * Format::kStage;
-    const int chunk = step * kInt4StageChunks, tile = row / kInt4Outs,
-              quarter = row % kInt4Outs / 16;
-    const int kinds = work_.offsets ? 2 : 1;
+    const int tile = row / kInt4Outs, quarter = row % kInt4Outs / 16;
+    constexpr int kKinds = Format::kOffsets ? 2 : 1;
     if (filler_ == 0) {
       arrive_expecting(full, kRowStageBytes);
-      copy_box(to, words, quarter * 128, 0, chunk, 0, tile, full);
+      copy_box(to, words, quarter * 128, 0, chunk, part, tile, full);
     } else {
-      arrive_expecting(full, static_cast<uint32_t>(kinds * kInt4StageChunks * kInt4Parts * 32));
-      copy_box(to + kRowStageBytes, scales, quarter * 8, 0, chunk, 0, tile, full);
+      arrive_expecting(full, kKinds * kInt4StageChunks * 32);
+      copy_box(to + kRowStageBytes, scales, quarter * 8, 0, chunk, part, tile, full);
     }
   }
 

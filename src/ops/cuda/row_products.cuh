@@ -14,11 +14,17 @@ struct ColumnVectors {
 };
 
 // Groups without a tile of their own share others' where the order of sums allows it, in a
-// product's last round: a tile's steps go round its sharers.
+// product's last round: a tile's steps go round its sharers. beside: tiles of the round. Nothing is
+// divided by it, which would be two dozen instructions before every round.
 struct Sharing {
-  int tile, sharer, sharers;  // sharer: of sharers, or none of them
+  int tile, sharer = 0, sharers;  // sharer: of sharers, or none of them
   __device__ Sharing(int group, int beside, bool allowed)
-      : tile(group % beside), sharer(group / beside), sharers(allowed ? kRowBeside / beside : 1) {}
+      : tile(group), sharers(!allowed || beside > kRowBeside / 2 ? 1 : kRowBeside >> (beside - 1)) {
+    static_assert(kRowBeside == 4);
+#pragma unroll
+    for (int i = 1; i < kRowBeside; ++i)
+      if (tile >= beside) tile -= beside, ++sharer;
+  }
   // Where sums of a round lie, of kRoundPlaces: not where another group may still read its own.
   __device__ int place(int round) const { return sharers > 1 && round > 1 ? 2 : round % 2; }
 };
@@ -124,6 +130,30 @@ __device__ void multiply(const RowLayers& work, int mine, int steps, bool gated,
   }
 }
 
+inline constexpr int kFp8Outs = 16;  // of a tile
+
+// The sum of an output's atoms, in their order. sums: [steps][atom][kFp8Outs], from the output on.
+__device__ inline float add_atoms(const float* sums, int steps) {
+  constexpr int kAtoms = kRowSegment / kAtomBytes;
+  const auto load = [&](int step, float(&atoms)[kAtoms]) {
+#pragma unroll
+    for (int i = 0; i < kAtoms; ++i) atoms[i] = sums[(step * kAtoms + i) * kFp8Outs];
+  };
+  float total = 0, next[kAtoms];
+  load(0, next);
+#pragma unroll 1
+  for (int step = 0; step < steps; ++step) {
+    float now[kAtoms];
+#pragma unroll
+    for (int i = 0; i < kAtoms; ++i) now[i] = next[i];
+    // On their way while these are added.
+    load(min(step + 1, steps - 1), next);
+#pragma unroll
+    for (int i = 0; i < kAtoms; ++i) total += now[i];
+  }
+  return total;
+}
+
 // e4m3, whose bits only wgmma gives: the 64 rows of A are eight outputs of eight atoms of 128
 // inputs, the eight of B x's numbers of these atoms, so that of each row one column is wanted. As
 // in gemm.cuh the atoms' sums are added up in float32, by one warp of the group while the others go
@@ -133,7 +163,7 @@ template <class Find, class Finish, class Activate, class Store>
 __device__ void multiply_fp8(const RowLayers& work, int product, RowShared& shared,
                              const uint8_t* ring, const uint8_t* x, float* sums, RingPlace& at,
                              Find find, Finish finish, Activate activate, Store store) {
-  constexpr int kAtoms = kRowSegment / kAtomBytes, kOuts = 16;
+  constexpr int kAtoms = kRowSegment / kAtomBytes, kOuts = kFp8Outs;
   const int thread = this_thread(), lane = thread % kWarpSize;
   const int group = thread / kWarpgroup, warp = thread % kWarpgroup / kWarpSize;
   const int mine = shared.tiles[product], steps = work.product[product].steps;
@@ -184,10 +214,7 @@ __device__ void multiply_fp8(const RowLayers& work, int product, RowShared& shar
       sync_threads((share.sharers > 1 ? kOfTile : kOfGroup) + share.tile,
                    share.sharers * kWarpgroup);
       if (adds && lane < kOuts) {
-        float total = 0;
-#pragma unroll 8
-        for (int i = 0; i < steps * kAtoms; ++i) total += of_tile[i * kOuts + lane];
-        float value = finish(vectors, total);
+        float value = finish(vectors, add_atoms(of_tile + lane, steps));
         if (product == kGateUp) value = activate(value, __shfl_down_sync(0xffff, value, 8));
         const float next = __shfl_down_sync(0xffff, value, 1);
         if (lane % 2 == 0 && (product != kGateUp || lane < 8)) store(column, value, next);

@@ -21,6 +21,13 @@ __device__ inline int fp8_place(int k) {
 }
 
 // Puts eight numbers, from c on, where they belong in `staged`, or in the x of 4-bit weights.
+// There a warp's threads write words of eight blocks at a time: to all banks, sixteen bytes of
+// each.
+static_assert([] {
+  unsigned banks = 0;
+  for (int block = 0; block < 8; ++block) banks |= 1u << int4_place(block) / 16 % 8;
+  return banks == 0xff;
+}());
 template <class Format>
 __device__ inline void put_piece(const uint4& piece, int c, __nv_bfloat16* staged) {
   if constexpr (kIsInt4<Format>) {

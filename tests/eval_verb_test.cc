@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/temporary_directory.h"
 #include "store/store.h"
 
 namespace narrow {
@@ -20,8 +21,6 @@ namespace fs = std::filesystem;
 class EvalVerb : public testing::Test {
  protected:
   void SetUp() override {
-    root_ = fs::temp_directory_path() / ("narrow_eval_" + std::to_string(getpid()));
-    fs::remove_all(root_);
     fs::create_directories(root_ / "tasks");
     fs::create_directories(root_ / "data");
     std::string rows;
@@ -33,7 +32,6 @@ class EvalVerb : public testing::Test {
     write_text(root_ / "data/rows.jsonl", rows);
     write_task("first: '([a-z]+)'");
   }
-  void TearDown() override { fs::remove_all(root_); }
 
   void write_task(const std::string& filter) {
     write_text(root_ / "tasks/birds.yaml",
@@ -69,7 +67,8 @@ class EvalVerb : public testing::Test {
     return store.rows(store.cells().at(0));
   }
 
-  fs::path root_;
+  const TemporaryDirectory folder_;
+  const fs::path root_ = folder_.path();
 };
 
 TEST_F(EvalVerb, KilledRunsEndAsOneThatWasLeftAlone) {

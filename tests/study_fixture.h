@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/temporary_directory.h"
 #include "store/store.h"
 #include "study/study.h"
 
@@ -26,9 +27,6 @@ namespace fs = std::filesystem;
 class StudyTest : public testing::Test {
  protected:
   void SetUp() override {
-    root_ = fs::temp_directory_path() / ("narrow_study_" + std::to_string(getpid()));
-    fs::remove_all(root_);
-    fs::create_directories(root_ / "data");
     fs::copy(fs::path(NARROW_SOURCE_DIR) / "tests/goldens/evaluation/data", root_ / "data",
              fs::copy_options::recursive);
     fs::create_directories(root_ / "data/text");
@@ -57,7 +55,6 @@ load: {scenarios: [chat], scale: 0.05, sync: {requests: 1}, async: {requests: 2}
     settings_.threads = 1;
     log::set_level(log::Level::warning);
   }
-  void TearDown() override { fs::remove_all(root_); }
 
   // In a process of its own, since a kill ends it. `beside` runs in a thread of it. Returns the
   // wait status; what an error said is in root_ / "error".
@@ -97,7 +94,8 @@ load: {scenarios: [chat], scale: 0.05, sync: {requests: 1}, async: {requests: 2}
     return all;
   }
 
-  fs::path root_;
+  const TemporaryDirectory folder_;
+  const fs::path root_ = folder_.path();
   study::Plan plan_;
   study::Settings settings_;
 };

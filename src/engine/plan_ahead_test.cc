@@ -41,7 +41,7 @@ class Model {
   const fs::path& path() const { return directory_.path(); }
 
  private:
-  checkpoint::TemporaryDirectory directory_;
+  TemporaryDirectory directory_;
 };
 
 const Model& model() {

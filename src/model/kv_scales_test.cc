@@ -78,7 +78,7 @@ float largest_difference(const std::vector<float>& a, const std::vector<float>& 
 }
 
 TEST(KvScales, KeepKeysAndValuesInTheRangeOfE4m3) {
-  const checkpoint::TemporaryDirectory folder;
+  const TemporaryDirectory folder;
   const std::vector<float> exact = logits(kStories, DType::f32);
   const std::vector<float> rounded = logits(kStories, DType::f8_e4m3);
   const auto beyond = write_stories(folder.path() / "beyond", 4096, {}, {});
@@ -95,7 +95,7 @@ TEST(KvScales, KeepKeysAndValuesInTheRangeOfE4m3) {
 }
 
 TEST(KvScales, AreRoundedUpToPowersOfTwo) {
-  const checkpoint::TemporaryDirectory folder;
+  const TemporaryDirectory folder;
   const auto model =
       checkpoint::open(write_stories(folder.path() / "model", 1, {0.03f}, {1, 2, 1.5f, 1}));
   const KvExponents exponents = read_kv_exponents(*model, kAttention);
@@ -107,7 +107,7 @@ TEST(KvScales, AreRoundedUpToPowersOfTwo) {
 }
 
 TEST(KvScales, OfOtherSchemesAreNotApplied) {
-  const checkpoint::TemporaryDirectory folder;
+  const TemporaryDirectory folder;
   for (const bool floating : {true, false}) {
     const auto model = write_stories(folder.path() / (floating ? "float" : "int"), 1, {8}, {8});
     Json config = parse_json(read_text(model / "config.json"), "config.json");
@@ -121,7 +121,7 @@ TEST(KvScales, OfOtherSchemesAreNotApplied) {
 
 TEST(KvScales, RefusesWhatIsNoScale) {
   int number = 0;
-  const checkpoint::TemporaryDirectory folder;
+  const TemporaryDirectory folder;
   for (const std::vector<float>& scales : {std::vector<float>{0},
                                            {-1},
                                            {NAN},

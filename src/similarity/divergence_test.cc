@@ -9,7 +9,7 @@ namespace narrow::similarity {
 namespace {
 
 TEST(ReadCharacters, AsPythonsTextMode) {
-  const checkpoint::TemporaryDirectory directory;
+  const TemporaryDirectory directory;
   const auto file = directory.path() / "text";
   write_text(file, "a\r\n\r\rä東\r\nb\n\r");
   EXPECT_EQ(read_characters(file.string()), "a\n\n\nä東\nb\n\n");

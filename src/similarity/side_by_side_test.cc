@@ -73,7 +73,7 @@ class SideBySide : public testing::Test {
     return {};
   }
 
-  const checkpoint::TemporaryDirectory base_, variant_;
+  const TemporaryDirectory base_, variant_;
 };
 
 TEST_F(SideBySide, GeneratedAnswers) {
@@ -159,7 +159,7 @@ TEST_F(SideBySide, RefusesDamagedFiles) {
   variant_.file("samples_mmlu_law.jsonl", lines({line, line}));
   EXPECT_THAT(refusal(), HasSubstr("there twice"));
   EXPECT_THROW(pair_samples("/nowhere", variant_.path(), ""), Error);
-  const checkpoint::TemporaryDirectory empty;
+  const TemporaryDirectory empty;
   EXPECT_THROW(pair_samples(base_.path(), empty.path(), ""), Error);
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/temporary_directory.h"
 #include "store/sqlite.h"
 
 namespace narrow::store {
@@ -18,15 +19,10 @@ namespace fs = std::filesystem;
 
 class StoreTest : public testing::Test {
  protected:
-  void SetUp() override {
-    directory_ = fs::temp_directory_path() / ("narrow_store_" + std::to_string(getpid()));
-    fs::remove_all(directory_);
-    fs::create_directories(directory_);
-  }
-  void TearDown() override { fs::remove_all(directory_); }
   fs::path file() const { return directory_ / "study.db"; }
 
-  fs::path directory_;
+  const TemporaryDirectory folder_;
+  const fs::path directory_ = folder_.path();
   const Cell cell_{"eval", "bf16", "arc_challenge", {{"shots", 0}}};
 };
 

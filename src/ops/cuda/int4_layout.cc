@@ -60,7 +60,7 @@ constexpr int kSteps = 4;  // of sixteen inputs, whose words a thread has side b
 // Words of eight codes + 8 each, of the inputs of kSteps steps, the first input lowest.
 using RowWords = std::array<uint32_t, 2 * kSteps>;
 
-// Rows g and g + 8 for the four lanes of a quad (int4.cuh).  to: [4 lanes][kSteps]
+// Rows g and g + 8 for the four lanes of a quad (int4.cuh). to: [4 lanes][kSteps].
 void place_steps(const RowWords& low, const RowWords& high, uint32_t* to) {
   constexpr uint32_t kEven = 0x0f0f0f0f;  // inputs
   // Of a step, byte t is lane t's; for all steps at once, which a compiler makes vectors of.

@@ -48,9 +48,11 @@ TEST_F(Cuda, ARowIsTheSameAloneAndInAnyBatch) {
     int64_t out, in, rows;
   };
   // Each number of rows below has a tile of its own, and so have few and many outputs; the other
-  // cases are for tiles that 132 processors would not choose for the first two.
-  for (const Case& c : {Case{1024, 4096, 4200}, Case{17000, 1024, 300}, Case{28672, 256, 300},
-                        Case{6144, 256, 256}, Case{8448, 256, 256}, Case{4096, 2048, 256}}) {
+  // cases are for tiles that 132 processors would not choose for the first two, and 768 rows for
+  // tiles of two widths.
+  for (const Case& c :
+       {Case{1024, 4096, 4200}, Case{17000, 1024, 300}, Case{28672, 256, 300}, Case{6144, 256, 256},
+        Case{8448, 256, 256}, Case{4096, 2048, 256}, Case{6144, 256, 768}}) {
     for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-int", "w4a16-awq"}) {
       const PackedLinear packed = layer(format, c.out, c.in, 128, false);
       const auto linear = cuda_->prepare(std::span(&packed, 1));

@@ -17,6 +17,7 @@
 #include "ops/cuda/gemm_e4m3.cuh"
 #include "ops/cuda/gemm_loads.cuh"
 #include "ops/cuda/gemm_output.cuh"
+#include "ops/cuda/gemm_widths.cuh"
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
@@ -36,11 +37,6 @@ inline constexpr int kBytesUnderWay = 72 << 10;
 // wgmma reads 64 rows of x where a stage may hold fewer: what lies behind them is multiplied too
 // and not stored, but must be memory of the block.
 inline constexpr int kOverread = 64 * kAtomBytes;
-
-// Sums of e4m3 products in Hopper's tensor cores keep about 14 bits: they are added up in float32
-// after every 128 inputs (gemm_e4m3.cuh).
-template <MmaType type>
-inline constexpr bool kPromotes = type == MmaType::e4m3;
 
 template <MmaType type, int kOut>
 inline constexpr bool kHalves = (kPromotes<type>)&&kOut >= 96;
@@ -106,6 +102,7 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
     gemm_kernel(const __grid_constant__ CUtensorMap weight_map,
                 const __grid_constant__ CUtensorMap x_map, GemmWork work) {
   constexpr int kRows = 64 * kHigh, kTokens = kRows * kConsumers;  // of a warpgroup, of a tile
+  constexpr bool kAllRows = kConsumers == 1;                       // run_gemm()
   constexpr int kColumns = kGated ? kOut / 2 : kOut;
   constexpr int kElements = type == MmaType::bf16 ? kAtomBytes / 2 : kAtomBytes;  // of a step
   extern __shared__ uint8_t memory[];
@@ -128,25 +125,25 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
     if constexpr (kTakesRegisters<kConsumers, kOut>) give_up_registers<40>();
     const int loader = static_cast<int>(threadIdx.x) - kConsumers * kWarpgroup;
     if (loader == 0)
-      load_weights<kElements, kAtoms, kOut, kGated>(weight_map, work, stage_bytes, barriers,
-                                                    ring + weights_offset);
+      load_weights<kElements, kAtoms, kOut, kGated, kAllRows>(weight_map, work, stage_bytes,
+                                                              barriers, ring + weights_offset);
     if (loader == kWarpSize)
-      load_x<kElements, kAtoms, kTokens>(x_map, work, stage_bytes, barriers, ring);
+      load_x<kElements, kAtoms, kTokens, kAllRows>(x_map, work, stage_bytes, barriers, ring);
     return;
   }
 
   if constexpr (kTakesRegisters<kConsumers, kOut>) take_registers<232>();
-  wait_for_previous_kernel();
+  if (!work.beside_previous) wait_for_previous_kernel();
   let_next_kernel_start();
   const int consumer = warpgroup();
   const bool speaks = threadIdx.x % kWarpgroup == 0;
   const uint32_t x_atom = static_cast<uint32_t>(work.x_bytes) / 16;
   TileRing at(ring, barriers, work.stages, stage_bytes, consumer * kRows * kAtomBytes,
               weights_offset);
-  const int token_tiles = kConsumers == 1 ? 1 : work.token_tiles;
-  for (int tile = blockIdx.x; tile < work.tiles; tile += gridDim.x) {
-    const int row0 = tile % token_tiles * kTokens + kRows * consumer;
-    const int column0 = tile / token_tiles * kColumns;
+  for (int tile = static_cast<int>(blockIdx.x); tile < work.tiles;
+       tile += static_cast<int>(gridDim.x)) {
+    const TilePlace place = place_of<kAllRows>(work, tile);
+    const int row0 = place.rows * kTokens + kRows * consumer, column0 = place.outs * kColumns;
     const TileTerms<type, kOut, kGated> terms(work.to, columns[consumer], row0, column0);
     if constexpr (kPromotes<type>) {
       float totals[kOut / 2] = {};
@@ -169,8 +166,9 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
   }
 }
 
+// beside_previous: as GemmWork has it.
 template <MmaType type, int kConsumers, int kOut, int kAtoms, bool kGated = false, int kHigh = 1>
-void launch_gemm(const Gemm& gemm, cudaStream_t stream) {
+void launch_gemm(const Gemm& gemm, cudaStream_t stream, bool beside_previous = false) {
   constexpr int kTokens = 64 * kHigh * kConsumers, kColumns = kGated ? kOut / 2 : kOut;
   constexpr int kElementBytes = type == MmaType::bf16 ? 2 : 1;
   const auto kernel = gemm_kernel<type, kConsumers, kOut, kAtoms, kGated, kHigh>;
@@ -183,6 +181,7 @@ void launch_gemm(const Gemm& gemm, cudaStream_t stream) {
   work.to = {static_cast<int>(gemm.rows), static_cast<int>(gemm.out), gemm.row_scale,
              gemm.column_scale, gemm.y};
   const TensorMapType map_type = type == MmaType::bf16 ? TensorMapType::bf16 : TensorMapType::byte;
+  work.beside_previous = beside_previous;
   work.token_tiles = div_up(gemm.rows, kTokens);
   work.tiles = work.token_tiles * div_up(gemm.out, kColumns);
   const int x_rows = std::min<int>(kTokens, div_up(gemm.rows, 8) * 8);
@@ -221,50 +220,15 @@ void launch_narrow(const Gemm& gemm, cudaStream_t stream) {
   launch_gemm<type, 1, kOut, 1, kGated>(gemm, stream);
 }
 
-// Blocks take tiles in rounds: wide tiles read rows of x less often, narrow ones leave fewer
-// processors idle in the last round. Calls launch(std::integral_constant<int, width>) with the
-// width of the least cost, of costs (width) -> cost of all rounds.
-template <class Cost, class Launch, int... kOuts>
-void launch_best(std::integer_sequence<int, kOuts...>, Cost cost, Launch launch) {
-  const int64_t least = std::min({cost(kOuts)...});
-  bool launched = false;
-  const auto launch_if_best = [&]<int kOut>(std::integral_constant<int, kOut> width) {
-    if (launched || cost(kOut) > least) return;
-    launch(width);
-    launched = true;
-  };
-  (launch_if_best(std::integral_constant<int, kOuts>()), ...);
-}
-
-// Blocks of 64 rows that each of two warpgroups has in an activated product's tile of this width.
-// 256 rows by 192 outputs bring a fifth less to shared memory for a product than 128 by 256, which
-// counts where the card's power limit is what holds products up.
-template <MmaType type>
-constexpr int gated_high(int width) {
-  return type == MmaType::bf16 && width == 192 ? 2 : 1;
-}
-
-// What a round of tiles of two warpgroups costs, by their width: hundredths of one of 64 outputs,
-// measured (docs/performance/products.md).
-template <MmaType type>
-constexpr int round_cost(int width, int high) {
-  if (high == 2) return 345;
-  switch (width) {
-    case 64:
-      return 100;
-    case 96:
-      return kPromotes<type> ? 120 : 112;
-    case 128:
-      return kPromotes<type> ? 147 : 138;
-    case 160:
-      return 171;
-    case 192:
-      return kPromotes<type> ? 196 : 184;
-    case 224:
-      return 220;
-    default:
-      return 240;
-  }
+// The product's outputs [begin, begin + count). REQUIRES: not gated.
+inline Gemm outputs_of(Gemm gemm, int64_t begin, int64_t count) {
+  gemm.weight = static_cast<const uint8_t*>(gemm.weight) + begin * gemm.w_stride;
+  gemm.w_rows -= begin;
+  gemm.out = count;
+  if (gemm.column_scale) gemm.column_scale += begin;
+  if (gemm.y.bias) gemm.y.bias += begin;
+  gemm.y.data = static_cast<uint8_t*>(gemm.y.data) + begin * (gemm.y.f32 ? 4 : 2);
+  return gemm;
 }
 
 // The product of up to 64 rows.
@@ -273,16 +237,14 @@ void run_narrow(const Gemm& gemm, std::integer_sequence<int, kOuts...> widths,
                 cudaStream_t stream) {
   const int64_t out = kGated ? 2 * gemm.out : gemm.out, processors = cuda::processors();
   constexpr int kNarrowest = std::min({kOuts...});
-  launch_best(
-      widths,
-      [&](int width) {
-        const int64_t tiles = div_up(out, width);
-        // So few processors do not take all that memory gives.
-        if (width > kNarrowest && 10 * tiles < 9 * processors) return INT64_MAX;
-        // A row of x as a third of a row of weights: fitted (docs/performance/products.md).
-        return div_up(tiles, processors) * (20 * width + 7 * gemm.rows);
-      },
-      [&](auto width) { launch_narrow<type, width(), kGated>(gemm, stream); });
+  const int best = best_width(widths, [&](int width) {
+    const int64_t tiles = div_up(out, width);
+    // So few processors do not take all that memory gives.
+    if (width > kNarrowest && 10 * tiles < 9 * processors) return INT64_MAX;
+    // A row of x as a third of a row of weights: fitted (docs/performance/products.md).
+    return div_up(tiles, processors) * (20 * width + 7 * gemm.rows);
+  });
+  with_width(widths, best, [&](auto width) { launch_narrow<type, width(), kGated>(gemm, stream); });
 }
 
 // Picks the tile; it changes no bit of the result.
@@ -311,18 +273,26 @@ void run_gemm(const Gemm& gemm, cudaStream_t stream) {
         type == MmaType::bf16, std::integer_sequence<int, 128, 192, 224, 256>,
         std::conditional_t<kPromotes<type>, std::integer_sequence<int, 128, 160, 192>,
                            std::integer_sequence<int, 128, 224, 256>>>;
-    return launch_best(
-        Widths(), [&](int width) { return cost(width, gated_high<type>(width)); },
-        [&](auto width) {
-          launch_gemm<type, 2, width(), 1, true, gated_high<type>(width())>(gemm, stream);
-        });
+    const int best =
+        best_width(Widths(), [&](int width) { return cost(width, gated_high<type>(width)); });
+    return with_width(Widths(), best, [&](auto width) {
+      launch_gemm<type, 2, width(), 1, true, gated_high<type>(width())>(gemm, stream);
+    });
   }
   using Widths =
       std::conditional_t<kPromotes<type>, std::integer_sequence<int, 64, 96, 128, 160, 192>,
                          std::integer_sequence<int, 64, 96, 128, 192, 224, 256>>;
-  launch_best(
-      Widths(), [&](int width) { return cost(width, 1); },
-      [&](auto width) { launch_gemm<type, 2, width(), 1>(gemm, stream); });
+  const auto launch = [&](const Gemm& of, int width, bool beside_previous) {
+    with_width(Widths(), width, [&](auto constant) {
+      launch_gemm<type, 2, constant(), 1>(of, stream, beside_previous);
+    });
+  };
+  const int one = best_width(Widths(), [&](int width) { return cost(width, 1); });
+  const TwoWidths two = best_two_widths<type>(Widths(), gemm.out, div_up(gemm.rows, 128));
+  // A kernel more has to gain more than a sixteenth.
+  if (two.cost >= cost(one, 1) * 15 / 16) return launch(gemm, one, false);
+  launch(outputs_of(gemm, 0, two.outputs), two.first, false);
+  launch(outputs_of(gemm, two.outputs, gemm.out - two.outputs), two.second, true);
 }
 
 }  // namespace narrow::ops::cuda

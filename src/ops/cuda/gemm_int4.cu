@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(Whole<kSideBySide, kTokens, kGated>::kThreads,
   if (threadIdx.x < kWarpgroup) {
     give_up_registers<S::kProducerRegisters>();
     if (threadIdx.x == 0)
-      fill_int4_ring<S>(x_map, work, ring, 0, work.chunks, blockIdx.x, gridDim.x);
+      fill_int4_ring<S>(x_map, work, ring, 0, work.chunks, static_cast<int>(blockIdx.x));
   } else {
     take_registers<S::kConsumerRegisters>();
     wait_for_previous_kernel();
@@ -141,9 +141,9 @@ __global__ void __launch_bounds__(Whole<kSideBySide, kTokens, kGated>::kThreads,
     StagePlace at;
     const int n0 = static_cast<int>(threadIdx.x) % kWarpgroup / kWarpSize * 16 +
                    static_cast<int>(threadIdx.x) % kWarpSize / 4;
-    for (int unit = blockIdx.x; unit < work.units; unit += gridDim.x) {
-      const int out0 = work.tile_of(unit, beside) * kInt4Outs;
-      const int token0 = unit % work.token_tiles * kTokens;
+    for (Int4Place of(work, static_cast<int>(blockIdx.x)); of.unit < work.units; of.advance(work)) {
+      const int out0 = (of.tile + beside * work.to_next_group) * kInt4Outs;
+      const int token0 = of.token_tile * kTokens;
       const OutputTerms terms(work, out0 + n0);
       float total[kTokens / 2];
 #pragma unroll
@@ -157,9 +157,8 @@ __global__ void __launch_bounds__(Whole<kSideBySide, kTokens, kGated>::kThreads,
         for (int i = 0; i < kTokens / 2; ++i) total[i] += sums[i];
       }
       if constexpr (kGated) {
-        store_activated<kTokens, S::kPitch>(work, {total, terms}, work.tile_of(unit, 0) * kInt4Outs,
-                                            token0, staging,
-                                            static_cast<int>(threadIdx.x) - kWarpgroup);
+        store_activated<kTokens, S::kPitch>(work, {total, terms}, of.tile * kInt4Outs, token0,
+                                            staging, static_cast<int>(threadIdx.x) - kWarpgroup);
       } else {
         store_sums<kTokens, S::kPitch>(work, {total, terms}, out0, n0, token0,
                                        staging + beside * kTokens * S::kPitch, beside + 1);
@@ -181,8 +180,10 @@ void run(const Int4Weights& weights, int64_t out, int64_t in, const __nv_bfloat1
     work.to_next_unit = 1;
     work.to_next_group = work.tiles / 2;
   }
-  launch_int4<S>(kernels, 1, std::min(work.units, processors()), work, weights, in, x,
-                 S::kStagingBytes, stream);
+  work.step = std::min(work.units, processors());
+  work.step_tiles = work.step / work.token_tiles * work.to_next_unit;
+  work.step_token_tiles = work.step % work.token_tiles;
+  launch_int4<S>(kernels, 1, work.step, work, weights, in, x, S::kStagingBytes, stream);
 }
 
 }  // namespace

@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(Split<kTokens, kBlocks>::kThreads, 1)
     if (ring < kRings && threadIdx.x % kWarpSize == 0) {
       const int begin = first_int4_chunk(first_part(ring), work.chunks);
       const int end = first_int4_chunk(first_part(ring + 1), work.chunks);
-      fill_int4_ring<S>(x_map, work, ring_of(ring), begin, end - begin, unit, work.units);
+      fill_int4_ring<S>(x_map, work, ring_of(ring), begin, end - begin, unit);
     }
     __syncwarp();
     cluster_sync();
@@ -112,6 +112,7 @@ __global__ void __launch_bounds__(Split<kTokens, kBlocks>::kThreads, 1)
   take_registers<S::kConsumerRegisters>();
   wait_for_previous_kernel();
   let_next_kernel_start();
+  const Int4Place of(work, unit);
   const int group = warpgroup() - 1;
   const int thread = threadIdx.x % kWarpgroup;
   float sums[S::kParts][kTokens / 2];
@@ -142,8 +143,7 @@ __global__ void __launch_bounds__(Split<kTokens, kBlocks>::kThreads, 1)
   auto* const staging = reinterpret_cast<__nv_bfloat16*>(rings + S::kExchangeBytes);
   for (int eight = group; eight < S::kOwnEights; eight += kRings)
     finish_eight(work, exchange + eight * kWarpgroup + thread, S::kOwnEights * kWarpgroup,
-                 work.tile_of(unit, 0) * kInt4Outs,
-                 unit % work.token_tiles * kTokens + 8 * (rank * S::kOwnEights + eight),
+                 of.tile * kInt4Outs, of.token_tile * kTokens + 8 * (rank * S::kOwnEights + eight),
                  staging + group * 8 * S::kPitch, S::kPitch, group + 1);
 }
 

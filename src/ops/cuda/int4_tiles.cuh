@@ -31,12 +31,31 @@ struct Int4Work {
   int token_tiles, units;  // a unit: a tile of outputs of all warpgroups side by side, by tokens
   // Tiles of outputs from a unit to the one behind it, from a warpgroup's to that of the next one.
   int to_next_unit, to_next_group;
-
-  __device__ int tile_of(int unit, int beside) const {
-    return unit / token_tiles * to_next_unit + beside * to_next_group;
-  }
+  int step;  // from a block's unit to its next one, in units
+  int step_tiles, step_token_tiles;
   int stages, stage_bytes;
   Output y;
+};
+
+// Of a block's units, the one at hand: its first tile of outputs, and which of the tokens'.
+struct Int4Place {
+  int unit, tile, token_tile;
+
+  // Few rows have no division to wait for.
+  __device__ Int4Place(const Int4Work& work, int first_unit) : unit(first_unit) {
+    const bool many = work.token_tiles > 1;
+    token_tile = many ? unit % work.token_tiles : 0;
+    tile = (many ? unit / work.token_tiles : unit) * work.to_next_unit;
+  }
+  __device__ void advance(const Int4Work& work) {
+    unit += work.step;
+    tile += work.step_tiles;
+    token_tile += work.step_token_tiles;
+    if (token_tile >= work.token_tiles) {
+      token_tile -= work.token_tiles;
+      tile += work.to_next_unit;
+    }
+  }
 };
 
 // What is known of the weights: groups of 128, or of any size; offsets, or perhaps.
@@ -65,24 +84,25 @@ struct Int4Ring {
   uint64_t *full, *empty;  // [kInt4MostStages]
 };
 
-// By one thread: chunks [begin, begin + count) of units first_unit, first_unit + stride, …
+// By one thread: chunks [begin, begin + count) of a block's units, of which `first_unit` is first.
 template <class S>
 __device__ void fill_int4_ring(const CUtensorMap& x_map, const Int4Work& work, const Int4Ring& ring,
-                               int begin, int count, int first_unit, int stride) {
+                               int begin, int count, int first_unit) {
   prefetch_map(&x_map);
-  const int mine = (work.units - first_unit + stride - 1) / stride;
-  const int loads = mine * count;
-  int unit, chunk;
+  const Int4Place first_place(work, first_unit);
+  Int4Place of = first_place;
+  int chunk;
   StagePlace at;
   const auto start = [&] {
-    unit = first_unit;
+    of = first_place;
     chunk = begin;
     at = {0, 1};  // the phase before the first: an empty ring may be filled
   };
+  const auto more = [&] { return count > 0 && of.unit < work.units; };
   const auto advance = [&] {
     if (++chunk == begin + count) {
       chunk = begin;
-      unit += stride;
+      of.advance(work);
     }
     at.advance(work.stages);
   };
@@ -94,7 +114,7 @@ __device__ void fill_int4_ring(const CUtensorMap& x_map, const Int4Work& work, c
 #pragma unroll
     for (int o = 0; o < S::kSideBySide; ++o) {
       // Beyond the last tile nothing is stored: any weights do.
-      const int tile = min(work.tile_of(unit, o), work.tiles - 1);
+      const int64_t tile = min(of.tile + o * work.to_next_group, work.tiles - 1);
       copy_bytes(
           place() + S::kXBytes + o * work.chunk_bytes,
           work.weights + tile * work.tile_bytes + static_cast<int64_t>(chunk) * work.chunk_bytes,
@@ -103,7 +123,7 @@ __device__ void fill_int4_ring(const CUtensorMap& x_map, const Int4Work& work, c
   };
   const auto load_x = [&] {
     uint64_t* barrier = &ring.full[at.stage];
-    const int token = unit % work.token_tiles * S::kTokens;
+    const int token = of.token_tile * S::kTokens;
     if (work.whole) {
       copy_tile(place(), &x_map, 0, token, 2 * chunk, barrier);
     } else {
@@ -113,23 +133,15 @@ __device__ void fill_int4_ring(const CUtensorMap& x_map, const Int4Work& work, c
     }
   };
   // Weights do not depend on the kernel before this one: the first fill the ring while it ends.
-  const int first = min(loads, work.stages);
   start();
-  for (int i = 0; i < first; ++i) {
-    load_weights();
-    advance();
-  }
+  for (int i = 0; i < work.stages && more(); ++i, advance()) load_weights();
   wait_for_previous_kernel();
   start();
-  for (int i = 0; i < first; ++i) {
-    load_x();
-    advance();
-  }
-  for (int i = first; i < loads; ++i) {
+  for (int i = 0; i < work.stages && more(); ++i, advance()) load_x();
+  for (; more(); advance()) {
     wait(&ring.empty[at.stage], at.parity);
     load_weights();
     load_x();
-    advance();
   }
 }
 
@@ -215,6 +227,7 @@ Int4Work describe_int4(const Int4Weights& weights, int64_t out, int64_t in, int6
   work.units = div_up(out, S::kOuts) * work.token_tiles;
   work.to_next_unit = S::kSideBySide;
   work.to_next_group = 1;
+  work.step = work.units;  // a unit a block, or run() says what else
   work.stage_bytes = div_up(S::kXBytes + S::kSideBySide * work.chunk_bytes, 1024) * 1024;
   work.stages = std::min(kInt4MostStages,
                          (kInt4Memory - 1024 - extra_bytes) / (S::kRings * work.stage_bytes));

@@ -4,7 +4,9 @@
 // then times launches that follow each other, of single rows on caches that have left the
 // second-level cache.
 //
-//   cuda_attention
+//   cuda_attention [CONTEXT ROWS...]     single rows that see CONTEXT tokens, by both kernels
+//   alone;
+//                                        default: those of docs/performance/attention.md
 #include <cuda_fp8.h>
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
@@ -16,6 +18,7 @@
 #include <random>
 #include <vector>
 
+#include "arguments.h"
 #include "base/error.h"
 #include "device_timing.h"
 #include "ops/cuda/kernels.h"
@@ -272,13 +275,20 @@ void measure_rows(int sequences, int context, bool e4m3, cudaStream_t stream) {
 
 }  // namespace
 
-int main() try {
+int main(int count, char** arguments) try {
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, 0), "device properties");
   std::cout << properties.name << "\n";
   cudaStream_t stream = nullptr;
   check(cudaStreamCreate(&stream), "stream");
   for (const bool e4m3 : {false, true}) {
+    if (count > 1) {
+      const auto number = [&](int i) {
+        return static_cast<int>(narrow::benchmarks::count_of(arguments[i]));
+      };
+      for (int i = 2; i < count; ++i) measure_rows(number(i), number(1), e4m3, stream);
+      continue;
+    }
     for (const int tokens : {512, 1024, 4096}) measure_prompt(tokens, e4m3, stream);
     for (const int context : {512, 4096})
       for (const int sequences : {4, 8, 16, 32, 64, 256}) {

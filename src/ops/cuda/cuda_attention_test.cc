@@ -90,13 +90,14 @@ TEST_F(Cuda, AttentionOfARowIsTheSameInAnyPiece) {
        {AttentionShape{8, 2, 128, 0.09f}, AttentionShape{9, 3, 64, 0.125f},
         AttentionShape{14, 2, 64, 0.125f}, AttentionShape{16, 1, 128, 0.09f},
         AttentionShape{4, 2, 24, 0.2f}}) {
-    constexpr int64_t kContext = 200;
+    constexpr int64_t kContext = 450;  // a row is walked until it sees six pieces
+    constexpr int32_t kBlocks = 29;
     const int64_t width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
     const int64_t out_width = shape.heads * shape.head_dim;
     const Tensor qkv = normal({kContext, width}, DType::bf16);
     const DeviceBuffer qkv_device = device(qkv);
     const Tensor numbers =
-        normal({KvShape{13, shape.kv_heads, shape.head_dim}.elements()}, DType::bf16)
+        normal({KvShape{kBlocks, shape.kv_heads, shape.head_dim}.elements()}, DType::bf16)
             .to(DType::f32)
             .to(DType::f8_e4m3);
     const DeviceBuffer out = cuda_->allocate(kContext * out_width * 2);
@@ -106,7 +107,7 @@ TEST_F(Cuda, AttentionOfARowIsTheSameInAnyPiece) {
       Batch::Sequence sequence;
       sequence.rows = rows;
       sequence.context = first + rows;
-      for (int32_t b = 0; b < 13; ++b) sequence.blocks.push_back(b * 5 % 13);
+      for (int32_t b = 0; b < kBlocks; ++b) sequence.blocks.push_back(b * 5 % kBlocks);
       batch.sequences.push_back(sequence);
       for (int64_t r = 0; r < rows; ++r) {
         batch.tokens.push_back(0);
@@ -138,33 +139,36 @@ TEST_F(Cuda, AttentionOfARowIsTheSameInAnyPiece) {
 // alone, as the last layer does: their kernels read old keys before they wait for the kernel in
 // front of them, and here all keys are new.
 TEST_F(Cuda, AttentionOfSomeRowsSeesWhatTheirStepStored) {
-  constexpr int64_t kPrompt = 150, kBlocks = (kPrompt + 15) / 16;
-  for (const int64_t sequences : {3, 40})  // pieces of rows, and rows that are walked
+  struct Case {
+    int64_t sequences, prompt;
+  };
+  // Pieces of rows, and rows that are walked.
+  for (const auto& [sequences, prompt] : {Case{3, 450}, Case{40, 150}})
     for (const DType dtype : kCaches)
       for (const AttentionShape& shape :
            {AttentionShape{32, 8, 128, 0.09f}, AttentionShape{9, 3, 64, 0.125f}}) {
-        const int64_t rows = sequences * kPrompt, out_width = shape.heads * shape.head_dim;
+        const int64_t blocks = (prompt + 15) / 16;
+        const int64_t rows = sequences * prompt, out_width = shape.heads * shape.head_dim;
         const int64_t width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
         Batch batch;
         std::vector<int32_t> last;
         for (int64_t i = 0; i < sequences; ++i) {
           Batch::Sequence sequence;
           sequence.first_row = batch.rows();
-          sequence.rows = sequence.context = kPrompt;
-          for (int64_t b = 0; b < kBlocks; ++b)
+          sequence.rows = sequence.context = prompt;
+          for (int64_t b = 0; b < blocks; ++b)
             sequence.blocks.push_back(static_cast<int32_t>(b * sequences + i));
-          for (int32_t r = 0; r < kPrompt; ++r) batch.positions.push_back(r);
+          for (int32_t r = 0; r < prompt; ++r) batch.positions.push_back(r);
           batch.tokens.resize(batch.positions.size());
           batch.sequences.push_back(std::move(sequence));
           last.push_back(static_cast<int32_t>(batch.rows()) - 1);
         }
         const Tensor qkv = normal({rows, width}, DType::bf16);
         const Tensor nothing(
-            DType::bf16, {KvShape{sequences * kBlocks, shape.kv_heads, shape.head_dim}.elements()});
+            DType::bf16, {KvShape{sequences * blocks, shape.kv_heads, shape.head_dim}.elements()});
         const DeviceBuffer cosine =
-            cuda_->prepare(normal({kPrompt * shape.head_dim / 2}, DType::f32));
-        const DeviceBuffer sine =
-            cuda_->prepare(normal({kPrompt * shape.head_dim / 2}, DType::f32));
+            cuda_->prepare(normal({prompt * shape.head_dim / 2}, DType::f32));
+        const DeviceBuffer sine = cuda_->prepare(normal({prompt * shape.head_dim / 2}, DType::f32));
         const DeviceBuffer out = cuda_->allocate(rows * out_width * 2);
         const DeviceBuffer some_qkv = cuda_->allocate(sequences * width * 2);
         const auto attend = [&](bool some) {
@@ -226,7 +230,7 @@ TEST_F(Cuda, AttentionOfARowIsTheSameAmongMany) {
         return back(out, rows, out_width);
       };
       const Tensor together = attend(0, kRows);
-      // Alone in pieces; some tens are cut into several walks, hundreds walked whole.
+      // Alone and by tens in pieces where one sees six of them, by hundreds walked.
       for (const int64_t rows : {1, 40, 100})
         for (int64_t first = 0; first + rows <= kRows; first += rows == 1 ? 7 : rows)
           ASSERT_EQ(std::memcmp(attend(first, rows).data(), together.data() + first * out_width * 4,

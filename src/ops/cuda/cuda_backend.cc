@@ -34,12 +34,6 @@ constexpr int64_t kLeastIndexBytes = int64_t{32} << 10;
 // few rows.
 constexpr int64_t kGatedRows = 1024, kGatedOuts = 16384;
 
-// Whether each row's keys go through one block: with some rows too few, or one much longer than the
-// others, most processors would wait for the last block.
-bool rows_are_walked(const DeviceBatch& batch, const AttentionLayer& layer) {
-  return 4 * batch.equal_rows * layer.kv_heads >= 3 * processors();
-}
-
 __nv_bfloat16* bf16_of(Matrix m) { return static_cast<__nv_bfloat16*>(m.data); }
 const float* floats_of(const DeviceBuffer& buffer) {
   return static_cast<const float*>(buffer.data.get());
@@ -181,7 +175,7 @@ class CudaBackend : public Backend {
     std::vector<uint64_t> key(identity.begin(), identity.end());
     key.push_back(static_cast<uint64_t>(own.device().rows));
     key.push_back(static_cast<uint64_t>(own.device().chunks));
-    key.push_back(static_cast<uint64_t>(own.device().equal_rows));
+    key.push_back(static_cast<uint64_t>(own.device().walk_kv_heads));
     recordings_.run(key, stream_, enqueue);
   }
 
@@ -290,7 +284,7 @@ class CudaBackend : public Backend {
     prefill(own.device(), layer, bf16_of(qkv), bf16_of(out), stream_);
     const int lone = own.lone();
     if (lone == 0) return;
-    if (rows_are_walked(own.device(), layer))  // the bits are the same
+    if (layer.kv_heads >= own.device().walk_kv_heads)  // the bits are the same
       return walk_attention(own.singles(0, lone), layer, bf16_of(qkv), bf16_of(out), stream_);
     const DeviceBatch whole = own.singles(0, lone);
     const int64_t of_one = decode_workspace_bytes(layer, 1, whole.chunks);

@@ -1,9 +1,10 @@
 #include "ops/cuda/cuda_plan.h"
 
 #include <algorithm>
-#include <bit>
+#include <limits>
 
 #include "base/error.h"
+#include "ops/cuda/capability.h"
 #include "ops/cuda/memory.h"
 
 namespace narrow::ops::cuda {
@@ -26,16 +27,23 @@ struct Tiles {
   std::vector<int32_t> row, rows, table, visible;
 };
 
-// DeviceBatch::equal_rows of rows that see this much. As a power of two, so that few recordings
+// DeviceBatch::walk_kv_heads of rows that see this much. A block for each piece is a round of them
+// all for every kPlaces a processor; a block that walks alone on a processor takes as long for
+// kPiecesOfRound pieces (docs/performance/attention.md). One of few numbers, so that few recordings
 // serve all steps.
-int equal_rows(const std::vector<int32_t>& visible) {
-  int64_t all = 0;
-  int most = 1;
+int walk_kv_heads(const std::vector<int32_t>& visible) {
+  constexpr int64_t kPlaces = 4, kPiecesOfRound = 6;
+  constexpr int kHeads[] = {1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96};
+  int64_t all = 0, most = 0;
   for (const int32_t tokens : visible) {
     all += pieces_of(tokens);
-    most = std::max(most, pieces_of(tokens));
+    most = std::max<int64_t>(most, pieces_of(tokens));
   }
-  return static_cast<int>(std::bit_floor(static_cast<uint64_t>(all / most)));
+  // Walks are as fast from most / kPiecesOfRound rounds on.
+  const int64_t places_before = kPlaces * processors() * (most / kPiecesOfRound);
+  for (const int heads : kHeads)
+    if (all * heads > places_before) return heads;
+  return std::numeric_limits<int>::max();
 }
 
 }  // namespace
@@ -81,7 +89,7 @@ CudaPlan::CudaPlan(Batch given, StepMemory& fixed, Staging& staging, cudaStream_
     }
   }
   lone_ = static_cast<int>(singles.row.size());
-  device_.equal_rows = equal_rows(singles.visible);
+  device_.walk_kv_heads = walk_kv_heads(singles.visible);
   singles.append(in_tiles);
   visible_ = singles.visible;
   const bool decode = b.rows() <= StepMemory::kRows && tiles.row.empty() &&

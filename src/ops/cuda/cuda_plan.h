@@ -30,8 +30,8 @@ class CudaPlan : public Plan {
   ~CudaPlan() override;
 
   const DeviceBatch& device() const { return device_; }
-  // Whether its kernels' arguments are a function of rows, chunks and equal_rows alone: one row a
-  // sequence, in the fixed memory.
+  // Whether its kernels' arguments are a function of rows, chunks and walk_kv_heads alone: one row
+  // a sequence, in the fixed memory.
   bool recordable() const { return fixed_ != nullptr; }
   // Singles that stand in no tile; they come first.
   int lone() const { return lone_; }

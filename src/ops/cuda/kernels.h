@@ -86,9 +86,8 @@ struct DeviceBatch {
   const int32_t* block_table = nullptr;   // [all sequences' blocks]
   int rows = 0, singles = 0, tiles = 0;
   int chunks = 0;  // upper bound of visible / kDecodeChunk over the singles
-  // The pieces of the rows that stand in no tile are at least those of so many rows of the longest
-  // context among them; a power of two, 0: there are no such rows.
-  int equal_rows = 0;
+  // From so many key/value heads on the rows that stand in no tile are walked (walk_attention()).
+  int walk_kv_heads = 0;
 };
 
 inline constexpr int kDecodeChunk = 64;  // tokens one thread block of decode attention sees
@@ -112,7 +111,7 @@ void decode_attention(const DeviceBatch& batch, const AttentionLayer& layer,
                       const __nv_bfloat16* qkv, __nv_bfloat16* out, float* workspace,
                       uint32_t* counters, cudaStream_t stream);
 // The same rows with the same bits, by one block for each row and key/value head: faster where rows
-// of about equal length are enough to keep all processors busy (equal_rows).
+// of about equal length are enough to keep all processors busy (DeviceBatch::walk_kv_heads).
 void walk_attention(const DeviceBatch& batch, const AttentionLayer& layer, const __nv_bfloat16* qkv,
                     __nv_bfloat16* out, cudaStream_t stream);
 // The rows of the tiles, with the bits that decode_attention would give each.

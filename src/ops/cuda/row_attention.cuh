@@ -208,8 +208,7 @@ __device__ inline void attend_row(const RowLayers& work, void* cache, RowTurn tu
     release_piece<Format>(shared, stages);
   }
 #pragma unroll 1
-  for (int i = kRowGroups - 1 - group, slice;
-       (slice = unit_of_block(heads * kSlices, static_cast<int>(gridDim.x), i)) >= 0;
+  for (int i = kRowGroups - 1 - group, slice; (slice = unit_of_block(heads * kSlices, i)) >= 0;
        i += kRowGroups) {
     const int head = slice / kSlices, dim = slice % kSlices * kJoinDims;
     const int warp = this_thread() % kWarpgroup / kWarpSize, lane = this_thread() % kWarpSize;

@@ -44,8 +44,11 @@ class Int4Product {
     sums_ = in_register(warp_ * kTileOutputs + lane_ / 4);
     here_.next(group, stages_);
     // Of the last round only the first groups have a stage.
-    takes_part_ = in_register((mine_ * sections_ + kInt4Tiles * sections_ - 1 - group) /
-                              (kInt4Tiles * sections_));
+    static_assert(kInt4Tiles == 2);
+    const int shift =
+        1 + work.product[product].halved;  // of a round: kInt4Tiles * sections_ stages
+    takes_part_ =
+        in_register((mine_ * sections_ + (1 << shift) - 1 - static_cast<int>(group)) >> shift);
   }
 
   template <class Find, class Finish, class Activate, class Store>

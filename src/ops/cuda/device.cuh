@@ -89,10 +89,9 @@ __device__ inline uint2 load_streaming_8(const void* address) {
   return value;
 }
 
-__device__ inline float warp_max(float value) {
-  for (int offset = 16; offset > 0; offset /= 2)
-    value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, offset));
-  return value;
+// Of magnitudes, whose order is that of their bits: one instruction.
+__device__ inline float warp_max(float magnitude) {
+  return __uint_as_float(__reduce_max_sync(0xffffffffu, __float_as_uint(magnitude)));
 }
 
 __device__ inline float warp_sum(float value) {

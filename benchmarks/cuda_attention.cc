@@ -4,9 +4,9 @@
 // then times launches that follow each other, of single rows on caches that have left the
 // second-level cache.
 //
-//   cuda_attention [CONTEXT ROWS...]     single rows that see CONTEXT tokens, by both kernels
-//   alone;
-//                                        default: those of docs/performance/attention.md
+//   cuda_attention [CONTEXT ROWS...]     default: those of docs/performance/attention.md
+//
+// With arguments only single rows, as many as each ROWS says, that see CONTEXT tokens.
 #include <cuda_fp8.h>
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>

@@ -5,11 +5,10 @@
 
 #include <unistd.h>
 
-#include <filesystem>
-
 #include "analyse/divergence.h"
 #include "analyse/test_study.h"
 #include "base/json.h"
+#include "base/temporary_directory.h"
 #include "store/store.h"
 
 namespace narrow::analyse {
@@ -404,23 +403,18 @@ TEST(Rows, PartialStudiesAreAnalysed) {
 }
 
 TEST(Rows, LoadsWhatTheStoreHolds) {
-  const auto directory =
-      std::filesystem::temp_directory_path() / ("narrow_analyse_" + std::to_string(::getpid()));
-  std::filesystem::create_directories(directory);
-  {
-    store::Store store(directory / "study.db");
-    store.set_fact("plan", test::plan({}));
-    store.set_fact("model", {{"name", "Test-Model-1B"}, {"family", "llama"}});
-    for (const CellRows& rows : test::cells()) {
-      store.add_cell(rows.cell);
-      for (const store::Row& row : rows.rows) store.append(rows.cell, row);
-      store.finish_cell(rows.cell);
-    }
-    store.flush();
-    EXPECT_EQ(to_json(analyse(load_study(store), quick())).dump(),
-              to_json(analyse(test::study(), quick())).dump());
+  const TemporaryDirectory directory;
+  store::Store store(directory.path() / "study.db");
+  store.set_fact("plan", test::plan({}));
+  store.set_fact("model", {{"name", "Test-Model-1B"}, {"family", "llama"}});
+  for (const CellRows& rows : test::cells()) {
+    store.add_cell(rows.cell);
+    for (const store::Row& row : rows.rows) store.append(rows.cell, row);
+    store.finish_cell(rows.cell);
   }
-  std::filesystem::remove_all(directory);
+  store.flush();
+  EXPECT_EQ(to_json(analyse(load_study(store), quick())).dump(),
+            to_json(analyse(test::study(), quick())).dump());
 }
 
 }  // namespace

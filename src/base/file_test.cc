@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,6 +9,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/temporary_directory.h"
 
 namespace narrow {
 namespace {
@@ -20,12 +20,8 @@ using testing::ThrowsMessage;
 
 class Files : public testing::Test {
  protected:
-  Files() {
-    std::string name = (fs::temp_directory_path() / "narrow-XXXXXX").string();
-    directory_ = mkdtemp(name.data());
-  }
-  ~Files() override { fs::remove_all(directory_); }
-  fs::path directory_;
+  const TemporaryDirectory temporary_;
+  const fs::path directory_ = temporary_.path();
 };
 
 TEST_F(Files, OutputAppearsWholeOrNotAtAll) {

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/temporary_directory.h"
 #include "engine/block_pool.h"
 #include "engine/sampler.h"
 #include "engine/test_backends.h"
@@ -79,9 +80,9 @@ class EngineTest : public testing::TestWithParam<std::string> {};
 // Weights that became no numbers make every logit such; that is an error, not a text.
 TEST_P(EngineTest, LogitsThatAreNoNumbersAreAnError) {
   namespace fs = std::filesystem;
-  const fs::path folder = fs::path(testing::TempDir()) / ("nan_logits_" + GetParam());
-  fs::create_directories(folder);
-  fs::copy(kModel, folder, fs::copy_options::recursive | fs::copy_options::overwrite_existing);
+  const TemporaryDirectory temporary;
+  const fs::path& folder = temporary.path();
+  fs::copy(kModel, folder, fs::copy_options::recursive);
   std::string file = read_text(folder / "model.safetensors");
   uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, file.data(), sizeof(header_bytes));

@@ -2,10 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/temporary_directory.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -134,15 +134,13 @@ TEST(ArenaJudge, GamesThatTheJudgeCannotTakeHaveNoVerdict) {
 }
 
 TEST(ArenaJudge, ReadsBothFormsOfTheFiles) {
-  const fs::path folder =
-      fs::temp_directory_path() / ("arena_judge_test." + std::to_string(getpid()));
-  fs::create_directories(folder);
-  const std::string questions = folder / "q.jsonl", baseline = folder / "b.jsonl";
-  write_text(questions,
-             "{\"uid\": \"a\", \"prompt\": \"one\"}\n"
-             "{\"question_id\": 7, \"turns\": [{\"content\": \"two\"}]}\n");
-  write_text(
-      baseline,
+  const TemporaryDirectory folder;
+  const std::string questions =
+      folder.file("q.jsonl",
+                  "{\"uid\": \"a\", \"prompt\": \"one\"}\n"
+                  "{\"question_id\": 7, \"turns\": [{\"content\": \"two\"}]}\n");
+  const std::string baseline = folder.file(
+      "b.jsonl",
       "{\"uid\": \"a\", \"messages\": [{\"role\": \"user\", \"content\": \"one\"}, {\"role\": "
       "\"assistant\", \"content\": {\"answer\": \"first\"}}]}\n"
       "{\"question_id\": 7, \"choices\": [{\"turns\": [{\"content\": \"second\"}]}]}\n");
@@ -159,7 +157,6 @@ TEST(ArenaJudge, ReadsBothFormsOfTheFiles) {
     write_text(baseline, broken);
     EXPECT_THROW(read_arena_questions(questions, baseline, 10), Error) << broken;
   }
-  fs::remove_all(folder);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/file.h"
+#include "base/temporary_directory.h"
 #include "evaluate/documents.h"
 #include "evaluate/metric.h"
 #include "evaluate/prompt.h"
@@ -35,10 +36,11 @@ TEST(ChoiceLetter, LeavesReasoningOut) {
 // Prompts and the places of right answers, which LightEval draws.
 TEST(ChoiceLetter, QuestionsOfGpqaDiamondAreLightEvals) {
   const Json expected = golden();
-  const auto folder = std::filesystem::path(testing::TempDir()) / "gpqa_diamond";
+  const TemporaryDirectory temporary;
+  const auto& folder = temporary.path();
   std::string lines;
   for (const Json& row : expected["rows"]) lines += row.dump() + "\n";
-  std::filesystem::create_directories(folder / "gpqa");
+  std::filesystem::create_directory(folder / "gpqa");
   write_text(folder / "gpqa" / "gpqa_diamond.jsonl", lines);
   const Task task = load_task("gpqa_diamond", folder);
   Prompter prompter(task, task.subtasks[0], {}, nullptr);

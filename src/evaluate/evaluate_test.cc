@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/temporary_directory.h"
 #include "evaluate/documents.h"
 #include "evaluate/filter.h"
 #include "evaluate/harness_task.h"
@@ -71,7 +72,7 @@ TEST(ExactMatch, IgnoresWhatTheTaskSays) {
 }
 
 TEST(Task, BadFilesAreRefusedByName) {
-  const auto file = std::filesystem::temp_directory_path() / "narrow_bad_task.yaml";
+  const TemporaryDirectory folder;
   for (const char* text :
        {"name: x\nversion: 1\nkind: choice\nquestion: q\nmetrics: [acc]\ndata: {test: [a]}\nodd: "
         "1\n",
@@ -79,10 +80,8 @@ TEST(Task, BadFilesAreRefusedByName) {
         "name: x\nversion: 1\nkind: choice\nmetrics: [acc]\ndata: {test: [a]}\n",
         "name: x\nversion: 1\nkind: choice\nquestion: '{{'\nmetrics: [acc]\ndata: {test: [a]}\n",
         "- a\n- b\n", "name: [", "name: x\nname: y\n"}) {
-    write_text(file, text);
-    EXPECT_THROW(load_task(file.string()), Error) << text;
+    EXPECT_THROW(load_task(folder.file("bad.yaml", text).string()), Error) << text;
   }
-  std::filesystem::remove(file);
   EXPECT_THROW(load_task("no_such_task"), Error);
 }
 
@@ -90,15 +89,14 @@ TEST(Task, BadFilesAreRefusedByName) {
 class OwnTask : public testing::Test {
  protected:
   void SetUp() override {
-    std::filesystem::create_directories(root_);
     write_text(root_ / "rows.jsonl", "{\"q\": \"one\"}\n{\"q\": \"two\"}\n");
     write(yaml_);
   }
-  void TearDown() override { std::filesystem::remove_all(root_); }
   void write(const std::string& yaml) { write_text(root_ / "own.yaml", yaml); }
   Task load() const { return load_task((root_ / "own.yaml").string(), root_); }
 
-  const std::filesystem::path root_ = std::filesystem::temp_directory_path() / "narrow_own_task";
+  const TemporaryDirectory temporary_;
+  const std::filesystem::path root_ = temporary_.path();
   std::string yaml_ =
       "name: own\nversion: 1.0\nkind: choice\ndata: {test: [rows.jsonl]}\nquestion: '{{q}}'\n"
       "choices: \"{{['a', 'b', 'c', 'd']}}\"\ngold: b\nmetrics: [acc]\nnormalized: [acc]\n"
@@ -212,14 +210,19 @@ TEST(HarnessTask, EqualsTheTaskOfItsName) {
 }
 
 // A folder with the rows of a task, by its name.
-std::filesystem::path folder_of(const std::string& name, const std::vector<Json>& rows) {
-  const auto folder = std::filesystem::temp_directory_path() / ("narrow_harness_" + name);
-  std::filesystem::create_directories(folder / name);
-  std::string lines;
-  for (const Json& row : rows) lines += to_line(row) + "\n";
-  write_text(folder / name / "test.jsonl", lines);
-  return folder;
-}
+class TaskFolder {
+ public:
+  TaskFolder(const std::string& name, const std::vector<Json>& rows) {
+    std::filesystem::create_directory(path() / name);
+    std::string lines;
+    for (const Json& row : rows) lines += to_line(row) + "\n";
+    write_text(path() / name / "test.jsonl", lines);
+  }
+  const std::filesystem::path& path() const { return temporary_.path(); }
+
+ private:
+  const TemporaryDirectory temporary_;
+};
 
 Json corpus_golden() {
   return parse_json(
@@ -231,7 +234,8 @@ TEST(HarnessTask, TextsAreScoredTogether) {
   const Json golden = corpus_golden()["texts"]["mixed"];
   std::vector<Json> documents;
   for (const Json& item : golden["items"]) documents.push_back({{"q", "?"}, {"a", item[0]}});
-  const auto folder = folder_of("t", documents);
+  const TaskFolder data("t", documents);
+  const auto& folder = data.path();
   write_text(
       folder / "t.yaml",
       "task: t\ndataset_path: x/y\ntest_split: test\ndoc_to_text: q\ndoc_to_target: '{{a}}'\n"
@@ -262,9 +266,10 @@ TEST(HarnessTask, TextsAreScoredTogether) {
 TEST(HarnessTask, OneContinuationIsScoredAsTheHarness) {
   const Json golden = corpus_golden()["continuation"];
   const auto documents = golden["rows"].get<std::vector<Json>>();
+  const TaskFolder data("lambada_openai", documents);
   const Task task =
       load_task(std::string(NARROW_SOURCE_DIR) + "/tests/goldens/tasks/harness/lambada_openai.yaml",
-                folder_of("lambada_openai", documents));
+                data.path());
   EXPECT_EQ(task.metrics, (std::vector<std::string>{"perplexity", "acc"}));
   std::optional<Prompter> prompter;
   for (size_t i = 0; i < golden["prompts"].size(); ++i) {
@@ -296,7 +301,8 @@ TEST(HarnessTask, OneContinuationIsScoredAsTheHarness) {
 // from the documents.
 void compare_generated(const Json& golden, const std::string& name, const std::string& metric) {
   const auto documents = golden["rows"].get<std::vector<Json>>();
-  const auto folder = folder_of(name, documents);
+  const TaskFolder data(name, documents);
+  const auto& folder = data.path();
   for (const char* split : {"train.jsonl", "validation.jsonl"})
     std::filesystem::copy_file(folder / name / "test.jsonl", folder / name / split,
                                std::filesystem::copy_options::overwrite_existing);
@@ -337,15 +343,16 @@ TEST(HarnessTask, OfSeveralRightAnswersAnyCounts) {
       "task: odd\ndataset_path: x/y\ntest_split: test\noutput_type: generate_until\n"
       "doc_to_text: q\ndoc_to_target: a\n";
   for (const Json& second : {Json("text"), Json({1, 2}), Json::array()}) {
-    const auto folder =
-        folder_of("odd", {{{"q", "One"}, {"a", {"b"}}}, {{"q", "Two"}, {"a", second}}});
+    const TaskFolder data("odd", {{{"q", "One"}, {"a", {"b"}}}, {{"q", "Two"}, {"a", second}}});
+    const auto& folder = data.path();
     write_text(folder / "t.yaml", yaml);
     const Task task = load_task((folder / "t.yaml").string(), folder);
     Prompter prompter(task, task.subtasks[0], {}, nullptr);
     EXPECT_EQ(prompter.next().targets, std::vector<std::string>{"b"});
     EXPECT_THROW(prompter.next(), Error) << second;
   }
-  const auto folder = folder_of("odd", {{{"q", "One"}, {"a", {"b"}}}});
+  const TaskFolder data("odd", {{{"q", "One"}, {"a", {"b"}}}});
+  const auto& folder = data.path();
   write_text(folder / "t.yaml", yaml + "metric_list: [{metric: bleu}]\n");
   EXPECT_THROW(load_task((folder / "t.yaml").string(), folder), Error);
 }
@@ -355,7 +362,8 @@ TEST(HarnessTask, OfSeveralRightAnswersAnyCounts) {
 TEST(HarnessTask, ResponsesVote) {
   const Json golden = parse_json(
       read_text_maybe_gz(NARROW_SOURCE_DIR "/tests/goldens/tasks/votes.json.gz"), "votes.json");
-  const auto folder = folder_of("vote", {{{"q", "How many?"}, {"a", "7"}}});
+  const TaskFolder data("vote", {{{"q", "How many?"}, {"a", "7"}}});
+  const auto& folder = data.path();
   const Json regex{{"function", "regex"}, {"regex_pattern", golden["pattern"]}};
   const Json first{{"function", "take_first"}}, vote{{"function", "majority_vote"}};
   Json file{{"task", "vote"},
@@ -409,7 +417,8 @@ TEST(HarnessTask, ResponsesVote) {
 
 // python3 -c "import yaml; print(yaml.safe_load(TEXT)['doc_to_text'])"
 TEST(HarnessTask, OfTwoKeysTheLastCounts) {
-  const auto folder = folder_of("twice", {{{"q", "One"}, {"a", "b"}}});
+  const TaskFolder data("twice", {{{"q", "One"}, {"a", "b"}}});
+  const auto& folder = data.path();
   write_text(folder / "base.yaml",
              "dataset_path: x/y\ntest_split: test\ndoc_to_target: a\ndoc_to_text: '{{q}}?'\n"
              "doc_to_text: '{{q}}!'\n");
@@ -424,8 +433,8 @@ TEST(HarnessTask, OfTwoKeysTheLastCounts) {
 }
 
 TEST(HarnessTask, WhatIsNotCarriedOverIsRefusedByItsLine) {
-  const auto folder = std::filesystem::temp_directory_path() / "narrow_harness_task";
-  std::filesystem::create_directories(folder);
+  const TemporaryDirectory temporary;
+  const auto& folder = temporary.path();
   const std::string begin =
       "task: t\ndataset_path: x/y\ntest_split: test\ndoc_to_text: q\ndoc_to_target: a\n";
   const auto refusal = [&](const std::string& text) -> std::string {
@@ -462,18 +471,16 @@ TEST(HarnessTask, WhatIsNotCarriedOverIsRefusedByItsLine) {
   for (const char* text : {"task: t\ninclude: t.yaml\n", "task: t\ninclude: /no/such\n",
                            "task: t\n", "task: [a]\n", "task: t\nmetric_list: x\n"})
     EXPECT_NE(refusal(text), "not refused") << text;
-  std::filesystem::remove_all(folder);
 }
 
 class DocumentsTest : public testing::Test {
  protected:
-  void SetUp() override { std::filesystem::create_directories(root_); }
-  void TearDown() override { std::filesystem::remove_all(root_); }
   std::vector<Json> read(const std::string& name, const std::string& text) const {
     write_text(root_ / name, text);
     return read_documents(root_ / name);
   }
-  const std::filesystem::path root_ = std::filesystem::temp_directory_path() / "narrow_documents";
+  const TemporaryDirectory temporary_;
+  const std::filesystem::path root_ = temporary_.path();
 };
 
 TEST_F(DocumentsTest, EveryFormGivesItsRows) {

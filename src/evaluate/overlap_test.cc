@@ -3,9 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
-
 #include "base/file.h"
+#include "base/temporary_directory.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -26,8 +25,8 @@ TEST(Overlap, SharedRunsAreTheJanitors) {
 }
 
 TEST(Overlap, DocumentsOfATaskAreCounted) {
-  const auto folder = std::filesystem::temp_directory_path() / "narrow_overlap";
-  std::filesystem::create_directories(folder);
+  const TemporaryDirectory temporary;
+  const auto& folder = temporary.path();
   const std::string known = "a b c d e f g h i j k l m n";
   write_text(folder / "rows.jsonl",
              to_line({{"q", "So: " + known}}) + "\n" + to_line({{"q", "something else"}}) + "\n");

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/temporary_directory.h"
 #include "evaluate/judge.h"
 #include "evaluate/results.h"
 
@@ -37,8 +38,9 @@ TEST(Rolling, WindowsEqualTheHarness) {
 
 // The harness's own log-likelihoods give its scores, of its own file and of ours.
 TEST(Rolling, ScoresEqualTheHarness) {
-  const auto folder = std::filesystem::temp_directory_path() / "narrow_rolling";
-  std::filesystem::create_directories(folder / "pile_10k");
+  const TemporaryDirectory temporary;
+  const auto& folder = temporary.path();
+  std::filesystem::create_directory(folder / "pile_10k");
   const Json all = golden();
   EXPECT_EQ(all["runs"].size(), 4u);
   for (const Json& run : all["runs"]) {
@@ -85,12 +87,11 @@ TEST(Rolling, ScoresEqualTheHarness) {
     EXPECT_EQ(sample["word_perplexity"], (Json{first["loglikelihood"], first["words"]}));
     EXPECT_EQ(sample["filtered_resps"][0], sample["resps"][0][0]);
   }
-  std::filesystem::remove_all(folder);
 }
 
 TEST(Rolling, TextsWithoutBytesHaveNoScore) {
-  const auto folder = std::filesystem::temp_directory_path() / "narrow_rolling_empty";
-  std::filesystem::create_directories(folder);
+  const TemporaryDirectory temporary;
+  const auto& folder = temporary.path();
   write_text(folder / "rows.jsonl", "{\"t\": \"\"}\n");
   write_text(folder / "t.yaml",
              "name: t\nversion: 1\nkind: rolling\ndata: {test: [rows.jsonl]}\nanswer: '{{t}}'\n"
@@ -100,7 +101,6 @@ TEST(Rolling, TextsWithoutBytesHaveNoScore) {
   std::vector<Json> rows{{{"doc_id", 0}, {"subtask", "t"}, {"loglikelihoods", {0.0}}}};
   judge(task, task.subtasks[0].test[0], prompter.next(), rows[0]);
   EXPECT_THROW(summarize(task, rows, "t"), Error);
-  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/temporary_directory.h"
 #include "evaluate/prompt.h"
 #include "evaluate/ruler_make.h"
 #include "evaluate/ruler_task.h"
@@ -24,14 +25,12 @@ int64_t quarter_bytes(const std::string& text) { return static_cast<int64_t>(tex
 const fs::path& data() {
   static const struct Unpacked {
     Unpacked() {
-      fs::create_directories(folder);
       for (const char* name : {"squad.json", "hotpotqa.json", "essays.txt"})
-        write_text(folder / name, read_text_maybe_gz(kGolden / (std::string(name) + ".gz")));
+        folder.file(name, read_text_maybe_gz(kGolden / (std::string(name) + ".gz")));
     }
-    ~Unpacked() { fs::remove_all(folder); }
-    const fs::path folder = fs::temp_directory_path() / ("ruler_test." + std::to_string(getpid()));
+    const TemporaryDirectory folder;
   } unpacked;
-  return unpacked.folder;
+  return unpacked.folder.path();
 }
 
 // What NVIDIA/RULER's own scripts make (tests/goldens/ruler/README.md).

@@ -5,10 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <filesystem>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/temporary_directory.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -49,8 +49,8 @@ class FlatModel : public endpoint::Endpoint {
 };
 
 TEST(Run, ALikelihoodThatIsNoNumberIsAnErrorOfItsDocument) {
-  const auto folder = std::filesystem::temp_directory_path() / "narrow_run_test";
-  std::filesystem::create_directories(folder);
+  const TemporaryDirectory temporary;
+  const auto& folder = temporary.path();
   write_text(folder / "rows.jsonl", "{\"q\": \"a\"}\n");
   write_text(folder / "t.yaml",
              "name: t\nversion: 1\nkind: choice\ndata: {test: [rows.jsonl]}\nquestion: '{{q}}'\n"

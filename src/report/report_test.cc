@@ -2,15 +2,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstdlib>
-#include <filesystem>
 #include <set>
 
 #include "analyse/test_study.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/temporary_directory.h"
 #include "report/embedded.h"
 #include "report/escape.h"
 #include "report/numbers.h"
@@ -298,12 +297,11 @@ TEST(Outputs, SayTheSameInEveryForm) {
 }
 
 TEST(Outputs, AreWrittenWhole) {
-  const auto path = std::filesystem::temp_directory_path() /
-                    ("narrow_report_" + std::to_string(::getpid()) + ".html");
+  const TemporaryDirectory folder;
+  const auto path = folder.path() / "report.html";
   const Analysis analysis = made_up();
   write_html(analysis, path);
   EXPECT_EQ(read_text(path), html(analysis));
-  std::filesystem::remove(path);
   EXPECT_THROW(write(analysis, "pdf", path), Error);
   EXPECT_THROW(write_html(analysis, "/nonexistent/report.html"), Error);
 }

@@ -27,10 +27,10 @@ struct Tiles {
   std::vector<int32_t> row, rows, table, visible;
 };
 
-// DeviceBatch::walk_kv_heads of rows that see this much. A block for each piece is a round of them
-// all for every kPlaces a processor; a block that walks alone on a processor takes as long for
-// kPiecesOfRound pieces (docs/performance/attention.md). One of few numbers, so that few recordings
-// serve all steps.
+// DeviceBatch::walk_kv_heads of rows that see this much. Blocks for pieces come in rounds, of
+// kPlaces on each processor; a block that walks has done kPiecesOfRound pieces in the time of one
+// round (docs/performance/attention.md). One of few numbers, so that few recordings serve all
+// steps.
 int walk_kv_heads(const std::vector<int32_t>& visible) {
   constexpr int64_t kPlaces = 4, kPiecesOfRound = 6;
   constexpr int kHeads[] = {1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96};
@@ -39,10 +39,10 @@ int walk_kv_heads(const std::vector<int32_t>& visible) {
     all += pieces_of(tokens);
     most = std::max<int64_t>(most, pieces_of(tokens));
   }
-  // Walks are as fast from most / kPiecesOfRound rounds on.
-  const int64_t places_before = kPlaces * processors() * (most / kPiecesOfRound);
+  // Until pieces take more rounds than the longest walk, they are not slower.
+  const int64_t places = kPlaces * processors() * (most / kPiecesOfRound);
   for (const int heads : kHeads)
-    if (all * heads > places_before) return heads;
+    if (all * heads > places) return heads;
   return std::numeric_limits<int>::max();
 }
 

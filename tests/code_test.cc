@@ -1,12 +1,12 @@
 // The code benchmarks against their own programs: prompts of lm-evaluation-harness, verdicts of
 // EvalPlus on canonical and mutated solutions (tests/goldens/code).
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <map>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/temporary_directory.h"
 #include "evaluate/code_documents.h"
 #include "evaluate/code_task.h"
 #include "evaluate/judge.h"
@@ -31,10 +31,8 @@ std::string canonical(const Json& document) {
          document.at("canonical_solution").get<std::string>();
 }
 
-// A folder of data as tasks/*.yaml expect it.
-std::filesystem::path data_folder() {
-  const std::filesystem::path folder =
-      std::filesystem::temp_directory_path() / ("narrow-code-" + std::to_string(getpid()));
+// Puts data into `folder` as tasks/*.yaml expect it.
+void write_data(const std::filesystem::path& folder) {
   for (const auto& [name, file] : {std::pair{"humaneval.jsonl.gz", "humaneval/test.jsonl"},
                                    std::pair{"mbpp.jsonl.gz", "mbpp/test.jsonl"},
                                    std::pair{"evalplus.jsonl.gz", "humaneval_plus/test.jsonl"},
@@ -42,13 +40,13 @@ std::filesystem::path data_folder() {
     std::filesystem::create_directories((folder / file).parent_path());
     write_text(folder / file, read_text_maybe_gz(kGoldens / name));
   }
-  return folder;
 }
 
 TEST(Code, PromptsEqualTheHarness) {
-  const auto folder = data_folder();
+  const TemporaryDirectory folder;
+  write_data(folder.path());
   for (const char* name : {"humaneval", "mbpp"}) {
-    const Task task = load_task(name, folder);
+    const Task task = load_task(name, folder.path());
     const PromptOptions options;
     check_shots(task, options);
     Prompter prompter(task, task.subtasks.front(), options, nullptr);
@@ -62,11 +60,11 @@ TEST(Code, PromptsEqualTheHarness) {
     }
     EXPECT_EQ(compared, 10) << name;
   }
-  std::filesystem::remove_all(folder);
 }
 
 TEST(Code, RowsOfEveryTaskAreJudged) {
-  const auto folder = data_folder();
+  const TemporaryDirectory folder;
+  write_data(folder.path());
   struct Case {
     const char* task;
     std::vector<std::string> responses;
@@ -91,7 +89,7 @@ TEST(Code, RowsOfEveryTaskAreJudged) {
   };
   for (const Case& one : cases) {
     SCOPED_TRACE(one.task);
-    const Task task = load_task(one.task, folder);
+    const Task task = load_task(one.task, folder.path());
     PromptOptions options;
     options.shots = 0;
     Prompter prompter(task, task.subtasks.front(), options, nullptr);
@@ -102,7 +100,6 @@ TEST(Code, RowsOfEveryTaskAreJudged) {
       EXPECT_NEAR(row.at("metrics").at(name).get<double>(), value.get<double>(), 1e-12)
           << row.dump();
   }
-  std::filesystem::remove_all(folder);
 }
 
 TEST(Code, CanonicalSolutionsPass) {

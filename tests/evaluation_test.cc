@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "base/file.h"
+#include "base/temporary_directory.h"
 #include "engine/engine.h"
 #include "evaluate/run.h"
 
@@ -114,10 +115,8 @@ TEST(Evaluation, MmluFiveShots) {
   // The task with one of its subjects, since the goldens hold the rows of one.
   std::string yaml = read_text(fs::path(NARROW_SOURCE_DIR) / "tasks" / "mmlu.yaml");
   yaml = yaml.substr(0, yaml.find("subtasks:")) + "subtasks: [anatomy]\n";
-  const fs::path file = fs::temp_directory_path() / "narrow_mmlu_anatomy.yaml";
-  write_text(file, yaml);
-  compare(load(file.string()), "mmlu_anatomy-5shot", 5, false);
-  fs::remove(file);
+  const TemporaryDirectory folder;
+  compare(load(folder.file("mmlu_anatomy.yaml", yaml).string()), "mmlu_anatomy-5shot", 5, false);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/temporary_directory.h"
 #include "evaluate/ruler.h"
 
 namespace narrow::evaluate {
@@ -19,8 +20,8 @@ const fs::path kGolden = fs::path(NARROW_SOURCE_DIR) / "tests/goldens/ruler";
 constexpr int kEnglishWords = 30000;  // as make.py makes them up
 
 TEST(RulerLong, SamplesEqualTheOriginals) {
-  const fs::path data = fs::temp_directory_path() / ("ruler_long." + std::to_string(getpid()));
-  fs::create_directories(data);
+  const TemporaryDirectory temporary;
+  const fs::path& data = temporary.path();
   for (const char* name : {"squad.json", "hotpotqa.json"})
     write_text(data / name, read_text_maybe_gz(kGolden / (std::string(name) + ".gz")));
   write_text(data / "PaulGrahamEssays.json",
@@ -55,7 +56,6 @@ TEST(RulerLong, SamplesEqualTheOriginals) {
   }
   EXPECT_EQ(tasks.size(), 13u);
   EXPECT_EQ(lengths, (std::set<int64_t>{32768, 65536, 131072}));
-  fs::remove_all(data);
 }
 
 }  // namespace

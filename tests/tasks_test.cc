@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/temporary_directory.h"
 #include "engine/engine.h"
 #include "evaluate/judge.h"
 #include "evaluate/rolling.h"
@@ -190,8 +191,9 @@ TEST(Tasks, IfevalScores) {
 // weights in float32, for the model's context and a shorter one.
 TEST(Tasks, RollingLikelihoods) {
   const Json golden = parse_json(read_text_maybe_gz(kGoldens + "rolling.json.gz"), "rolling.json");
-  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "rolling";
-  std::filesystem::create_directories(folder / "pile_10k");
+  const TemporaryDirectory temporary;
+  const std::filesystem::path& folder = temporary.path();
+  std::filesystem::create_directory(folder / "pile_10k");
   size_t most_windows = 0;
   for (const Json& run : golden["runs"]) {
     const auto name = run["task"].get<std::string>();

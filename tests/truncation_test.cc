@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/temporary_directory.h"
 #include "engine/engine.h"
 #include "evaluate/results.h"
 #include "evaluate/run.h"
@@ -66,8 +67,8 @@ TEST(Truncation, KeepsTheWholeContinuation) {
 }
 
 TEST(Truncation, IsCountedAndStandsInEachRow) {
-  const fs::path folder = fs::temp_directory_path() / ("truncation." + std::to_string(getpid()));
-  fs::create_directories(folder);
+  const TemporaryDirectory temporary;
+  const fs::path& folder = temporary.path();
   write_text(folder / "rows.jsonl", to_line({{"text", story(2)}, {"choices", {"a", "b"}}}) + "\n" +
                                         to_line({{"text", story(80)}, {"choices", {"a", "b"}}}) +
                                         "\n");
@@ -88,7 +89,6 @@ TEST(Truncation, IsCountedAndStandsInEachRow) {
     EXPECT_NE(samples.find("\"cut_tokens\":" + rows[1]["cut_tokens"].dump()), std::string::npos);
     EXPECT_EQ(results_document({{&task, {}, "", rows}})["n-samples"]["t"]["cut"], 1);
   }
-  fs::remove_all(folder);
 }
 
 }  // namespace

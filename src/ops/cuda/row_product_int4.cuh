@@ -43,10 +43,9 @@ class Int4Product {
     inputs_ = x + part * chunks_ * kInt4ChunkBytes + 16 * (lane_ % 4);
     sums_ = in_register(warp_ * kTileOutputs + lane_ / 4);
     here_.next(group, stages_);
-    // Of the last round only the first groups have a stage.
+    // A round has kInt4Tiles * sections_ stages; of the last one only the first groups have one.
     static_assert(kInt4Tiles == 2);
-    const int shift =
-        1 + work.product[product].halved;  // of a round: kInt4Tiles * sections_ stages
+    const int shift = 1 + work.product[product].halved;
     takes_part_ =
         in_register((mine_ * sections_ + (1 << shift) - 1 - static_cast<int>(group)) >> shift);
   }

@@ -136,8 +136,8 @@ struct RingPlace {
 // Units of work fall to the blocks in turns, the last unit to the last block, which has the fewest
 // tiles. The block's i-th of `units`; below zero: it has none.
 __device__ inline int unit_of_block(int units, int i) {
-  const int blocks = static_cast<int>(gridDim.x),
-            from_last = blocks - 1 - static_cast<int>(blockIdx.x);
+  const int blocks = static_cast<int>(gridDim.x);
+  const int from_last = blocks - 1 - static_cast<int>(blockIdx.x);
   return units - 1 - (from_last + i * blocks);
 }
 

@@ -276,6 +276,7 @@ void measure_rows(int sequences, int context, bool e4m3, cudaStream_t stream) {
 }  // namespace
 
 int main(int count, char** arguments) try {
+  if (count == 2) throw narrow::Error::refused("no ROWS beside CONTEXT");
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, 0), "device properties");
   std::cout << properties.name << "\n";

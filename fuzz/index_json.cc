@@ -4,15 +4,14 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "base/temporary_directory.h"
 #include "checkpoint/checkpoint.h"
 
 namespace {
 
 namespace fs = std::filesystem;
 
-fs::path make_model() {
-  char name[] = "/tmp/narrow-fuzz-XXXXXX";
-  const fs::path directory = mkdtemp(name);
+bool make_model(const fs::path& directory) {
   const fs::path stories = fs::path(NARROW_SOURCE_DIR) / "tests/goldens/stories260k";
   fs::copy_file(stories / "config.json", directory / "config.json");
   const std::string header = R"({"t":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}})";
@@ -20,15 +19,16 @@ fs::path make_model() {
   std::ofstream shard(directory / "a.safetensors", std::ios::binary);
   shard.write(reinterpret_cast<const char*>(&length), sizeof(length));
   shard << header << 'x';
-  return directory;
+  return static_cast<bool>(shard);
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const fs::path directory = make_model();
-  static const bool cleaned = std::atexit([] { fs::remove_all(directory); }) == 0;
-  if (!cleaned) std::abort();
+  static const narrow::TemporaryDirectory temporary;
+  const fs::path& directory = temporary.path();
+  static const bool made = make_model(directory);
+  if (!made) std::abort();
   std::ofstream(directory / "model.safetensors.index.json", std::ios::binary)
       .write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
   try {

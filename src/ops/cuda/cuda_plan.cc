@@ -29,11 +29,10 @@ struct Tiles {
 
 // DeviceBatch::walk_kv_heads of rows that see this much. Blocks for pieces come in rounds, of
 // kPlaces on each processor; a block that walks has done kPiecesOfRound pieces in the time of one
-// round (docs/performance/attention.md). One of few numbers, so that few recordings serve all
-// steps.
+// round (docs/performance/attention.md). A power of two, so that few recordings serve all steps.
 int walk_kv_heads(const std::vector<int32_t>& visible) {
   constexpr int64_t kPlaces = 4, kPiecesOfRound = 6;
-  constexpr int kHeads[] = {1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96};
+  constexpr int kMostHeads = 128;
   int64_t all = 0, most = 0;
   for (const int32_t tokens : visible) {
     all += pieces_of(tokens);
@@ -41,7 +40,7 @@ int walk_kv_heads(const std::vector<int32_t>& visible) {
   }
   // Until pieces take more rounds than the longest walk, they are not slower.
   const int64_t places = kPlaces * processors() * (most / kPiecesOfRound);
-  for (const int heads : kHeads)
+  for (int heads = 1; heads <= kMostHeads; heads *= 2)
     if (all * heads > places) return heads;
   return std::numeric_limits<int>::max();
 }

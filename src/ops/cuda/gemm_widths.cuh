@@ -70,8 +70,8 @@ constexpr int round_cost(int width, int high) {
 // product of their own, in narrower tiles, whose blocks begin as those of the first one leave.
 struct TwoWidths {
   int first = 0, second = 0;
-  int64_t outputs = 0;  // of the first width
-  int64_t cost = INT64_MAX;
+  int64_t outputs = 0;       // of the first width
+  int64_t cost = INT64_MAX;  // so much: there are no such two
 };
 // Of the first width: of more, one that is not whole costs little.
 inline constexpr int kMostFirstRounds = 8;

@@ -76,18 +76,38 @@ __device__ void store(float value, float range, int8_t* to) {
   *to = static_cast<int8_t>(rintf(fminf(fmaxf(value * range, -127), 127)));
 }
 
+// The i-th two of normal numbers.
+__device__ float2 normal_pair(int64_t i, uint32_t seed) {
+  uint64_t bits = (static_cast<uint64_t>(i) << 8 | seed) * 0x9e3779b97f4a7c15u;
+  bits = (bits ^ bits >> 29) * 0xbf58476d1ce4e5b9u;
+  bits ^= bits >> 32;
+  const float radius = sqrtf(-2 * __logf((static_cast<float>(bits & 0xffffff) + 1) / 16777216.0f));
+  const float angle = 6.2831853f * static_cast<float>(bits >> 40) / 16777216.0f;
+  return make_float2(radius * __cosf(angle), radius * __sinf(angle));
+}
+
 // Normal numbers times `range`, of 8-bit types, as quantized rows have them.
 template <class T>
 __global__ void fill(T* to, int64_t count, float range, uint32_t seed) {
   for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < count;
+       i += int64_t{gridDim.x} * blockDim.x)
+    store(normal_pair(i, seed).x, range, to + i);
+}
+
+// Chunks of 4-bit weights (int4_layout.h) as rounding normal numbers makes them, an eighth of their
+// group's largest a step; scales are 1.5 to 3, which the outputs' scales bring into range.
+__global__ void fill_chunks(uint8_t* to, int64_t chunks, uint32_t seed) {
+  constexpr int kChunk = kInt4WordBytes + kInt4GroupBytes;
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < chunks * kChunk;
        i += int64_t{gridDim.x} * blockDim.x) {
-    uint64_t bits = (static_cast<uint64_t>(i) << 8 | seed) * 0x9e3779b97f4a7c15u;
-    bits = (bits ^ bits >> 29) * 0xbf58476d1ce4e5b9u;
-    bits ^= bits >> 32;
-    const float radius =
-        sqrtf(-2 * __logf((static_cast<float>(bits & 0xffffff) + 1) / 16777216.0f));
-    store(radius * __cosf(6.2831853f * static_cast<float>(bits >> 40) / 16777216.0f), range,
-          to + i);
+    const float2 two = normal_pair(i, seed);
+    const auto code = [](float value) {
+      return static_cast<uint32_t>(rintf(fminf(fmaxf(2.7f * value, -8), 7)) + 8);
+    };
+    const bool scale = i % kChunk >= kInt4WordBytes;
+    to[i] = static_cast<uint8_t>(!scale       ? code(two.x) | code(two.y) << 4
+                                 : i % 2 == 0 ? code(two.x) << 3
+                                              : 0x40);
   }
 }
 
@@ -95,13 +115,14 @@ __global__ void fill(T* to, int64_t count, float range, uint32_t seed) {
 template <class T>
 class Layer {
  public:
-  explicit Layer(float range) : scales_(4 * kMostScales) {
+  // int4: of weights in 4 bits, T of the inputs.
+  Layer(float range, bool int4) : scales_(4 * kMostScales) {
     const std::vector<float> ones(kMostScales, 1e-3f);
     check(cudaMemcpy(scales_.as<void>(), ones.data(), 4 * kMostScales, cudaMemcpyHostToDevice),
           "copy");
     for (const Shape& shape : kShapes) {
       const int64_t outputs = shape.gated ? 2 * shape.out : shape.out;
-      weights_.push_back(numbers(outputs * shape.in, range));
+      weights_.push_back(int4 ? chunks(outputs * shape.in) : numbers(outputs * shape.in, range));
       inputs_.push_back(numbers(kRows * shape.in, range));
       results_.push_back(std::make_unique<DeviceMemory>(kRows * shape.out * 2));
       operations_ += 2.0 * static_cast<double>(kRows * outputs * shape.in);
@@ -136,11 +157,26 @@ class Layer {
     fill<<<1024, 256>>>(memory->as<T>(), count, range, static_cast<uint32_t>(inputs_.size()));
     return memory;
   }
+  std::unique_ptr<DeviceMemory> chunks(int64_t weights) const {
+    const int64_t count = weights / (kInt4Outs * kInt4Inputs);
+    auto memory = std::make_unique<DeviceMemory>(static_cast<size_t>(count) *
+                                                 (kInt4WordBytes + kInt4GroupBytes));
+    fill_chunks<<<1024, 256>>>(memory->as<uint8_t>(), count, static_cast<uint32_t>(inputs_.size()));
+    return memory;
+  }
 
   DeviceMemory scales_;
   std::vector<std::unique_ptr<DeviceMemory>> weights_, inputs_, results_;
   double operations_ = 0;
 };
+
+void product_int4(const Gemm& gemm, cudaStream_t stream) {
+  const Int4Weights weights{static_cast<const uint8_t*>(gemm.weight), gemm.column_scale,
+                            kInt4Inputs, false};
+  (gemm.gated ? gated_int4 : gemm_int4)(weights, gemm.out, gemm.in,
+                                        static_cast<const __nv_bfloat16*>(gemm.x), gemm.rows,
+                                        gemm.y, stream);
+}
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -148,8 +184,8 @@ double seconds_since(Clock::time_point start) {
 
 template <class T>
 void measure(const char* name, float range, void (*product)(const Gemm&, cudaStream_t),
-             double seconds, const Readings& readings) {
-  const Layer<T> layer(range);
+             double seconds, const Readings& readings, bool int4 = false) {
+  const Layer<T> layer(range, int4);
   layer.run(product);
   check(cudaDeviceSynchronize(), "a kernel");
   std::this_thread::sleep_for(std::chrono::seconds(1));
@@ -197,6 +233,7 @@ int main(int argc, char** argv) try {
   measure<__nv_bfloat16>("bf16", 1, gemm_bf16, seconds, readings);
   measure<__nv_fp8_e4m3>("e4m3", 100, gemm_fp8, seconds, readings);
   measure<int8_t>("int8", 32, gemm_int8, seconds, readings);
+  measure<__nv_bfloat16>("int4", 1, product_int4, seconds, readings, true);
   return 0;
 } catch (const narrow::Error& error) {
   std::fprintf(stderr, "power_limit: %s\n", error.what());

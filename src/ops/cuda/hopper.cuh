@@ -351,6 +351,7 @@ NARROW_WGMMA_TYPES(256, 128, 128, 129, 130)
   }
 NARROW_WGMMA_REGISTERS(wgmma_registers, 0, 32, 16, 16, 17, 18, 19, 20, 21)
 NARROW_WGMMA_REGISTERS(wgmma_registers, 0, 64, 32, 32, 33, 34, 35, 36, 37)
+NARROW_WGMMA_REGISTERS(wgmma_registers, 0, 80, 40, 40, 41, 42, 43, 44, 45)
 NARROW_WGMMA_REGISTERS(wgmma_registers, 0, 128, 64, 64, 65, 66, 67, 68, 69)
 NARROW_WGMMA_REGISTERS(wgmma_transposed, 1, 64, 32, 32, 33, 34, 35, 36, 37)
 NARROW_WGMMA_REGISTERS(wgmma_transposed, 1, 128, 64, 64, 65, 66, 67, 68, 69)

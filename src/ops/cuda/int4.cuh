@@ -15,7 +15,9 @@
 
 namespace narrow::ops::cuda {
 
-__device__ inline int first_int4_chunk(int part, int chunks) { return part * chunks / kInt4Parts; }
+__host__ __device__ constexpr int first_int4_chunk(int part, int chunks) {
+  return part * chunks / kInt4Parts;
+}
 
 // Of the symmetric weights' 8: what the masks make of it for rows g and g + 8.
 inline constexpr uint32_t kSymmetricOffsets = 0x00800008;

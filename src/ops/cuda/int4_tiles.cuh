@@ -145,57 +145,89 @@ __device__ void fill_int4_ring(const CUtensorMap& x_map, const Int4Work& work, c
   }
 }
 
+// A chunk of the ring, as a warpgroup multiplies it: in batches of kBatch steps of sixteen inputs.
+template <class S, Int4Kind kKind>
+class Int4Chunk {
+ public:
+  static constexpr int kBatches = kInt4Inputs / 16 / S::kBatch;
+
+  Int4Chunk() = default;
+  // What has landed in a stage. beside: of kSideBySide.
+  __device__ Int4Chunk(const Int4Work& work, const Int4Ring& ring, int stage, int beside) {
+    const int thread = threadIdx.x % kWarpgroup;
+    const int warp = thread / kWarpSize, g = thread % kWarpSize / 4;
+    const uint8_t* const memory = ring.memory + stage * work.stage_bytes;
+    const uint8_t* const weights = memory + S::kXBytes + beside * work.chunk_bytes;
+    const auto* halves = reinterpret_cast<const uint4*>(weights) + thread;
+    const uint4 low = halves[0], high = halves[kInt4WordBytes / 2 / 16];
+    x_ = tile_descriptor_low(memory);
+    words_[0] = low.x, words_[1] = low.y, words_[2] = low.z, words_[3] = low.w;
+    words_[4] = high.x, words_[5] = high.y, words_[6] = high.z, words_[7] = high.w;
+    scales_ = reinterpret_cast<const uint32_t*>(weights + kInt4WordBytes) + warp * 8 + g;
+    if (kKind != Int4Kind::any) group_ = {scales_[0], kOffsets ? scales_[kInt4GroupBytes / 4] : 0};
+  }
+
+  // The weights of a batch, as operands.
+  __device__ void make(const Int4Work& work, int batch, uint32_t (&to)[S::kBatch][4]) {
+#pragma unroll
+    for (int s = 0; s < S::kBatch; s += 2) {
+      const int step = batch * S::kBatch + s;
+      if constexpr (kKind == Int4Kind::any) {
+        const int index = step / 2 * work.groups / 4 * (kInt4GroupBytes / 4);
+        group_ = {scales_[index], work.offsets
+                                      ? scales_[work.groups * (kInt4GroupBytes / 4) + index]
+                                      : kSymmetricOffsets};
+      }
+      group_.weights(words_[step], to[s]);
+      group_.weights(words_[step + 1], to[s + 1]);
+    }
+  }
+
+  // A batch's products with kTokens rows of x, from `first` on. keep_sums: 0 starts anew.
+  template <int kTokens>
+  __device__ void multiply(int batch, const uint32_t (&weights)[S::kBatch][4], int first,
+                           int keep_sums, float (&sums)[kTokens / 2]) const {
+#pragma unroll
+    for (int s = 0; s < S::kBatch; ++s) {
+      const int step = batch * S::kBatch + s;
+      wgmma_registers<kTokens>(
+          sums, weights[s],
+          descriptor_from_low(x_ + first * (kAtomBytes / 16) +
+                              step / 4 * (S::kTokens * kAtomBytes / 16) + step % 4 * 2),
+          s > 0 ? 1 : keep_sums);
+    }
+  }
+
+ private:
+  static constexpr bool kOffsets = kKind != Int4Kind::symmetric;
+  uint32_t words_[kInt4Inputs / 16];
+  uint32_t x_;
+  const uint32_t* scales_;
+  Int4Group<kOffsets> group_;
+};
+
 // By a warpgroup: its sums over a part of the inputs, `chunks` of the ring's stages; thread
 // 32 w + 4 g + t has outputs 16 w + g + 8 i of rows 8 j + 2 t + c of x as sums[4 j + 2 i + c].
-// beside: of kSideBySide.
 template <class S, Int4Kind kKind>
 __device__ void add_int4_part(const Int4Work& work, const Int4Ring& ring, StagePlace& at,
                               int chunks, int beside, float (&sums)[S::kTokens / 2]) {
-  constexpr int kBatch = S::kBatch, kSteps = kInt4Inputs / 16;
-  constexpr bool kOffsets = kKind != Int4Kind::symmetric;
-  const int thread = threadIdx.x % kWarpgroup;
-  const int warp = thread / kWarpSize, lane = thread % kWarpSize, g = lane / 4;
+  using Chunk = Int4Chunk<S, kKind>;
+  const int lane = threadIdx.x % kWarpSize;
   if (chunks == 0)
     for (float& sum : sums) sum = 0;
   int previous = -1;  // the stage whose products may still run
-  uint32_t a[2][kBatch][4];
+  uint32_t a[2][S::kBatch][4];
   for (int chunk = 0; chunk < chunks; ++chunk) {
     wait(&ring.full[at.stage], at.parity);
-    const uint8_t* stage = ring.memory + at.stage * work.stage_bytes;
-    const uint32_t x = tile_descriptor_low(stage);
-    const uint8_t* weights = stage + S::kXBytes + beside * work.chunk_bytes;
-    const auto* scales = reinterpret_cast<const uint32_t*>(weights + kInt4WordBytes) + warp * 8 + g;
-    const auto* halves = reinterpret_cast<const uint4*>(weights) + thread;
-    const uint4 low = halves[0], high = halves[kInt4WordBytes / 2 / 16];
-    const uint32_t words[kSteps] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-    Int4Group<kOffsets> group;
-    if (kKind != Int4Kind::any) group = {scales[0], kOffsets ? scales[kInt4GroupBytes / 4] : 0};
+    Chunk of(work, ring, at.stage, beside);
 #pragma unroll
-    for (int batch = 0; batch < kSteps / kBatch; ++batch) {
-      uint32_t(&to)[kBatch][4] = a[batch % 2];
+    for (int batch = 0; batch < Chunk::kBatches; ++batch) {
       // All but the latest products: those that read the same registers are done.
       wgmma_wait<1>();
       if (batch == 1 && previous >= 0 && lane == 0) arrive(&ring.empty[previous]);
-#pragma unroll
-      for (int s = 0; s < kBatch; s += 2) {
-        const int step = batch * kBatch + s;
-        if constexpr (kKind == Int4Kind::any) {
-          const int index = step / 2 * work.groups / 4 * (kInt4GroupBytes / 4);
-          group = {scales[index], work.offsets ? scales[work.groups * (kInt4GroupBytes / 4) + index]
-                                               : kSymmetricOffsets};
-        }
-        group.weights(words[step], to[s]);
-        group.weights(words[step + 1], to[s + 1]);
-      }
+      of.make(work, batch, a[batch % 2]);
       wgmma_fence();
-#pragma unroll
-      for (int s = 0; s < kBatch; ++s) {
-        const int step = batch * kBatch + s;
-        wgmma_registers<S::kTokens>(
-            sums, to[s],
-            descriptor_from_low(x + step / 4 * (S::kTokens * kAtomBytes / 16) + step % 4 * 2),
-            chunk > 0 || step > 0);
-      }
+      of.template multiply<S::kTokens>(batch, a[batch % 2], 0, chunk > 0 || batch > 0, sums);
       wgmma_commit();
     }
     previous = at.stage;

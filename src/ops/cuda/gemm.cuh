@@ -17,6 +17,7 @@
 #include "ops/cuda/gemm_e4m3.cuh"
 #include "ops/cuda/gemm_loads.cuh"
 #include "ops/cuda/gemm_output.cuh"
+#include "ops/cuda/gemm_staging.cuh"
 #include "ops/cuda/gemm_widths.cuh"
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/kernels.h"
@@ -30,13 +31,17 @@ namespace narrow::ops::cuda {
 // the next kernel's blocks load their first weights while this one's end.
 template <int kConsumers>
 inline constexpr int kBlocks = kConsumers == 1 ? 2 : 1;
-inline constexpr int kRingBytes = 208 << 10, kRingBytesOfTwo = 100 << 10;
+template <int kConsumers>
+inline constexpr int kRingBytes = (kConsumers == 1 ? 208 : 204) << 10;
+inline constexpr int kRingBytesOfTwo = 100 << 10;
 // Of weights, asked for at a time on a processor by products of few rows: enough for all that
 // memory gives (gemm_loads.cuh).
 inline constexpr int kBytesUnderWay = 72 << 10;
 // wgmma reads 64 rows of x where a stage may hold fewer: what lies behind them is multiplied too
-// and not stored, but must be memory of the block.
-inline constexpr int kOverread = 64 * kAtomBytes;
+// and not stored, but must be memory of the block: it is what tiles are staged in.
+template <int kConsumers>
+inline constexpr int kStagingBytes = kConsumers* kWarpgroup / kWarpSize* kWarpStaging;
+static_assert(kStagingBytes<1> >= 64 * kAtomBytes);
 
 template <MmaType type, int kOut>
 inline constexpr bool kHalves = (kPromotes<type>)&&kOut >= 96;
@@ -100,7 +105,8 @@ __device__ void add_products(TileRing& at, int steps, uint32_t x_atom, bool spea
 template <MmaType type, int kConsumers, int kOut, int kAtoms, bool kGated, int kHigh>
 __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kConsumers, kOut>)
     gemm_kernel(const __grid_constant__ CUtensorMap weight_map,
-                const __grid_constant__ CUtensorMap x_map, GemmWork work) {
+                const __grid_constant__ CUtensorMap x_map,
+                const __grid_constant__ CUtensorMap y_map, GemmWork work) {
   constexpr int kRows = 64 * kHigh, kTokens = kRows * kConsumers;  // of a warpgroup, of a tile
   constexpr bool kAllRows = kConsumers == 1;                       // run_gemm()
   constexpr int kColumns = kGated ? kOut / 2 : kOut;
@@ -140,6 +146,12 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
   const uint32_t x_atom = static_cast<uint32_t>(work.x_bytes) / 16;
   TileRing at(ring, barriers, work.stages, stage_bytes, consumer * kRows * kAtomBytes,
               weights_offset);
+  const uint8_t* const staging = ring + ((work.stages * stage_bytes + 1023) & -1024);
+  const auto store = [&](const auto& sums, const auto& terms, int row, int column) {
+    store_tile(work.to, sums, terms, row, column, [&](auto value) {
+      store_staged<kColumns>(y_map, staging, row + row_of_warp(), column, value);
+    });
+  };
   for (int tile = static_cast<int>(blockIdx.x); tile < work.tiles;
        tile += static_cast<int>(gridDim.x)) {
     const TilePlace place = place_of<kAllRows>(work, tile);
@@ -155,15 +167,16 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
         add_products_by_atoms<kOut, kAtoms, kUnderWay, kAtomsOfRun / kAtoms>(at, work.steps, x_atom,
                                                                              speaks, totals);
       }
-      store_tile(work.to, totals, terms, row0, column0);
+      store(totals, terms, row0, column0);
     } else {
       static_assert(kHigh == 1 || type == MmaType::bf16);  // terms have scales of 64 rows
       typename MmaTraits<type>::Sum sums[kHigh][kOut / 2];
       add_products<type, kOut, kAtoms, kHigh>(at, work.steps, x_atom, speaks, sums);
 #pragma unroll
-      for (int h = 0; h < kHigh; ++h) store_tile(work.to, sums[h], terms, row0 + 64 * h, column0);
+      for (int h = 0; h < kHigh; ++h) store(sums[h], terms, row0 + 64 * h, column0);
     }
   }
+  finish_staged();
 }
 
 // beside_previous: as GemmWork has it.
@@ -173,7 +186,7 @@ void launch_gemm(const Gemm& gemm, cudaStream_t stream, bool beside_previous = f
   constexpr int kElementBytes = type == MmaType::bf16 ? 2 : 1;
   const auto kernel = gemm_kernel<type, kConsumers, kOut, kAtoms, kGated, kHigh>;
   static const bool allowed = [&] {
-    allow_shared_memory(kernel, kRingBytes + kOverread + 1024);
+    allow_shared_memory(kernel, kRingBytes<kConsumers> + kStagingBytes<kConsumers> + 1024);
     return true;
   }();
   (void)allowed;
@@ -189,7 +202,7 @@ void launch_gemm(const Gemm& gemm, cudaStream_t stream, bool beside_previous = f
   work.whole = whole_atoms(map_type, gemm.in);
   const int weight_bytes = kAtoms * kOut * kAtomBytes;
   const int blocks = work.tiles > processors() ? kBlocks<kConsumers> : 1;
-  const int ring_bytes = blocks == 1 ? kRingBytes : kRingBytesOfTwo;
+  const int ring_bytes = blocks == 1 ? kRingBytes<kConsumers> : kRingBytesOfTwo;
   work.stages = std::min(kMostStages, ring_bytes / (kAtoms * work.x_bytes + weight_bytes));
   work.under_way = kConsumers == 1
                        ? std::clamp(kBytesUnderWay / blocks / weight_bytes, 1, work.stages)
@@ -201,8 +214,13 @@ void launch_gemm(const Gemm& gemm, cudaStream_t stream, bool beside_previous = f
              : atoms_map(gemm.weight, map_type, gemm.in, gemm.w_rows, gemm.w_stride, kOut, kAtoms);
   const CUtensorMap x_map =
       atoms_map(gemm.x, map_type, gemm.in, gemm.rows, gemm.x_stride, x_rows, kAtoms);
+  CUtensorMap y_map{};
+  if (!gemm.y.f32 && has_whole_pieces(work.to.out, gemm.y))
+    y_map = rows_map(gemm.y.data, gemm.out, gemm.rows, 2 * gemm.y.stride, kStagedColumns<kColumns>,
+                     kStagedRows);
   launch(kernel, static_cast<unsigned>(std::min(work.tiles, processors() * blocks)),
-         kThreads<kConsumers>, ring_bytes + kOverread + 1024, stream, weight_map, x_map, work);
+         kThreads<kConsumers>, ring_bytes + kStagingBytes<kConsumers> + 1024, stream, weight_map,
+         x_map, y_map, work);
 }
 
 // Tiles of one warpgroup. One thread starts the copies of weights: small ones would keep it from

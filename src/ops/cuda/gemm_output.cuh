@@ -17,30 +17,10 @@ struct GemmOutput {
   Output y;
 };
 
-// Brings words of the four lanes of a quad, lane t's j-th being piece t of block j, to lane j.
-__device__ inline uint4 gather_block(uint32_t w0, uint32_t w1, uint32_t w2, uint32_t w3) {
-  const bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
-  const auto exchange = [](uint32_t& a, uint32_t& b, bool second, int distance) {
-    const uint32_t got = __shfl_xor_sync(0xffffffffu, second ? a : b, distance);
-    (second ? a : b) = got;
-  };
-  exchange(w0, w1, odd, 1);
-  exchange(w2, w3, odd, 1);
-  exchange(w0, w2, high, 2);
-  exchange(w1, w3, high, 2);
-  return make_uint4(w0, w1, w2, w3);
-}
-
-// The same of two blocks: lanes 0 and 2 get the halves of the first, 1 and 3 of the second.
-__device__ inline uint2 gather_halves(uint32_t w0, uint32_t w1) {
-  const bool odd = threadIdx.x & 1;
-  const uint32_t got = __shfl_xor_sync(0xffffffffu, odd ? w0 : w1, 1);
-  return odd ? make_uint2(got, w1) : make_uint2(w0, got);
-}
-
-// The lane's i-th row among its warpgroup's.
+// The warp's first row among its warpgroup's, the lane's i-th.
+__device__ inline int row_of_warp() { return threadIdx.x % kWarpgroup / kWarpSize * 16; }
 __device__ inline int row_of_lane(int i) {
-  return threadIdx.x % kWarpgroup / kWarpSize * 16 + threadIdx.x % kWarpSize / 4 + 8 * i;
+  return row_of_warp() + threadIdx.x % kWarpSize / 4 + 8 * i;
 }
 
 // Scale and bias of a tile's sums and scales of a thread's two rows: on their way to registers
@@ -115,55 +95,8 @@ class TileTerms {
   float row_[2] = {1, 1};
 };
 
-// Writes a warpgroup's 64 rows of kColumns outputs of y in bf16, in pieces of sixteen bytes (what
-// is left of the columns behind multiples of 32: of eight and of four), of which rows of y are
-// made. value(i, j): the lane's two of its i-th row, in the j-th block of eight columns.
-template <int kColumns, class Value>
-__device__ void store_pieces(const GemmOutput& to, int row0, int column0, Value value) {
-  static_assert(kColumns % 8 == 0);
-  const int t = threadIdx.x % 4, columns = to.out - column0;
-  const auto packed = [&](int i, int j) {
-    const float2 pair = value(i, j);
-    return pack_bf16(pair.x, pair.y);
-  };
-  const int rows[2] = {row0 + row_of_lane(0), row0 + row_of_lane(1)};
-  __nv_bfloat16* to_rows[2];
-#pragma unroll
-  for (int i = 0; i < 2; ++i)
-    to_rows[i] = static_cast<__nv_bfloat16*>(to.y.data) + rows[i] * to.y.stride + column0;
-#pragma unroll
-  for (int j = 0; j + 4 <= kColumns / 8; j += 4) {
-    uint32_t words[2][4];
-#pragma unroll
-    for (int of = 0; of < 4; ++of)
-#pragma unroll
-      for (int i = 0; i < 2; ++i) words[i][of] = packed(i, j + of);
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const uint4 block = gather_block(words[i][0], words[i][1], words[i][2], words[i][3]);
-      if (rows[i] < to.rows && 8 * (j + t) < columns)
-        *reinterpret_cast<uint4*>(to_rows[i] + 8 * (j + t)) = block;
-    }
-  }
-  if constexpr (kColumns % 32 >= 16) {
-    constexpr int j = kColumns / 32 * 4;  // two blocks
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const uint2 half = gather_halves(packed(i, j), packed(i, j + 1));
-      if (rows[i] < to.rows && 8 * (j + t % 2) < columns)
-        *reinterpret_cast<uint2*>(to_rows[i] + 8 * (j + t % 2) + 4 * (t / 2)) = half;
-    }
-  }
-  if constexpr (kColumns % 16 != 0) {
-    constexpr int j = kColumns / 8 - 1;  // the last block
-#pragma unroll
-    for (int i = 0; i < 2; ++i)
-      if (rows[i] < to.rows && 8 * j < columns)
-        *reinterpret_cast<uint32_t*>(to_rows[i] + 8 * j + 2 * t) = packed(i, j);
-  }
-}
-
-// The same of y in float32, in pieces of eight bytes.
+// Writes a warpgroup's 64 rows of kColumns outputs of y in float32, in pieces of eight bytes.
+// value(i, j): the lane's two of its i-th row, in the j-th block of eight columns.
 template <int kColumns, class Value>
 __device__ void store_float_pieces(const GemmOutput& to, int row0, int column0, Value value) {
   const int t = threadIdx.x % 4, columns = to.out - column0;
@@ -202,12 +135,19 @@ __device__ void store_numbers(const GemmOutput& to, int row0, int column0, Value
     }
 }
 
-// Writes a warpgroup's 64 rows of a tile. How is chosen once, and what is hardly ever chosen is
-// short code: with the choice made for every block of columns, what a tile executes lay scattered
-// over more code than the instruction cache holds.
-template <MmaType type, int kOut, bool kGated, class Sum>
+// Whether rows of y begin, and end, at multiples of sixteen bytes.
+__host__ __device__ inline bool has_whole_pieces(int out, const Output& y) {
+  return out % 8 == 0 && y.stride % 8 == 0 && reinterpret_cast<uintptr_t>(y.data) % 16 == 0;
+}
+
+// Writes a warpgroup's 64 rows of a tile; store_whole(value) those of y in bf16 that has whole
+// pieces. How is chosen once, and what is hardly ever chosen is short code: with the choice made
+// for every block of columns, what a tile executed lay scattered over more code than the
+// instruction cache holds.
+template <MmaType type, int kOut, bool kGated, class Sum, class StoreWhole>
 __device__ void store_tile(const GemmOutput& to, const Sum (&sums)[kOut / 2],
-                           const TileTerms<type, kOut, kGated>& terms, int row0, int column0) {
+                           const TileTerms<type, kOut, kGated>& terms, int row0, int column0,
+                           StoreWhole store_whole) {
   constexpr int kColumns = kGated ? kOut / 2 : kOut;
   const auto store = [&]<bool kNeeded>(std::bool_constant<kNeeded>) {
     const auto value = [&](const Sum(&of)[kOut / 2], int i, int j) {
@@ -220,9 +160,7 @@ __device__ void store_tile(const GemmOutput& to, const Sum (&sums)[kOut / 2],
         return make_float2(silu(gate.x) * up.x, silu(gate.y) * up.y);
       }
     };
-    const bool whole =
-        to.out % 8 == 0 && to.y.stride % 8 == 0 && reinterpret_cast<uintptr_t>(to.y.data) % 16 == 0;
-    if (!whole) {
+    if (!has_whole_pieces(to.out, to.y)) {
       Sum kept[kOut / 2];  // in memory: registers have no indices
 #pragma unroll
       for (int i = 0; i < kOut / 2; ++i) kept[i] = sums[i];
@@ -231,7 +169,7 @@ __device__ void store_tile(const GemmOutput& to, const Sum (&sums)[kOut / 2],
       store_float_pieces<kColumns>(to, row0, column0,
                                    [&](int i, int j) { return value(sums, i, j); });
     } else {
-      store_pieces<kColumns>(to, row0, column0, [&](int i, int j) { return value(sums, i, j); });
+      store_whole([&](int i, int j) { return value(sums, i, j); });
     }
   };
   if (!terms.needed()) return store(std::false_type());

@@ -153,6 +153,25 @@ __device__ inline void copy_box(void* to, const CUtensorMap* map, int c0, int c1
       : "memory");
 }
 
+// A box of `map`, from (column, row) on, from shared memory; what lies outside of the matrix is
+// left out. A thread's copies since its last close_copies() are a group.
+__device__ inline void copy_tile_out(const CUtensorMap* map, int column, int row, uint32_t from) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%1, %2}], [%3];" ::"l"(map),
+      "r"(column), "r"(row), "r"(from)
+      : "memory");
+}
+__device__ inline void close_copies() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+// Until all but the thread's latest kPending groups have been read from shared memory.
+template <int kPending>
+__device__ inline void wait_for_reads() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
+}
+// Until all of the thread's groups are in memory.
+__device__ inline void wait_for_copies_out() {
+  asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+}
+
 // `bytes` (a multiple of 16) of global memory, to the second-level cache.
 __device__ inline void prefetch_bytes(const void* from, uint32_t bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
@@ -222,6 +241,19 @@ __device__ inline void store_matrices_transposed(void* column, const uint32_t (&
   asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
                    shared_address(column)),
                "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
+               : "memory");
+}
+
+// The same as rows of sixteen bytes: lane 8 m + r says where row r of matrix m goes; of two
+// matrices only the first sixteen lanes do.
+__device__ inline void store_matrices(uint32_t row, const uint32_t (&words)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row),
+               "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
+               : "memory");
+}
+__device__ inline void store_matrices(uint32_t row, const uint32_t (&words)[2]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x2.shared.b16 [%0], {%1, %2};" ::"r"(row), "r"(words[0]),
+               "r"(words[1])
                : "memory");
 }
 

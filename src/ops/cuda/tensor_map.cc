@@ -88,6 +88,17 @@ CUtensorMap atoms_of_halves_map(const void* data, TensorMapType type, int64_t co
   return swizzled_map(type, 4, data, sizes, strides, box);
 }
 
+CUtensorMap rows_map(void* data, int64_t columns, int64_t rows, int64_t stride_bytes,
+                     int box_columns, int box_rows) {
+  const cuuint64_t sizes[] = {size(columns), size(rows)}, strides[] = {size(stride_bytes)};
+  const cuuint32_t box[] = {static_cast<cuuint32_t>(box_columns),
+                            static_cast<cuuint32_t>(box_rows)};
+  return encode(CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, data, sizes, strides, box,
+                box_columns == 32   ? CU_TENSOR_MAP_SWIZZLE_64B
+                : box_columns == 16 ? CU_TENSOR_MAP_SWIZZLE_32B
+                                    : CU_TENSOR_MAP_SWIZZLE_NONE);
+}
+
 CUtensorMap words_map(const void* data, const std::array<int64_t, 5>& sizes,
                       const std::array<int64_t, 4>& strides_bytes, const std::array<int, 5>& box) {
   cuuint64_t size[5], stride[4];

@@ -23,6 +23,12 @@ CUtensorMap atoms_of_halves_map(const void* data, TensorMapType type, int64_t co
                                 int64_t stride_bytes, int box_rows, int box_atoms);
 bool whole_atoms(TensorMapType type, int64_t columns);
 
+// A row-major matrix of bf16 whose boxes lie in shared memory as rows of box_columns numbers, a
+// multiple of 8; of 16 or 32 in the swizzle of as many bytes. Coordinates: (column, row). data and
+// stride_bytes: multiples of 16. Throws Error::failed.
+CUtensorMap rows_map(void* data, int64_t columns, int64_t rows, int64_t stride_bytes,
+                     int box_columns, int box_rows);
+
 // An array of five dimensions of 32-bit words, the innermost first and without gaps, whose box lies
 // in shared memory without gaps. strides_bytes: of the others. Throws Error::failed.
 CUtensorMap words_map(const void* data, const std::array<int64_t, 5>& sizes,

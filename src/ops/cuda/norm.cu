@@ -67,7 +67,7 @@ void add_rms_norm(bf16_t* residual, const bf16_t* x, const float* gamma, float e
                   QuantizedRows quantized, int64_t rows, int64_t cols, cudaStream_t stream) {
   if (rows == 0) return;
   // The sum of squares depends on the number of threads, which is therefore the same for any rows.
-  constexpr int64_t kThreads = 512, kFewRows = 128;
+  constexpr int64_t kThreads = 512, kFewRows = 256;
   for_row_shape(cols, kThreads, [&](auto width, auto slots, unsigned threads) {
     constexpr bool kSmall = width() * slots() <= 16;
     const auto kernel = kSmall && rows <= kFewRows ? add_rms_norm_kernel<width(), slots(), kSmall>

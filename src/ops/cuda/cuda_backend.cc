@@ -30,8 +30,7 @@ constexpr int64_t kMostAttentionWorkspace = int64_t{256} << 20;
 constexpr int64_t kLeastIndexBytes = int64_t{32} << 10;
 
 // From so many rows on gate and up leave their product activated, or from so many outputs of both
-// on, which are a tile for every processor whatever the rows; 4-bit ones have no such kernels of
-// few rows.
+// on, which are a tile for every processor whatever the rows (of 4-bit weights of more than 64).
 constexpr int64_t kGatedRows = 1024, kGatedOuts = 16384;
 
 __nv_bfloat16* bf16_of(Matrix m) { return static_cast<__nv_bfloat16*>(m.data); }
@@ -375,10 +374,10 @@ class CudaBackend : public Backend {
   bool has_gated_product(const std::vector<CudaPart>& parts, int64_t rows) const {
     if (portable_ || parts.size() != 1) return false;
     const CudaPart& part = parts.front();
+    if (rows < kGatedRows && part.out < kGatedOuts) return false;
     if (part.kind == CudaPart::Kind::int4)
-      return rows >= kGatedRows && part.out % (2 * kInt4Outs) == 0;
-    return (rows >= kGatedRows || part.out >= kGatedOuts) &&
-           (part.kind == CudaPart::Kind::int8 || part.kind == CudaPart::Kind::fp8 ||
+      return rows > kFewInt4Rows && part.out % (2 * kInt4Outs) == 0;
+    return (part.kind == CudaPart::Kind::int8 || part.kind == CudaPart::Kind::fp8 ||
             (part.kind == CudaPart::Kind::bf16 && part.in % 8 == 0));
   }
 

@@ -240,7 +240,7 @@ double time_of_tokens(int64_t out, int64_t in, int64_t rows, int tokens) {
   return tokens == 64 ? time(2.8, 0.42) : tokens == 128 ? time(5.1, 0.58) : time(5.8, 0.674);
 }
 
-// Picks the tile of more than 64 rows.
+// Picks the tile of more than kFewInt4Rows rows.
 int best_tokens(int64_t out, int64_t in, int64_t rows, std::initializer_list<int> tokens) {
   return std::min(tokens, [&](int a, int b) {
     return time_of_tokens(out, in, rows, a) < time_of_tokens(out, in, rows, b);
@@ -262,13 +262,14 @@ void gemm_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv_b
   const double in_one = few ? time(64, 32, 1, 2.9, 0.155) : time(64, 64, 1, 3.3, 0.249);
   const double in_two = few ? time(64, 32, 2, 6.1, 0.08) : time(64, 64, 2, 5.4, 0.159);
   const int many = best_tokens(out, in, rows, {64, 128, 160});
-  const double whole = rows > 64 ? time_of_tokens(out, in, rows, many)
-                       : few     ? time(256, 32, 1, 4, 0.71)
-                                 : time(256, 64, 1, 4, 0.89);
+  const bool some = rows > kFewInt4Rows;
+  const double whole = some  ? time_of_tokens(out, in, rows, many)
+                       : few ? time(256, 32, 1, 4, 0.71)
+                             : time(256, 64, 1, 4, 0.89);
   if (whole > std::min(in_one, in_two))
     return split_int4(tokens, in_one <= in_two ? 1 : 2, weights, out, in, x, rows, y, stream);
   const auto run_many = many == 64 ? run<2, 64> : many == 128 ? run<2, 128> : run<2, 160>;
-  const auto run_whole = rows > 64 ? run_many : few ? run<4, 32> : run<4, 64>;
+  const auto run_whole = some ? run_many : few ? run<4, 32> : run<4, 64>;
   run_whole(weights, out, in, x, rows, y, stream);
 }
 

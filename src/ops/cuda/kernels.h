@@ -183,8 +183,9 @@ struct Int4Weights {
 void gemm_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv_bfloat16* x,
                int64_t rows, Output y, cudaStream_t stream);
 // silu(gate) · up of the `out` first and `out` last of the weights' 2 out outputs, each rounded
-// first as gemm_int4 would. out: a multiple of kInt4Outs; y: in bf16, rows beginning at multiples
-// of 16 bytes.
+// first as gemm_int4 would; meant for more than kFewInt4Rows rows, whose tiles it has. out: a
+// multiple of kInt4Outs; y: in bf16, rows beginning at multiples of 16 bytes.
+inline constexpr int kFewInt4Rows = 64;
 void gated_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv_bfloat16* x,
                 int64_t rows, Output y, cudaStream_t stream);
 // As gemm_int4 with the same bits, for up to kSkinnyInt4Rows rows, which gemm_int4 leaves to it.

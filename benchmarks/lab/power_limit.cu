@@ -95,7 +95,8 @@ __global__ void fill(T* to, int64_t count, float range, uint32_t seed) {
 }
 
 // Chunks of 4-bit weights (int4_layout.h) as rounding normal numbers makes them, an eighth of their
-// group's largest a step; scales are 1.5 to 3, which the outputs' scales bring into range.
+// group's largest a step. A code stands for as many times 2^-133 (int4.cuh), so scales are 2^123 to
+// 2^124: with small ones the weights would be subnormal, of few bits, and take less energy.
 __global__ void fill_chunks(uint8_t* to, int64_t chunks, uint32_t seed) {
   constexpr int kChunk = kInt4WordBytes + kInt4GroupBytes;
   for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < chunks * kChunk;
@@ -107,7 +108,7 @@ __global__ void fill_chunks(uint8_t* to, int64_t chunks, uint32_t seed) {
     const bool scale = i % kChunk >= kInt4WordBytes;
     to[i] = static_cast<uint8_t>(!scale       ? code(two.x) | code(two.y) << 4
                                  : i % 2 == 0 ? code(two.x) << 3
-                                              : 0x40);
+                                              : 0x7d);
   }
 }
 

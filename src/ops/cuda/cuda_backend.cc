@@ -30,7 +30,8 @@ constexpr int64_t kMostAttentionWorkspace = int64_t{256} << 20;
 constexpr int64_t kLeastIndexBytes = int64_t{32} << 10;
 
 // From so many rows on gate and up leave their product activated, or from so many outputs of both
-// on, which are a tile for every processor whatever the rows (of 4-bit weights of more than 64).
+// on, which are a tile for every processor whatever the rows (of 4-bit weights: of more than
+// kFewInt4Rows).
 constexpr int64_t kGatedRows = 1024, kGatedOuts = 16384;
 
 __nv_bfloat16* bf16_of(Matrix m) { return static_cast<__nv_bfloat16*>(m.data); }

@@ -83,7 +83,8 @@ TEST_F(Cuda, TilesOfThousandsOfRowsAgreeWithReference) {
     const PackedLinear packed = layer(format, 1992, 224, 32, false);
     const auto linear = cuda_->prepare(std::span(&packed, 1));
     std::vector<int64_t> many = {1500};
-    if (packed.scheme.weights && !packed.scheme.inputs) many.push_back(2500);  // by 160 of 4 bits
+    // 132 processors take these in 4-bit tiles of 160 rows.
+    if (packed.scheme.weights && !packed.scheme.inputs) many.push_back(2500);
     for (const int64_t rows : many) {
       const Tensor x = normal({rows, 224}, DType::bf16);
       const Tensor expected = expected_product(packed, x);
@@ -311,7 +312,7 @@ TEST_F(Cuda, PerceptronsHaveTheBitsOfTheirParts) {
     for (const Shape& shape : std::string_view(format).starts_with("w4") ? of_groups : any)
       for (const bool bias : {false, true}) {
         const auto [hidden, inner] = shape;
-        const int64_t group = hidden % 128 == 0 && !bias ? 128 : 32;
+        const int64_t group = hidden % 128 == 0 && !bias ? 128 : 32;  // which has other kernels
         const PackedLinear parts[] = {layer(format, inner, hidden, group, bias),
                                       layer(format, inner, hidden, group, bias)};
         const PackedLinear last = layer(format, hidden, inner, 32, bias);

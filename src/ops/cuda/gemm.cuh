@@ -1,7 +1,8 @@
 // y = x Wᵀ on Hopper's tensor cores, from one row to thousands. Two threads keep a ring of tiles in
 // shared memory filled by the copy engine (gemm_loads.cuh); one or two warpgroups of 64 rows of x
 // each, or of twice as many, multiply them. Blocks stay: a block takes tile after tile of the
-// output, and weights of the next tile are under way while the last one is written.
+// output, and weights of the next tile are under way while the last one is written
+// (gemm_staging.cuh).
 //
 // An element is the sum over k in one order, in steps of the instruction (and of 128 inputs for
 // e4m3, see kPromotes), whatever the tile: so a row's result does not depend on the other rows nor

@@ -2,6 +2,9 @@
 // (int4_tiles.cuh). A warpgroup sums the parts of the inputs (int4.cuh) of its tile one after the
 // other and adds them in their order. Where that leaves processors idle, gemm_int4_split.cu has the
 // parts summed side by side; the bits are the same.
+#include <algorithm>
+#include <initializer_list>
+
 #include "ops/cuda/int4_sums.cuh"
 #include "ops/cuda/rows.cuh"
 
@@ -261,15 +264,17 @@ void gemm_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv_b
   const bool few = tokens == 32;
   const double in_one = few ? time(64, 32, 1, 2.9, 0.155) : time(64, 64, 1, 3.3, 0.249);
   const double in_two = few ? time(64, 32, 2, 6.1, 0.08) : time(64, 64, 2, 5.4, 0.159);
-  const int many = best_tokens(out, in, rows, {64, 128, 160});
-  const bool some = rows > kFewInt4Rows;
-  const double whole = some  ? time_of_tokens(out, in, rows, many)
+  const bool many = rows > kFewInt4Rows;
+  const int tokens_of_many = best_tokens(out, in, rows, {64, 128, 160});
+  const double whole = many  ? time_of_tokens(out, in, rows, tokens_of_many)
                        : few ? time(256, 32, 1, 4, 0.71)
                              : time(256, 64, 1, 4, 0.89);
   if (whole > std::min(in_one, in_two))
     return split_int4(tokens, in_one <= in_two ? 1 : 2, weights, out, in, x, rows, y, stream);
-  const auto run_many = many == 64 ? run<2, 64> : many == 128 ? run<2, 128> : run<2, 160>;
-  const auto run_whole = some ? run_many : few ? run<4, 32> : run<4, 64>;
+  const auto run_many = tokens_of_many == 64    ? run<2, 64>
+                        : tokens_of_many == 128 ? run<2, 128>
+                                                : run<2, 160>;
+  const auto run_whole = many ? run_many : few ? run<4, 32> : run<4, 64>;
   run_whole(weights, out, in, x, rows, y, stream);
 }
 

@@ -49,78 +49,76 @@ std::vector<T> download(const DeviceMemory& from, int64_t at, int64_t count) {
   return to;
 }
 
-// An operation on rows of `in` numbers in `x` (and of cols in `residual`) that leaves rows of cols.
+// An operation on rows of `in` numbers that leaves rows of cols.
 struct Operation {
   const char* name;
   int64_t in, cols;
-  bool adds;
-  void (*run)(__nv_bfloat16* residual, const __nv_bfloat16* x, const float* gamma, __nv_bfloat16* y,
-              QuantizedRows quantized, int64_t rows, int64_t cols, cudaStream_t stream);
-  // One row in double. residual: before.
-  void (*formula)(const std::vector<bf16>& residual, const std::vector<bf16>& x,
-                  const std::vector<float>& gamma, std::vector<double>& y);
+  void (*run)(const __nv_bfloat16* x, const float* gamma, __nv_bfloat16* y, QuantizedRows quantized,
+              int64_t rows, int64_t cols, cudaStream_t stream);
+  // One row in double.
+  void (*formula)(const std::vector<bf16>& x, const std::vector<float>& gamma,
+                  std::vector<double>& y);
 };
 
-void norm_formula(const std::vector<bf16>& residual, const std::vector<bf16>& x,
-                  const std::vector<float>& gamma, std::vector<double>& y) {
+void norm_formula(const std::vector<bf16>& x, const std::vector<float>& gamma,
+                  std::vector<double>& y) {
   double squares = 0;
   for (size_t i = 0; i < y.size(); ++i) {
-    y[i] = round_bf16(to_float(residual[i]) + to_float(x[i]));
+    y[i] = to_float(x[i]);
     squares += y[i] * y[i];
   }
   for (size_t i = 0; i < y.size(); ++i)
     y[i] *= gamma[i] / std::sqrt(squares / static_cast<double>(y.size()) + kEpsilon);
 }
 
-void silu_formula(const std::vector<bf16>&, const std::vector<bf16>& x, const std::vector<float>&,
-                  std::vector<double>& y) {
+void silu_formula(const std::vector<bf16>& x, const std::vector<float>&, std::vector<double>& y) {
   for (size_t i = 0; i < y.size(); ++i) {
     const double gate = to_float(x[i]);
     y[i] = gate / (1 + std::exp(-gate)) * to_float(x[i + y.size()]);
   }
 }
 
-void run_norm(__nv_bfloat16* residual, const __nv_bfloat16* x, const float* gamma, __nv_bfloat16* y,
-              QuantizedRows quantized, int64_t rows, int64_t cols, cudaStream_t stream) {
-  add_rms_norm(residual, x, gamma, kEpsilon, y, quantized, rows, cols, stream);
+void run_norm(const __nv_bfloat16* x, const float* gamma, __nv_bfloat16* y, QuantizedRows quantized,
+              int64_t rows, int64_t cols, cudaStream_t stream) {
+  rms_norm(x, gamma, kEpsilon, y, quantized, rows, cols, stream);
 }
 
-void run_silu(__nv_bfloat16*, const __nv_bfloat16* x, const float*, __nv_bfloat16* y,
-              QuantizedRows quantized, int64_t rows, int64_t cols, cudaStream_t stream) {
+void run_silu(const __nv_bfloat16* x, const float*, __nv_bfloat16* y, QuantizedRows quantized,
+              int64_t rows, int64_t cols, cudaStream_t stream) {
   silu_mul(x, y, quantized, rows, cols, stream);
 }
 
-constexpr Operation kOperations[] = {{"norm", 4096, 4096, true, run_norm, norm_formula},
-                                     {"silu", 2 * 14336, 14336, false, run_silu, silu_formula}};
+constexpr Operation kOperations[] = {{"norm", 4096, 4096, run_norm, norm_formula},
+                                     {"silu", 2 * 14336, 14336, run_silu, silu_formula}};
 
 void measure(const Operation& operation, Codes kind, int64_t rows, cudaStream_t stream) {
   const int64_t cols = operation.cols, in = operation.in;
-  const auto x_host = random_rows(rows * in, 1), residual_host = random_rows(rows * cols, 2);
+  const auto x_host = random_rows(rows * in, 1);
   std::vector<float> gamma_host(static_cast<size_t>(cols));
   for (size_t i = 0; i < gamma_host.size(); ++i) gamma_host[i] = 0.5f + static_cast<float>(i % 7);
   const auto bytes = [](int64_t count, int64_t size) { return static_cast<size_t>(count * size); };
-  const DeviceMemory x(bytes(rows * in, 2)), residual(bytes(rows * cols, 2)), gamma(bytes(cols, 4)),
-      y(bytes(rows * cols, 2)), codes(bytes(rows * cols, 1)), scales(bytes(rows, 4));
+  const DeviceMemory x(bytes(rows * in, 2)), gamma(bytes(cols, 4)), y(bytes(rows * cols, 2)),
+      codes(bytes(rows * cols, 1)), scales(bytes(rows, 4));
   upload(x, x_host);
   upload(gamma, gamma_host);
   const auto run = [&](int64_t first, int64_t count) {
     const QuantizedRows to{kind, codes.as<uint8_t>() + first * cols, scales.as<float>() + first,
                            cols};
-    operation.run(residual.as<__nv_bfloat16>() + first * cols, x.as<__nv_bfloat16>() + first * in,
-                  gamma.as<float>(), y.as<__nv_bfloat16>() + first * cols, to, count, cols, stream);
+    operation.run(x.as<__nv_bfloat16>() + first * in, gamma.as<float>(),
+                  y.as<__nv_bfloat16>() + first * cols, to, count, cols, stream);
   };
   // What a row leaves: as one of all, then alone.
   const auto left = [&](int64_t r) {
     std::vector<uint8_t> all = download<uint8_t>(codes, r * cols, cols);
-    const auto rest = download<uint8_t>(kind == Codes::none ? y : residual, 2 * r * cols, 2 * cols);
+    const auto numbers = download<uint8_t>(y, 2 * r * cols, 2 * cols);
     const auto scale = download<uint8_t>(scales, 4 * r, 4);
-    all.insert(all.end(), rest.begin(), rest.end());
+    all.insert(all.end(), numbers.begin(), numbers.end());
     all.insert(all.end(), scale.begin(), scale.end());
     return all;
   };
-  upload(residual, residual_host);
-  for (const DeviceMemory* cleared : {&codes, &scales})
-    check(cudaMemset(cleared->as<void>(), 0, bytes(rows, cleared == &codes ? cols : 4)), "set");
+  check(cudaMemset(y.as<void>(), 0, bytes(rows * cols, 2)), "set");
+  check(cudaMemset(codes.as<void>(), 0, bytes(rows * cols, 1)), "set");
+  check(cudaMemset(scales.as<void>(), 0, bytes(rows, 4)), "set");
   run(0, rows);
   check(cudaStreamSynchronize(stream), "a kernel");
   std::vector<int64_t> watched;
@@ -129,17 +127,14 @@ void measure(const Operation& operation, Codes kind, int64_t rows, cudaStream_t 
   for (const int64_t r : watched) together.push_back(left(r));
   int64_t different = 0;
   double worst = 0;
-  upload(residual, residual_host);
   for (size_t i = 0; i < watched.size(); ++i) {
     const int64_t r = watched[i];
     run(r, 1);
     check(cudaStreamSynchronize(stream), "a kernel");
     different += left(r) != together[i];
-    const auto row_of = [r](const std::vector<bf16>& all, int64_t width) {
-      return std::vector<bf16>(all.begin() + r * width, all.begin() + (r + 1) * width);
-    };
+    const std::vector<bf16> row(x_host.begin() + r * in, x_host.begin() + (r + 1) * in);
     std::vector<double> expected(static_cast<size_t>(cols));
-    operation.formula(row_of(residual_host, cols), row_of(x_host, in), gamma_host, expected);
+    operation.formula(row, gamma_host, expected);
     double largest = 0, error = 0;
     const auto got = download<bf16>(y, r * cols, cols);
     const auto code = download<uint8_t>(codes, r * cols, cols);
@@ -155,7 +150,6 @@ void measure(const Operation& operation, Codes kind, int64_t rows, cudaStream_t 
   }
   const double microseconds = time_of([&](int) { run(0, rows); }, 200, stream);
   const double moved = static_cast<double>(rows * in * 2) +
-                       (operation.adds ? 2.0 : 0.0) * static_cast<double>(rows * cols * 2) +
                        static_cast<double>(rows * cols * (kind == Codes::none ? 2 : 1));
   constexpr const char* kKinds[] = {"bf16", "int8", "e4m3"};
   std::cout << fmt::format(

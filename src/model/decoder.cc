@@ -230,20 +230,14 @@ void Decoder::State::enqueue(ops::Batch batch, KvCache& kv, std::span<const int3
   const auto plan = backend.plan(std::move(batch));
   const ops::Matrix states = matrix(hidden, rows, config.hidden);
   const ops::Matrix logits{device_logits.data.get(), DType::f32, wanted, config.vocabulary};
-  // What a layer has yet to add to hidden, behind the first `count` ones.
   const auto enqueue_layers = [&](int64_t count) {
-    ops::Matrix pending;
     backend.embed(*plan, embedding, chosen, states);
     for (int64_t i = 0; i < count; ++i)
-      pending = layers[static_cast<size_t>(i)]->forward_pending(*plan, rope, states, pending,
-                                                                kv.layer(i), workspace);
-    return pending;
+      layers[static_cast<size_t>(i)]->forward(*plan, rope, states, kv.layer(i), workspace);
   };
-  const auto enqueue_head = [&](ops::Matrix rows_of_hidden, ops::Matrix rows_pending) {
-    const ops::Matrix normed = workspace.normed(wanted);
-    backend.add_rms_norm(rows_of_hidden, rows_pending, final_norm,
-                         static_cast<float>(config.rms_norm_epsilon), normed);
-    backend.linear(*lm_head, normed, logits);
+  const auto enqueue_head = [&](ops::Matrix rows_of_hidden) {
+    backend.norm_linear(rows_of_hidden, final_norm, static_cast<float>(config.rms_norm_epsilon),
+                        workspace.normed(wanted), *lm_head, logits);
   };
   if (wanted > 0 && all_in_order(logit_rows, rows)) {
     backend.run(*plan, std::array{id, kv.id(), logits_id}, [&] {
@@ -252,7 +246,8 @@ void Decoder::State::enqueue(ops::Batch batch, KvCache& kv, std::span<const int3
         backend.run_decoder(*whole, *plan, rope.cosine, rope.sine, kv.layers(), states, logits);
         return;
       }
-      enqueue_head(states, enqueue_layers(config.layers));
+      enqueue_layers(config.layers);
+      enqueue_head(states);
     });
     return;
   }
@@ -261,10 +256,10 @@ void Decoder::State::enqueue(ops::Batch batch, KvCache& kv, std::span<const int3
   std::unique_ptr<ops::Plan> some_plan;
   if (wanted > 0) some_plan = backend.plan(ops::rows_of(plan->batch(), logit_rows));
   const ops::Matrix some = matrix(gathered, wanted, config.hidden);
-  const ops::Matrix pending = enqueue_layers(last);
-  const ops::Matrix some_pending = layers.back()->forward_pending_rows(
-      *plan, rope, states, pending, kv.layer(last), workspace, logit_rows, some_plan.get(), some);
-  if (wanted > 0) enqueue_head(some, some_pending);
+  enqueue_layers(last);
+  layers.back()->forward_rows(*plan, rope, states, kv.layer(last), workspace, logit_rows,
+                              some_plan.get(), some);
+  if (wanted > 0) enqueue_head(some);
 }
 
 void for_each_logits(Decoder& decoder, std::span<const int32_t> tokens,

@@ -113,15 +113,9 @@ void Layer::attention(const ops::Plan& plan, const Rope& rope, ops::Matrix norme
                       const ops::DeviceBuffer& kv, Workspace& workspace, ops::Matrix out,
                       LinearObserver* observer) const {
   if (observer) observer->on_input("self_attn.q_proj", normed);
-  backend_.linear(*qkv_, normed, workspace.qkv(normed.rows));
-  const ops::Matrix qkv = workspace.qkv(normed.rows);
+  const ops::Matrix qkv = workspace.qkv(normed.rows), attended = workspace.attended(normed.rows);
+  backend_.linear(*qkv_, normed, qkv);
   backend_.rope_and_store(plan, shape_, rope.cosine, rope.sine, qkv, kv);
-  attend(plan, qkv, kv, workspace, out, observer);
-}
-
-void Layer::attend(const ops::Plan& plan, ops::Matrix qkv, const ops::DeviceBuffer& kv,
-                   Workspace& workspace, ops::Matrix out, LinearObserver* observer) const {
-  const ops::Matrix attended = workspace.attended(qkv.rows);
   backend_.attention(plan, shape_, qkv, kv, attended);
   if (observer) observer->on_input("self_attn.o_proj", attended);
   backend_.linear(*o_, attended, out);
@@ -142,7 +136,8 @@ void Layer::forward(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
                     const ops::DeviceBuffer& kv, Workspace& workspace,
                     LinearObserver* observer) const {
   if (!observer) {
-    backend_.add(hidden, forward_pending(plan, rope, hidden, {}, kv, workspace));
+    project_and_store(plan, rope, hidden, kv, workspace);
+    attend_and_mlp(plan, workspace.qkv(hidden.rows), hidden, kv, workspace);
     return;
   }
   const auto epsilon = static_cast<float>(config_.rms_norm_epsilon);
@@ -150,49 +145,43 @@ void Layer::forward(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
   const ops::Matrix out = workspace.block_out(hidden.rows);
   backend_.rms_norm(hidden, input_norm_, epsilon, normed);
   attention(plan, rope, normed, kv, workspace, out, observer);
-  backend_.add_rms_norm(hidden, out, post_attention_norm_, epsilon, normed);
+  backend_.add(hidden, out);
+  backend_.rms_norm(hidden, post_attention_norm_, epsilon, normed);
   mlp(normed, workspace, out, observer);
   backend_.add(hidden, out);
 }
 
-ops::Matrix Layer::forward_pending(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
-                                   ops::Matrix pending, const ops::DeviceBuffer& kv,
-                                   Workspace& workspace) const {
-  project_and_store(plan, rope, hidden, pending, kv, workspace);
-  return attend_and_mlp(plan, workspace.qkv(hidden.rows), hidden, kv, workspace);
-}
-
-ops::Matrix Layer::forward_pending_rows(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
-                                        ops::Matrix pending, const ops::DeviceBuffer& kv,
-                                        Workspace& workspace, std::span<const int32_t> rows,
-                                        const ops::Plan* rows_plan, ops::Matrix rows_hidden) const {
-  project_and_store(plan, rope, hidden, pending, kv, workspace);
-  if (rows.empty()) return {};
+void Layer::forward_rows(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
+                         const ops::DeviceBuffer& kv, Workspace& workspace,
+                         std::span<const int32_t> rows, const ops::Plan* rows_plan,
+                         ops::Matrix rows_hidden) const {
+  project_and_store(plan, rope, hidden, kv, workspace);
+  if (rows.empty()) return;
   const ops::Matrix rows_qkv = workspace.some_qkv(rows_hidden.rows);
   backend_.gather_rows(hidden, rows, rows_hidden);
   backend_.gather_rows(workspace.qkv(hidden.rows), rows, rows_qkv);
-  return attend_and_mlp(*rows_plan, rows_qkv, rows_hidden, kv, workspace);
+  attend_and_mlp(*rows_plan, rows_qkv, rows_hidden, kv, workspace);
 }
 
 void Layer::project_and_store(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
-                              ops::Matrix pending, const ops::DeviceBuffer& kv,
-                              Workspace& workspace) const {
+                              const ops::DeviceBuffer& kv, Workspace& workspace) const {
   const ops::Matrix qkv = workspace.qkv(hidden.rows);
-  backend_.norm_linear(hidden, pending, input_norm_, static_cast<float>(config_.rms_norm_epsilon),
+  backend_.norm_linear(hidden, input_norm_, static_cast<float>(config_.rms_norm_epsilon),
                        workspace.normed(hidden.rows), *qkv_, qkv);
   backend_.rope_and_store(plan, shape_, rope.cosine, rope.sine, qkv, kv);
 }
 
-ops::Matrix Layer::attend_and_mlp(const ops::Plan& plan, ops::Matrix qkv, ops::Matrix hidden,
-                                  const ops::DeviceBuffer& kv, Workspace& workspace) const {
+void Layer::attend_and_mlp(const ops::Plan& plan, ops::Matrix qkv, ops::Matrix hidden,
+                           const ops::DeviceBuffer& kv, Workspace& workspace) const {
   const int64_t rows = hidden.rows;
-  const ops::Matrix out = workspace.block_out(rows);
-  attend(plan, qkv, kv, workspace, out, nullptr);
-  const ops::Mlp mlp{*gate_up_, *down_, workspace.normed(rows), workspace.gate_up(rows),
-                     workspace.activated(rows)};
-  backend_.norm_mlp(hidden, out, post_attention_norm_, static_cast<float>(config_.rms_norm_epsilon),
-                    mlp, out);
-  return out;
+  const ops::Matrix attended = workspace.attended(rows), out = workspace.block_out(rows);
+  backend_.attention(plan, shape_, qkv, kv, attended);
+  backend_.linear_add(*o_, attended, out, hidden);
+  const ops::Mlp mlp{
+      *gate_up_, *down_, workspace.normed(rows), workspace.gate_up(rows), workspace.activated(rows),
+      out};
+  backend_.norm_mlp_add(hidden, post_attention_norm_, static_cast<float>(config_.rms_norm_epsilon),
+                        mlp);
 }
 
 ops::LayerParts Layer::parts() const {

@@ -80,21 +80,13 @@ class Layer {
                const ops::DeviceBuffer& kv, Workspace& workspace,
                LinearObserver* observer = nullptr) const;
 
-  // The same without its first and last addition: what `pending` holds (null: nothing) is added to
-  // hidden first, and what must be added to it in the end is returned, in the workspace. Layer
-  // after layer, the addition becomes part of the next norm.
-  ops::Matrix forward_pending(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
-                              ops::Matrix pending, const ops::DeviceBuffer& kv,
-                              Workspace& workspace) const;
-
   // The same when only `rows` of the step are asked for: keys and values are stored of all, and
   // what comes behind that is computed for those rows alone. rows_plan: of rows_of(the step, rows),
-  // not looked at without rows.  rows_hidden: [rows.size(), hidden], out: what the result is yet to
-  // be added to.
-  ops::Matrix forward_pending_rows(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
-                                   ops::Matrix pending, const ops::DeviceBuffer& kv,
-                                   Workspace& workspace, std::span<const int32_t> rows,
-                                   const ops::Plan* rows_plan, ops::Matrix rows_hidden) const;
+  // not looked at without rows.  rows_hidden: [rows.size(), hidden], out
+  void forward_rows(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
+                    const ops::DeviceBuffer& kv, Workspace& workspace,
+                    std::span<const int32_t> rows, const ops::Plan* rows_plan,
+                    ops::Matrix rows_hidden) const;
 
   // The two halves, without norm and residual, for methods that compare a block's output:
   // out = o_proj(attention(normed)) and out = down_proj(silu(gate) · up). [rows, hidden] both.
@@ -111,14 +103,10 @@ class Layer {
  private:
   // Queries, keys and values in the workspace, the latter two in the cache as well.
   void project_and_store(const ops::Plan& plan, const Rope& rope, ops::Matrix hidden,
-                         ops::Matrix pending, const ops::DeviceBuffer& kv,
-                         Workspace& workspace) const;
-  // From them to the half's output.
-  void attend(const ops::Plan& plan, ops::Matrix qkv, const ops::DeviceBuffer& kv,
-              Workspace& workspace, ops::Matrix out, LinearObserver* observer) const;
-  // From them to what forward_pending() returns.
-  ops::Matrix attend_and_mlp(const ops::Plan& plan, ops::Matrix qkv, ops::Matrix hidden,
-                             const ops::DeviceBuffer& kv, Workspace& workspace) const;
+                         const ops::DeviceBuffer& kv, Workspace& workspace) const;
+  // From them to the layer's result, in hidden.
+  void attend_and_mlp(const ops::Plan& plan, ops::Matrix qkv, ops::Matrix hidden,
+                      const ops::DeviceBuffer& kv, Workspace& workspace) const;
 
   const checkpoint::ModelConfig config_;
   ops::Backend& backend_;

@@ -27,31 +27,22 @@ Plan::Plan(Batch batch) : batch_(std::move(batch)) {
   }
 }
 
-void Backend::add_rms_norm(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
-                           Matrix y) {
-  add(residual, x);
-  rms_norm(residual, gamma, epsilon, y);
+void Backend::linear_add(const Linear& layer, Matrix x, Matrix y, Matrix residual) {
+  linear(layer, x, y);
+  add(residual, y);
 }
 
-void Backend::norm_linear(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
-                          Matrix normed, const Linear& layer, Matrix y) {
-  if (x.data) {
-    add_rms_norm(residual, x, gamma, epsilon, normed);
-  } else {
-    rms_norm(residual, gamma, epsilon, normed);
-  }
+void Backend::norm_linear(Matrix x, const DeviceBuffer& gamma, float epsilon, Matrix normed,
+                          const Linear& layer, Matrix y) {
+  rms_norm(x, gamma, epsilon, normed);
   linear(layer, normed, y);
 }
 
-void Backend::silu_mul_linear(Matrix gate_up, Matrix activated, const Linear& layer, Matrix y) {
-  silu_mul(gate_up, activated);
-  linear(layer, activated, y);
-}
-
-void Backend::norm_mlp(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
-                       const Mlp& mlp, Matrix y) {
-  norm_linear(residual, x, gamma, epsilon, mlp.normed, mlp.gate_up, mlp.gates);
-  silu_mul_linear(mlp.gates, mlp.activated, mlp.down, y);
+void Backend::norm_mlp_add(Matrix residual, const DeviceBuffer& gamma, float epsilon,
+                           const Mlp& mlp) {
+  norm_linear(residual, gamma, epsilon, mlp.normed, mlp.gate_up, mlp.gates);
+  silu_mul(mlp.gates, mlp.activated);
+  linear_add(mlp.down, mlp.activated, mlp.out, residual);
 }
 
 void Backend::run_decoder(const PreparedDecoder&, const Plan&, const DeviceBuffer&,

@@ -89,6 +89,7 @@ struct Mlp {
   Matrix normed;          // [rows, inputs of gate_up]
   Matrix gates;           // [rows, 2 n]
   Matrix activated;       // [rows, n]
+  Matrix out;             // [rows, outputs of down]
 };
 
 // One decoder layer, as prepare() made its parts.
@@ -167,28 +168,22 @@ class Backend {
   // residual += x.
   virtual void add(Matrix residual, Matrix x) = 0;
 
-  // residual += x; y = rms_norm(residual). The default composes add and rms_norm.
-  virtual void add_rms_norm(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
-                            Matrix y);
+  // y = linear(x), then residual += y; a device may leave nothing in y. The default composes.
+  virtual void linear_add(const Linear& layer, Matrix x, Matrix y, Matrix residual);
 
   // y = silu(gate) · up.  gate_up: [rows, 2 * cols of y], gate first
   virtual void silu_mul(Matrix gate_up, Matrix y) = 0;
 
-  // normed = rms_norm(residual + x), the sum kept in residual (x.data null: nothing to add), then
-  // y = linear(normed): together, so that a device can quantize while it normalizes; it may leave
-  // nothing in `normed`. The default composes.
-  virtual void norm_linear(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
-                           Matrix normed, const Linear& layer, Matrix y);
+  // normed = rms_norm(x), then y = linear(normed): together, so that a device can quantize while it
+  // normalizes; it may leave nothing in `normed`. The default composes.
+  virtual void norm_linear(Matrix x, const DeviceBuffer& gamma, float epsilon, Matrix normed,
+                           const Linear& layer, Matrix y);
 
-  // activated = silu_mul(gate_up), then y = linear(activated); a device may leave nothing in
-  // `activated`. The default composes.
-  virtual void silu_mul_linear(Matrix gate_up, Matrix activated, const Linear& layer, Matrix y);
-
-  // normed = rms_norm(residual + x) as in norm_linear(), gates = gate_up(normed), activated =
-  // silu_mul(gates), y = down(activated); a device may leave nothing in what lies between. The
-  // default composes.
-  virtual void norm_mlp(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
-                        const Mlp& mlp, Matrix y);
+  // normed = rms_norm(residual), gates = gate_up(normed), activated = silu_mul(gates), out =
+  // down(activated), residual += out; a device may leave nothing in what lies between. The default
+  // composes.
+  virtual void norm_mlp_add(Matrix residual, const DeviceBuffer& gamma, float epsilon,
+                            const Mlp& mlp);
 
   // Rotates q and k of qkv [rows, (heads + 2 kv_heads) * head_dim] in place (half-split pairs, as
   // Hugging Face Llama) at the plan's positions and writes k and v into the layer's cache.

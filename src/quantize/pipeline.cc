@@ -104,8 +104,9 @@ class Stream {
     if (half == "mlp") {
       const ops::Matrix out = workspace_->block_out(normed.rows);
       base.attention(*plans_[w], rope_, normed, kv_, *workspace_, out);
-      backend_.add_rms_norm(matrix(residual, w), out, backend_.prepare(weights.post_attention_norm),
-                            epsilon, normed);
+      backend_.add(matrix(residual, w), out);
+      backend_.rms_norm(matrix(residual, w), backend_.prepare(weights.post_attention_norm), epsilon,
+                        normed);
     }
     return normed_memory;
   }

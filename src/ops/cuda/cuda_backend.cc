@@ -181,50 +181,48 @@ class CudaBackend : public Backend {
 
   void linear(const Linear& layer, Matrix x, Matrix y) override {
     check_linear(layer, x, y);
+    quantize_and_multiply(layer, x, y, Result::plain);
+  }
+
+  void linear_add(const Linear& layer, Matrix x, Matrix y, Matrix residual) override {
+    check_linear(layer, x, y);
+    check_same_shape(residual, y, "linear_add");
+    quantize_and_multiply(layer, x, residual, Result::added);
+  }
+
+  void norm_linear(Matrix x, const DeviceBuffer& gamma, float epsilon, Matrix normed,
+                   const Linear& layer, Matrix y) override {
+    check_rms_norm(x, gamma, normed);
+    check_linear(layer, normed, y);
     if (x.rows == 0) return;
     const QuantizedRows quantized = codes_for(layer, x.rows);
-    if (quantized.kind != Codes::none)
-      quantize_rows(bf16_of(x), quantized, x.rows, x.cols, stream_);
-    multiply(layer, x, quantized, y);
+    cuda::rms_norm(bf16_of(x), floats_of(gamma), epsilon, bf16_of(normed), quantized, x.rows,
+                   x.cols, stream_);
+    multiply(layer, normed, quantized, y, Result::plain);
   }
 
-  void norm_linear(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
-                   Matrix normed, const Linear& layer, Matrix y) override {
-    check_rms_norm(residual, gamma, normed);
-    if (x.data) check_same_shape(residual, x, "norm_linear");
-    check_linear(layer, normed, y);
-    if (normed.rows == 0) return;
-    const QuantizedRows quantized = codes_for(layer, normed.rows);
-    cuda::add_rms_norm(bf16_of(residual), bf16_of(x), floats_of(gamma), epsilon, bf16_of(normed),
-                       quantized, normed.rows, normed.cols, stream_);
-    multiply(layer, normed, quantized, y);
-  }
-
-  void silu_mul_linear(Matrix gate_up, Matrix activated, const Linear& layer, Matrix y) override {
-    check_silu_mul(gate_up, activated);
-    check_linear(layer, activated, y);
-    if (activated.rows == 0) return;
-    const QuantizedRows quantized = codes_for(layer, activated.rows);
-    cuda::silu_mul(bf16_of(gate_up), bf16_of(activated), quantized, activated.rows, activated.cols,
-                   stream_);
-    multiply(layer, activated, quantized, y);
-  }
-
-  void norm_mlp(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon, const Mlp& mlp,
-                Matrix y) override {
-    const std::vector<CudaPart>& parts = static_cast<const CudaLinear&>(mlp.gate_up).parts();
-    if (!has_gated_product(parts, y.rows))
-      return Backend::norm_mlp(residual, x, gamma, epsilon, mlp, y);
+  void norm_mlp_add(Matrix residual, const DeviceBuffer& gamma, float epsilon,
+                    const Mlp& mlp) override {
     check_rms_norm(residual, gamma, mlp.normed);
-    if (x.data) check_same_shape(residual, x, "norm_mlp");
     check_linear(mlp.gate_up, mlp.normed, mlp.gates);
     check_silu_mul(mlp.gates, mlp.activated);
-    check_linear(mlp.down, mlp.activated, y);
-    const QuantizedRows quantized = codes_for(mlp.gate_up, y.rows);
-    cuda::add_rms_norm(bf16_of(residual), bf16_of(x), floats_of(gamma), epsilon,
-                       bf16_of(mlp.normed), quantized, residual.rows, residual.cols, stream_);
-    multiply(parts.front(), mlp.normed, quantized, mlp.activated, /*gated=*/true);
-    linear(mlp.down, mlp.activated, y);
+    check_linear(mlp.down, mlp.activated, mlp.out);
+    check_same_shape(residual, mlp.out, "norm_mlp_add");
+    const int64_t rows = residual.rows;
+    if (rows == 0) return;
+    const std::vector<CudaPart>& parts = static_cast<const CudaLinear&>(mlp.gate_up).parts();
+    if (!has_gated_product(parts, rows)) {
+      norm_linear(residual, gamma, epsilon, mlp.normed, mlp.gate_up, mlp.gates);
+      const QuantizedRows quantized = codes_for(mlp.down, rows);
+      cuda::silu_mul(bf16_of(mlp.gates), bf16_of(mlp.activated), quantized, rows,
+                     mlp.activated.cols, stream_);
+      return multiply(mlp.down, mlp.activated, quantized, residual, Result::added);
+    }
+    const QuantizedRows quantized = codes_for(mlp.gate_up, rows);
+    cuda::rms_norm(bf16_of(residual), floats_of(gamma), epsilon, bf16_of(mlp.normed), quantized,
+                   rows, residual.cols, stream_);
+    multiply(parts.front(), mlp.normed, quantized, mlp.activated, Result::activated);
+    linear_add(mlp.down, mlp.activated, mlp.out, residual);
   }
 
   void embed(const Plan& plan, const DeviceBuffer& table, const DeviceBuffer& chosen,
@@ -237,21 +235,12 @@ class CudaBackend : public Backend {
 
   void rms_norm(Matrix x, const DeviceBuffer& gamma, float epsilon, Matrix y) override {
     check_rms_norm(x, gamma, y);
-    cuda::add_rms_norm(bf16_of(x), nullptr, floats_of(gamma), epsilon, bf16_of(y), {}, x.rows,
-                       x.cols, stream_);
+    cuda::rms_norm(bf16_of(x), floats_of(gamma), epsilon, bf16_of(y), {}, x.rows, x.cols, stream_);
   }
 
   void add(Matrix residual, Matrix x) override {
     check_same_shape(residual, x, "add");
     cuda::add(bf16_of(residual), bf16_of(x), x.rows * x.cols, stream_);
-  }
-
-  void add_rms_norm(Matrix residual, Matrix x, const DeviceBuffer& gamma, float epsilon,
-                    Matrix y) override {
-    check_same_shape(residual, x, "add_rms_norm");
-    check_rms_norm(residual, gamma, y);
-    cuda::add_rms_norm(bf16_of(residual), bf16_of(x), floats_of(gamma), epsilon, bf16_of(y), {},
-                       x.rows, x.cols, stream_);
   }
 
   void silu_mul(Matrix gate_up, Matrix y) override {
@@ -365,9 +354,21 @@ class CudaBackend : public Backend {
     return quantized;
   }
 
-  void multiply(const Linear& layer, Matrix x, const QuantizedRows& quantized, Matrix y) {
+  // What a product becomes: y, or its activated half, or what is added to y.
+  enum class Result { plain, activated, added };
+
+  void quantize_and_multiply(const Linear& layer, Matrix x, Matrix y, Result result) {
+    if (x.rows == 0) return;
+    const QuantizedRows quantized = codes_for(layer, x.rows);
+    if (quantized.kind != Codes::none)
+      quantize_rows(bf16_of(x), quantized, x.rows, x.cols, stream_);
+    multiply(layer, x, quantized, y, result);
+  }
+
+  void multiply(const Linear& layer, Matrix x, const QuantizedRows& quantized, Matrix y,
+                Result result) {
     for (const CudaPart& part : static_cast<const CudaLinear&>(layer).parts())
-      multiply(part, x, quantized, y);
+      multiply(part, x, quantized, y, result);
   }
 
   // Whether gate and up are one matrix of a kind whose kernel has the activation function in it,
@@ -383,9 +384,11 @@ class CudaBackend : public Backend {
   }
 
   void multiply(const CudaPart& part, Matrix x, const QuantizedRows& quantized, Matrix y,
-                bool gated = false) {
+                Result result) {
+    const bool gated = result == Result::activated;
     Output to;
     to.f32 = y.dtype == DType::f32;
+    to.adds = result == Result::added;
     to.stride = y.cols;
     to.bias = part.bias.data ? floats_of(part.bias) : nullptr;
     to.data = static_cast<std::byte*>(y.data) + part.column * size_of(y.dtype);

@@ -73,8 +73,8 @@ class CudaDecoder : public Cuda {
     const auto row = [&](int64_t cols) { return cuda_->allocate(cols * 2); };
     const DeviceBuffer normed = row(w.hidden), qkv = row(w.qkv()), attended = row(w.attended()),
                        gate_up = row(2 * w.intermediate), activated = row(w.intermediate),
-                       pending = row(w.hidden);
-    const Matrix hidden = matrix(residual, 1, w.hidden), out = matrix(pending, 1, w.hidden);
+                       product = row(w.hidden);
+    const Matrix hidden = matrix(residual, 1, w.hidden), out = matrix(product, 1, w.hidden);
     const DeviceBuffer result = cuda_->allocate(kVocabulary * 4);
     const Matrix logits = matrix(result, 1, kVocabulary, DType::f32);
     if (whole) {
@@ -84,19 +84,21 @@ class CudaDecoder : public Cuda {
       for (size_t i = 0; i < layers_.size(); ++i) {
         const OneLayer& one = layers_[i];
         const Matrix q = matrix(qkv, 1, w.qkv());
-        cuda_->norm_linear(hidden, i == 0 ? Matrix{} : out, one.input_norm, kEpsilon,
-                           matrix(normed, 1, w.hidden), *one.qkv, q);
+        cuda_->norm_linear(hidden, one.input_norm, kEpsilon, matrix(normed, 1, w.hidden), *one.qkv,
+                           q);
         cuda_->rope_and_store(*plan, shape_, cosine_, sine_, q, caches[i]);
         cuda_->attention(*plan, shape_, q, caches[i], matrix(attended, 1, w.attended()));
-        cuda_->linear(*one.o, matrix(attended, 1, w.attended()), out);
-        cuda_->norm_linear(hidden, out, one.post_attention_norm, kEpsilon,
-                           matrix(normed, 1, w.hidden), *one.gate_up,
-                           matrix(gate_up, 1, 2 * w.intermediate));
-        cuda_->silu_mul_linear(matrix(gate_up, 1, 2 * w.intermediate),
-                               matrix(activated, 1, w.intermediate), *one.down, out);
+        cuda_->linear_add(*one.o, matrix(attended, 1, w.attended()), out, hidden);
+        const Mlp mlp{*one.gate_up,
+                      *one.down,
+                      matrix(normed, 1, w.hidden),
+                      matrix(gate_up, 1, 2 * w.intermediate),
+                      matrix(activated, 1, w.intermediate),
+                      out};
+        cuda_->norm_mlp_add(hidden, one.post_attention_norm, kEpsilon, mlp);
       }
-      cuda_->add_rms_norm(hidden, out, final_norm_, kEpsilon, matrix(normed, 1, w.hidden));
-      cuda_->linear(*head_, matrix(normed, 1, w.hidden), logits);
+      cuda_->norm_linear(hidden, final_norm_, kEpsilon, matrix(normed, 1, w.hidden), *head_,
+                         logits);
     }
     Outcome outcome{back(result, 1, kVocabulary, DType::f32), {}};
     for (const DeviceBuffer& cache : caches) {

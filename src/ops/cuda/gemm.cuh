@@ -62,6 +62,11 @@ inline constexpr int kRegisterShares = kConsumers == 2                          
                                        : (kPromotes<type>&& kOut == 64) || kOut == 112 ? 2
                                                                                        : 3;
 
+// Whether what a product is added to is asked for while it is made. With few rows e4m3 loses by it
+// what it gains, and more.
+template <MmaType type, int kConsumers>
+inline constexpr bool kPrefetches = kConsumers == 2 || type == MmaType::int8;
+
 // A warpgroup's sums of a tile over `steps` stages, which one thread, which `speaks`, gives back,
 // for kHigh times 64 rows. x_atom: of all rows of an atom of a stage, in 16 bytes. The first
 // products of a stage are behind the last ones of the stage before when those are waited for, so
@@ -150,7 +155,8 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
   const uint8_t* const staging = ring + ((work.stages * stage_bytes + 1023) & -1024);
   const auto store = [&](const auto& sums, const auto& terms, int row, int column) {
     store_tile(work.to, sums, terms, row, column, [&](auto value) {
-      store_staged<kColumns>(y_map, staging, row + row_of_warp(), column, value);
+      store_staged<kColumns>(y_map, !kGated && work.to.y.adds, staging, row + row_of_warp(), column,
+                             value);
     });
   };
   for (int tile = static_cast<int>(blockIdx.x); tile < work.tiles;
@@ -158,6 +164,10 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
     const TilePlace place = place_of<kAllRows>(work, tile);
     const int row0 = place.rows * kTokens + kRows * consumer, column0 = place.outs * kColumns;
     const TileTerms<type, kOut, kGated> terms(work.to, columns[consumer], row0, column0);
+    if constexpr (kPrefetches<type, kConsumers> && !kGated)
+      if (work.prefetches_y)
+        for (int h = 0; h < kHigh; ++h)
+          prefetch_staged<kColumns>(y_map, row0 + 64 * h + row_of_warp(), column0);
     if constexpr (kPromotes<type>) {
       float totals[kOut / 2] = {};
       if constexpr (kHalves<type, kOut>) {
@@ -216,7 +226,9 @@ void launch_gemm(const Gemm& gemm, cudaStream_t stream, bool beside_previous = f
   const CUtensorMap x_map =
       atoms_map(gemm.x, map_type, gemm.in, gemm.rows, gemm.x_stride, x_rows, kAtoms);
   CUtensorMap y_map{};
-  if (!gemm.y.f32 && has_whole_pieces(work.to.out, gemm.y))
+  const bool staged = !gemm.y.f32 && has_whole_pieces(work.to.out, gemm.y);
+  work.prefetches_y = staged && gemm.y.adds;
+  if (staged)
     y_map = rows_map(gemm.y.data, gemm.out, gemm.rows, 2 * gemm.y.stride, kStagedColumns<kColumns>,
                      kStagedRows);
   launch(kernel, static_cast<unsigned>(std::min(work.tiles, processors() * blocks)),

@@ -6,21 +6,22 @@
 #include <initializer_list>
 
 #include "ops/cuda/int4_sums.cuh"
+#include "ops/cuda/output.cuh"
 #include "ops/cuda/rows.cuh"
 
 namespace narrow::ops::cuda {
 namespace {
 
 // Tiles wait to be stored whole, or, where that would cost the ring a stage, in pieces of so many
-// tokens, which lie so many numbers of bf16 apart.
+// tokens.
 template <int kTokens>
 constexpr int kStagedTokens = kTokens <= 128 ? kTokens : 64;
-constexpr int kPitch = kInt4Outs + 8;
+constexpr int kBoxTokens = 32;  // of what the copy engine takes from there at a time
 
 // kGated: of the two warpgroups one has tiles of gate, the other those of up.
 template <int kSideBySide, int kTokens, bool kGated>
 struct Whole : Int4Shape<kSideBySide, 1, kTokens, kSideBySide == 4 && kTokens == 64 ? 2 : 4> {
-  static constexpr int kStagingBytes = kSideBySide * kStagedTokens<kTokens> * kPitch * 2;
+  static constexpr int kStagingBytes = kSideBySide * kStagedTokens<kTokens> * kInt4Outs * 2;
 };
 
 // Of a thread's two outputs of a tile, n0 and n0 + 8: asked for before the tile is multiplied.
@@ -57,29 +58,35 @@ __device__ void for_staged_tokens(Store store) {
   if constexpr (kFirst + kCount < kTokens) for_staged_tokens<kTokens, kFirst + kCount>(store);
 }
 
-// Rounds kCount tokens of a warpgroup's tile, from kFirst on, to its staging memory, as [tokens]
-// [kPitch]: sixteen tokens by a warp's sixteen outputs at a time, of which lane l says where eight
-// outputs of one token go.
+// Where eight outputs of a token lie in staging memory: as the copy engine's swizzle of 128 bytes
+// has it.
+__device__ inline __nv_bfloat16* staged_piece(__nv_bfloat16* staging, int token, int piece) {
+  return staging + token * kInt4Outs + (piece ^ token % 8) * 8;
+}
+
+// Rounds kCount tokens of a warpgroup's tile, from kFirst on, to its staging memory: sixteen tokens
+// by a warp's sixteen outputs at a time, of which lane l says where eight outputs of one token go.
 template <int kFirst, int kCount, int kTokens>
 __device__ void stage_sums(const TileSums<kTokens>& of, __nv_bfloat16* staging) {
   const int thread = threadIdx.x % kWarpgroup, lane = thread % kWarpSize;
   __nv_bfloat16* const place =
-      staging + (lane / 16 * 8 + lane % 8) * kPitch + thread / kWarpSize * 16 + lane / 8 % 2 * 8;
+      staged_piece(staging, lane / 16 * 8 + lane % 8, thread / kWarpSize * 2 + lane / 8 % 2);
 #pragma unroll
   for (int i = 0; i < kCount / 2; i += 8) {
     uint32_t words[4];
 #pragma unroll
     for (int w = 0; w < 4; ++w)
       words[w] = pack_bf16(of.value(kFirst / 2 + i + 2 * w), of.value(kFirst / 2 + i + 2 * w + 1));
-    store_matrices_transposed(place + 2 * i * kPitch, words);
+    store_matrices_transposed(place + 2 * i * kInt4Outs, words);
   }
 }
 
-// Writes a warpgroup's tile through its staging memory, so that rows of y are written in pieces of
-// 128 bytes. n0: the thread's first output of the tile.
+// Writes a warpgroup's tile through its staging memory, from where the copy engine takes it. n0:
+// the thread's first output of the tile.
 template <int kTokens>
-__device__ void store_sums(const Int4Work& work, const TileSums<kTokens>& of, int out0, int n0,
-                           int token0, __nv_bfloat16* staging, int barrier) {
+__device__ void store_sums(const CUtensorMap& y_map, const Int4Work& work,
+                           const TileSums<kTokens>& of, int out0, int n0, int token0,
+                           __nv_bfloat16* staging, int barrier) {
   const int thread = threadIdx.x % kWarpgroup, t = thread % 4;
   const Output& y = work.y;
   if (y.f32) {
@@ -92,28 +99,47 @@ __device__ void store_sums(const Int4Work& work, const TileSums<kTokens>& of, in
     return;
   }
   const auto sync = [&] { asm volatile("bar.sync %0, 128;" ::"r"(barrier) : "memory"); };
-  auto* const to = static_cast<__nv_bfloat16*>(y.data);
-  const bool whole = out0 + kInt4Outs <= work.out && y.stride % 8 == 0 &&
-                     reinterpret_cast<uintptr_t>(to) % 16 == 0;
   for_staged_tokens<kTokens>([&]<int kFirst, int kCount>() {
+    if (thread == 0) wait_for_reads<0>();
+    sync();
     stage_sums<kFirst, kCount>(of, staging);
+    publish_to_async();
     sync();
-    const int tokens = min(kCount, work.rows - token0 - kFirst);
-    __nv_bfloat16* const rows = to + (token0 + kFirst) * y.stride + out0;
-    if (whole) {
-      for (int i = thread; i < tokens * kInt4Outs / 8; i += kWarpgroup) {
-        const int token = i / (kInt4Outs / 8), n = i % (kInt4Outs / 8) * 8;
-        *reinterpret_cast<uint4*>(rows + token * y.stride + n) =
-            *reinterpret_cast<const uint4*>(staging + token * kPitch + n);
+    if (work.stages_y) {
+      if (thread > 0 || out0 >= work.out) return;
+#pragma unroll
+      for (int t0 = 0; t0 < kCount; t0 += kBoxTokens) {
+        const uint32_t from = shared_address(staging + t0 * kInt4Outs);
+        if (y.adds) {
+          add_tile_out(&y_map, out0, token0 + kFirst + t0, from);
+        } else {
+          copy_tile_out(&y_map, out0, token0 + kFirst + t0, from);
+        }
       }
-    } else {
-      for (int i = thread; i < tokens * kInt4Outs; i += kWarpgroup) {
-        const int token = i / kInt4Outs, n = i % kInt4Outs;
-        if (out0 + n < work.out) rows[token * y.stride + n] = staging[token * kPitch + n];
-      }
+      close_copies();
+      return;
     }
-    sync();
+    const int tokens = min(kCount, work.rows - token0 - kFirst);
+#pragma unroll 1  // hardly ever chosen, and not worth the registers
+    for (int i = thread; i < tokens * kInt4Outs; i += kWarpgroup) {
+      const int token = i / kInt4Outs, n = i % kInt4Outs;
+      if (out0 + n < work.out)
+        store_number(y, token0 + kFirst + token, out0 + n,
+                     __bfloat162float(staged_piece(staging, token, n / 8)[n % 8]));
+    }
   });
+}
+
+// By one thread: asks for what a unit's tiles will be added to (gemm_staging.cuh).
+template <int kSideBySide, int kTokens>
+__device__ void prefetch_sums(const CUtensorMap& y_map, const Int4Work& work, const Int4Place& of) {
+#pragma unroll
+  for (int beside = 0; beside < kSideBySide; ++beside) {
+    const int out0 = (of.tile + beside) * kInt4Outs;
+    if (out0 >= work.out) return;
+    for (int t0 = 0; t0 < kTokens; t0 += kBoxTokens)
+      prefetch_tile(&y_map, out0, of.token_tile * kTokens + t0);
+  }
 }
 
 // Of two warpgroups, the first of which has a tile of gate and the second one of up. staging: of
@@ -122,7 +148,7 @@ template <int kTokens>
 __device__ void store_activated(const Int4Work& work, const TileSums<kTokens>& of, int out0,
                                 int token0, __nv_bfloat16* staging, int thread) {
   constexpr int kPieces = kInt4Outs / 8, kBarrier = 3;
-  constexpr int kGroupNumbers = kStagedTokens<kTokens> * kPitch;
+  constexpr int kGroupNumbers = kStagedTokens<kTokens> * kInt4Outs;
   const auto sync = [] {
     asm volatile("bar.sync %0, %1;" ::"n"(kBarrier), "n"(2 * kWarpgroup) : "memory");
   };
@@ -132,10 +158,10 @@ __device__ void store_activated(const Int4Work& work, const TileSums<kTokens>& o
     sync();
     const int tokens = min(kCount, work.rows - token0 - kFirst);
     for (int i = thread; i < tokens * kPieces; i += 2 * kWarpgroup) {
-      const int token = i / kPieces, n = i % kPieces * 8;
-      const __nv_bfloat16* const gate = staging + token * kPitch + n;
+      const int token = i / kPieces, piece = i % kPieces;
+      const __nv_bfloat16* const gate = staged_piece(staging, token, piece);
       silu_mul<8>(gate, gate + kGroupNumbers)
-          .store(to + (token0 + kFirst + token) * work.y.stride + out0 + n);
+          .store(to + (token0 + kFirst + token) * work.y.stride + out0 + piece * 8);
     }
     sync();
   });
@@ -143,7 +169,8 @@ __device__ void store_activated(const Int4Work& work, const TileSums<kTokens>& o
 
 template <int kSideBySide, int kTokens, bool kGated, Int4Kind kKind>
 __global__ void __launch_bounds__(Whole<kSideBySide, kTokens, kGated>::kThreads, 1)
-    gemm_int4_kernel(const __grid_constant__ CUtensorMap x_map, Int4Work work) {
+    gemm_int4_kernel(const __grid_constant__ CUtensorMap x_map,
+                     const __grid_constant__ CUtensorMap y_map, Int4Work work) {
   using S = Whole<kSideBySide, kTokens, kGated>;
   extern __shared__ uint8_t memory[];
   __shared__ uint64_t full[kInt4MostStages], empty[kInt4MostStages];
@@ -159,7 +186,11 @@ __global__ void __launch_bounds__(Whole<kSideBySide, kTokens, kGated>::kThreads,
   if (threadIdx.x < kWarpgroup) {
     give_up_registers<S::kProducerRegisters>();
     if (threadIdx.x == 0)
-      fill_int4_ring<S>(x_map, work, ring, 0, work.chunks, static_cast<int>(blockIdx.x));
+      fill_int4_ring<S>(x_map, work, ring, 0, work.chunks, static_cast<int>(blockIdx.x),
+                        [&](const Int4Place& of) {
+                          if (!kGated && work.stages_y && work.y.adds)
+                            prefetch_sums<kSideBySide, kTokens>(y_map, work, of);
+                        });
   } else {
     take_registers<S::kConsumerRegisters>();
     wait_for_previous_kernel();
@@ -180,8 +211,8 @@ __global__ void __launch_bounds__(Whole<kSideBySide, kTokens, kGated>::kThreads,
           store_activated<kTokens>(work, {total, terms}, of.tile * kInt4Outs, token0, staging,
                                    static_cast<int>(threadIdx.x) - kWarpgroup);
         } else {
-          store_sums<kTokens>(work, {total, terms}, out0, n0, token0,
-                              staging + beside * kStagedTokens<kTokens> * kPitch, beside + 1);
+          store_sums<kTokens>(y_map, work, {total, terms}, out0, n0, token0,
+                              staging + beside * kStagedTokens<kTokens> * kInt4Outs, beside + 1);
         }
       }
     };
@@ -204,6 +235,7 @@ __global__ void __launch_bounds__(Whole<kSideBySide, kTokens, kGated>::kThreads,
         }
       });
     }
+    if constexpr (!kGated) wait_for_copies_out();
   }
 }
 
@@ -223,7 +255,10 @@ void run(const Int4Weights& weights, int64_t out, int64_t in, const __nv_bfloat1
   work.step = std::min(work.units, processors());
   work.step_tiles = work.step / work.token_tiles * work.to_next_unit;
   work.step_token_tiles = work.step % work.token_tiles;
-  launch_int4<S>(kernels, 1, work.step, work, weights, in, x, S::kStagingBytes, stream);
+  CUtensorMap y_map{};
+  work.stages_y = !y.f32 && has_whole_pieces(out, y);
+  if (work.stages_y) y_map = rows_map(y.data, out, rows, 2 * y.stride, kInt4Outs, kBoxTokens);
+  launch_int4<S>(kernels, 1, work.step, work, weights, in, x, S::kStagingBytes, stream, y_map);
 }
 
 // What the rounds of tiles take, one on each processor: microseconds that H200s took for 4096 and

@@ -3,6 +3,7 @@
 // eight parts of the inputs (int4.cuh). The parts of half of the rows go to each block, by way of
 // distributed shared memory, which adds them in their order: the bits are those of gemm_int4.cu.
 #include "ops/cuda/int4_tiles.cuh"
+#include "ops/cuda/output.cuh"
 
 namespace narrow::ops::cuda {
 namespace {
@@ -58,18 +59,17 @@ __device__ void finish_eight(const Int4Work& work, const float4* parts, int part
   }
   if (y.f32) return;
   asm volatile("bar.sync %0, 128;" ::"r"(barrier) : "memory");
-  auto* to = static_cast<__nv_bfloat16*>(y.data);
   const int rows = min(8, work.rows - token0);
-  if (out0 + kInt4Outs <= work.out && y.stride % 8 == 0 &&
-      reinterpret_cast<uintptr_t>(to) % 16 == 0) {
+  if (out0 + kInt4Outs <= work.out && has_aligned_rows(y)) {
     const int row = thread / 8, n = thread % 8 * 8;
     if (row < rows)
-      *reinterpret_cast<uint4*>(to + (token0 + row) * y.stride + out0 + n) =
-          *reinterpret_cast<const uint4*>(staging + row * pitch + n);
+      store_eight(y, token0 + row, out0 + n,
+                  *reinterpret_cast<const uint4*>(staging + row * pitch + n));
   } else {
     for (int i = thread; i < rows * kInt4Outs; i += kWarpgroup) {
       const int row = i / kInt4Outs, n = i % kInt4Outs;
-      if (out0 + n < work.out) to[(token0 + row) * y.stride + out0 + n] = staging[row * pitch + n];
+      if (out0 + n < work.out)
+        store_number(y, token0 + row, out0 + n, __bfloat162float(staging[row * pitch + n]));
     }
   }
   asm volatile("bar.sync %0, 128;" ::"r"(barrier) : "memory");
@@ -102,7 +102,8 @@ __global__ void __launch_bounds__(Split<kTokens, kBlocks>::kThreads, 1)
     if (ring < kRings && threadIdx.x % kWarpSize == 0) {
       const int begin = first_int4_chunk(first_part(ring), work.chunks);
       const int end = first_int4_chunk(first_part(ring + 1), work.chunks);
-      fill_int4_ring<S>(x_map, work, ring_of(ring), begin, end - begin, unit);
+      fill_int4_ring<S>(x_map, work, ring_of(ring), begin, end - begin, unit,
+                        [](const Int4Place&) {});
     }
     __syncwarp();
     cluster_sync();

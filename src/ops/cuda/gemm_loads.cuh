@@ -23,6 +23,7 @@ struct GemmWork {
   // The kernel before this one is of the same product, of other outputs: what this one reads was
   // there before that one began, so only the end of this one waits for it.
   bool beside_previous;
+  bool prefetches_y;  // what is there is added to (gemm_staging.cuh)
   GemmOutput to;
 };
 

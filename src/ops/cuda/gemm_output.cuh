@@ -7,6 +7,7 @@
 #include "ops/cuda/device.cuh"
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/kernels.h"
+#include "ops/cuda/output.cuh"
 
 namespace narrow::ops::cuda {
 
@@ -124,20 +125,9 @@ __device__ void store_numbers(const GemmOutput& to, int row0, int column0, Value
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
         if (row >= to.rows || column + c >= to.out) continue;
-        const int64_t at = row * y.stride + column + c;
-        const float number = c == 0 ? pair.x : pair.y;
-        if (y.f32) {
-          static_cast<float*>(y.data)[at] = number;
-        } else {
-          static_cast<__nv_bfloat16*>(y.data)[at] = __float2bfloat16_rn(number);
-        }
+        store_number(y, row, column + c, c == 0 ? pair.x : pair.y);
       }
     }
-}
-
-// Whether rows of y begin, and end, at multiples of sixteen bytes.
-__host__ __device__ inline bool has_whole_pieces(int out, const Output& y) {
-  return out % 8 == 0 && y.stride % 8 == 0 && reinterpret_cast<uintptr_t>(y.data) % 16 == 0;
 }
 
 // Writes a warpgroup's 64 rows of a tile; store_whole(value) those of y in bf16 that has whole

@@ -20,12 +20,12 @@ inline constexpr int kStagedColumns = kColumns % 32 == 0   ? 32
                                                            : kColumns;
 
 // A warp's rows of a tile of kColumns outputs, from (row, column) on. map: rows_map() of y in boxes
-// of kStagedColumns by kStagedRows. memory: of the block's warps that multiply, kWarpStaging each,
-// aligned to 1024 bytes. value(i, j): the lane's two of its i-th row, in the j-th block of eight
-// columns.
+// of kStagedColumns by kStagedRows. adds: as Output has it. memory: of the block's warps that
+// multiply, kWarpStaging each, aligned to 1024 bytes. value(i, j): the lane's two of its i-th row,
+// in the j-th block of eight columns.
 template <int kColumns, class Value>
-__device__ void store_staged(const CUtensorMap& map, const uint8_t* memory, int row, int column,
-                             Value value) {
+__device__ void store_staged(const CUtensorMap& map, bool adds, const uint8_t* memory, int row,
+                             int column, Value value) {
   constexpr int kPiece = kStagedColumns<kColumns>, kRowBytes = 2 * kPiece;
   constexpr int kPlaces = kPiece <= 32 ? 2 : 1;
   constexpr uint32_t kPlaceBytes = kWarpStaging / kPlaces;
@@ -63,10 +63,23 @@ __device__ void store_staged(const CUtensorMap& map, const uint8_t* memory, int 
     publish_to_async();
     __syncwarp();
     if (lane == 0) {
-      copy_tile_out(&map, column + first, row, place);
+      if (adds) {
+        add_tile_out(&map, column + first, row, place);
+      } else {
+        copy_tile_out(&map, column + first, row, place);
+      }
       close_copies();
     }
   }
+}
+
+// Asks for what a warp's rows of a tile will be added to. Since it was read, more has gone through
+// the second-level cache than that holds.
+template <int kColumns>
+__device__ void prefetch_staged(const CUtensorMap& map, int row, int column) {
+  constexpr int kPiece = kStagedColumns<kColumns>;
+  const int lane = threadIdx.x % kWarpSize;
+  if (lane < kColumns / kPiece) prefetch_tile(&map, column + lane * kPiece, row);
 }
 
 // Before a warp ends that has stored tiles so.

@@ -161,6 +161,14 @@ __device__ inline void copy_tile_out(const CUtensorMap* map, int column, int row
       "r"(column), "r"(row), "r"(from)
       : "memory");
 }
+// The same of a map of bf16, added to what is there; a sum is rounded to the nearest.
+__device__ inline void add_tile_out(const CUtensorMap* map, int column, int row, uint32_t from) {
+  asm volatile(
+      "cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group [%0, {%1, %2}], "
+      "[%3];" ::"l"(map),
+      "r"(column), "r"(row), "r"(from)
+      : "memory");
+}
 __device__ inline void close_copies() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 // Until all but the thread's latest kPending groups have been read from shared memory.
 template <int kPending>
@@ -175,6 +183,13 @@ __device__ inline void wait_for_copies_out() {
 // `bytes` (a multiple of 16) of global memory, to the second-level cache.
 __device__ inline void prefetch_bytes(const void* from, uint32_t bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+
+// The box of `map` that begins at (column, row), likewise.
+__device__ inline void prefetch_tile(const CUtensorMap* map, int column, int row) {
+  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(map),
+               "r"(column), "r"(row)
+               : "memory");
 }
 
 __device__ inline void prefetch_map(const CUtensorMap* map) {

@@ -34,6 +34,7 @@ struct Int4Work {
   int step;  // from a block's unit to its next one, in units
   int step_tiles, step_token_tiles;
   int stages, stage_bytes;
+  bool stages_y;  // y is written by the copy engine (gemm_int4.cu)
   Output y;
 };
 
@@ -85,9 +86,10 @@ struct Int4Ring {
 };
 
 // By one thread: chunks [begin, begin + count) of a block's units, of which `first_unit` is first.
-template <class S>
+// begin_unit(place): once for each, behind its first rows of x.
+template <class S, class BeginUnit>
 __device__ void fill_int4_ring(const CUtensorMap& x_map, const Int4Work& work, const Int4Ring& ring,
-                               int begin, int count, int first_unit) {
+                               int begin, int count, int first_unit, BeginUnit begin_unit) {
   prefetch_map(&x_map);
   const Int4Place first_place(work, first_unit);
   Int4Place of = first_place;
@@ -131,6 +133,7 @@ __device__ void fill_int4_ring(const CUtensorMap& x_map, const Int4Work& work, c
       copy_tile(place(), &x_map, k, token, 0, barrier);
       copy_tile(place() + S::kXBytes / 2, &x_map, k + kInt4Inputs / 2, token, 0, barrier);
     }
+    if (chunk == begin) begin_unit(of);
   };
   // Weights do not depend on the kernel before this one: the first fill the ring while it ends.
   start();
@@ -267,11 +270,11 @@ Int4Work describe_int4(const Int4Weights& weights, int64_t out, int64_t in, int6
   return work;
 }
 
-// kernels: [Int4Kind], no others of the same S.
-template <class S, class Kernel>
+// kernels: [Int4Kind], no others of the same S; their parameters: a map of x, y_maps, work.
+template <class S, class Kernel, class... Maps>
 void launch_int4(const Kernel (&kernels)[3], int cluster, int blocks, const Int4Work& work,
                  const Int4Weights& weights, int64_t in, const __nv_bfloat16* x, int extra_bytes,
-                 cudaStream_t stream) {
+                 cudaStream_t stream, const Maps&... y_maps) {
   static const bool allowed = [&] {
     for (const Kernel kernel : kernels) allow_shared_memory(kernel, kInt4Memory);
     return true;
@@ -284,7 +287,7 @@ void launch_int4(const Kernel (&kernels)[3], int cluster, int blocks, const Int4
       1024 + static_cast<size_t>(S::kRings * work.stages * work.stage_bytes + extra_bytes);
   const CUtensorMap x_map = atoms_map(x, TensorMapType::bf16, in, work.rows, in * 2, S::kTokens, 2);
   launch_clusters(cluster, kernels[static_cast<int>(kind)], static_cast<unsigned>(blocks),
-                  S::kThreads, bytes, stream, x_map, work);
+                  S::kThreads, bytes, stream, x_map, y_maps..., work);
 }
 
 // gemm_int4_split.cu: tiles of kInt4Outs outputs and 32 or 64 rows, by one block or two.

@@ -43,10 +43,9 @@ void gather_rows(const __nv_bfloat16* x, const int32_t* rows, __nv_bfloat16* out
 void gather_columns(const __nv_bfloat16* x, const int32_t* columns, __nv_bfloat16* out,
                     int64_t rows, int64_t cols, cudaStream_t stream);
 
-// residual += x (x may be null); y = rms_norm(residual) · gamma, or its codes alone.
-void add_rms_norm(__nv_bfloat16* residual, const __nv_bfloat16* x, const float* gamma,
-                  float epsilon, __nv_bfloat16* y, QuantizedRows quantized, int64_t rows,
-                  int64_t cols, cudaStream_t stream);
+// y = x / sqrt(mean(x²) + epsilon) · gamma, or its codes alone.
+void rms_norm(const __nv_bfloat16* x, const float* gamma, float epsilon, __nv_bfloat16* y,
+              QuantizedRows quantized, int64_t rows, int64_t cols, cudaStream_t stream);
 
 void add(__nv_bfloat16* residual, const __nv_bfloat16* x, int64_t elements, cudaStream_t stream);
 
@@ -129,6 +128,7 @@ struct Output {
   bool f32 = false;
   int64_t stride = 0;
   const float* bias = nullptr;
+  bool adds = false;  // of bf16: the result, rounded, is added to what is there
 };
 
 // Weights are padded with zeros to a multiple of kRowTile outputs and kDenseStep (or kByteStep)

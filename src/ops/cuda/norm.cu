@@ -1,4 +1,4 @@
-// Root-mean-square norm, with the addition before it and the quantization behind it: a block a row.
+// Root-mean-square norm, with the quantization behind it: a block a row.
 #include "ops/cuda/rows.cuh"
 
 namespace narrow::ops::cuda {
@@ -8,15 +8,16 @@ using bf16_t = __nv_bfloat16;
 
 // kEarly: weights, which do not depend on the kernel before this one, are loaded while that ends.
 // With many rows other blocks hide that latency, and the registers are worth more.
-template <int kWidth, int kSlots, bool kEarly>
-__global__ void add_rms_norm_kernel(bf16_t* residual, const bf16_t* x, const float* gamma,
-                                    float epsilon, bf16_t* y, QuantizedRows quantized,
-                                    int64_t cols) {
+// A thread does what kFolds threads would, whose number decides the order of the sum of squares.
+template <int kWidth, int kSlots, int kFolds, bool kEarly>
+__global__ void rms_norm_kernel(const bf16_t* x, const float* gamma, float epsilon, bf16_t* y,
+                                QuantizedRows quantized, int64_t cols) {
   __shared__ float of_squares[kWarpSize], of_codes[kWarpSize];
-  using Part = RowPart<kWidth, kSlots>;
+  constexpr int kPieces = kSlots * kFolds;
+  using Part = RowPart<kWidth, kPieces>;
   const int64_t row = blockIdx.x;
   let_next_kernel_start();
-  float early[kEarly ? kSlots : 1][kWidth];
+  float early[kEarly ? kPieces : 1][kWidth];
   const auto load_weights = [&](int64_t c, float(&weight)[kWidth]) {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) weight[i] = __ldg(gamma + c + i);
@@ -24,28 +25,25 @@ __global__ void add_rms_norm_kernel(bf16_t* residual, const bf16_t* x, const flo
   if constexpr (kEarly)
     Part::for_each(cols, [&](int64_t c, int slot) { load_weights(c, early[slot]); });
   wait_for_previous_kernel();
-  bf16_t* residual_row = residual + row * cols;
-  Part part, other;
+  Part part;
   Part::for_each(cols, [&](int64_t c, int slot) {
-    part.piece[slot] = Packed<kWidth>::load(residual_row + c);
-    if (x) other.piece[slot] = Packed<kWidth>::load(x + row * cols + c);
+    part.piece[slot] = Packed<kWidth>::load(x + row * cols + c);
   });
-  float squares = 0, value[kWidth];
+  float of_fold[kFolds] = {}, value[kWidth];
   Part::for_each(cols, [&](int64_t c, int slot) {
     part.piece[slot].unpack(value);
-    if (x) {
-      float added[kWidth];
-      other.piece[slot].unpack(added);
 #pragma unroll
-      for (int i = 0; i < kWidth; ++i) value[i] += added[i];
-      part.piece[slot] = Packed<kWidth>::round(value);
-      part.piece[slot].store(residual_row + c);
-      part.piece[slot].unpack(value);
-    }
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) squares = fmaf(value[i], value[i], squares);
+    for (int i = 0; i < kWidth; ++i)
+      of_fold[slot % kFolds] = fmaf(value[i], value[i], of_fold[slot % kFolds]);
   });
-  squares = block_reduce(squares, 0, of_squares, [](float v) { return warp_sum(v); });
+  const int warps = (blockDim.x + kWarpSize - 1) / kWarpSize, lane = threadIdx.x % kWarpSize;
+#pragma unroll
+  for (int f = 0; f < kFolds; ++f) {
+    const float sum = warp_sum(of_fold[f]);
+    if (lane == 0) of_squares[f * warps + threadIdx.x / kWarpSize] = sum;
+  }
+  __syncthreads();
+  const float squares = warp_sum(lane < kFolds * warps ? of_squares[lane] : 0);
   const float factor = norm_factor(squares, cols, epsilon);
   Part::for_each(cols, [&](int64_t c, int slot) {
     float late[kWidth];
@@ -63,17 +61,24 @@ __global__ void add_rms_norm_kernel(bf16_t* residual, const bf16_t* x, const flo
 
 }  // namespace
 
-void add_rms_norm(bf16_t* residual, const bf16_t* x, const float* gamma, float epsilon, bf16_t* y,
-                  QuantizedRows quantized, int64_t rows, int64_t cols, cudaStream_t stream) {
+void rms_norm(const bf16_t* x, const float* gamma, float epsilon, bf16_t* y,
+              QuantizedRows quantized, int64_t rows, int64_t cols, cudaStream_t stream) {
   if (rows == 0) return;
   // The sum of squares depends on the number of threads, which is therefore the same for any rows.
-  constexpr int64_t kThreads = 512, kFewRows = 256;
+  constexpr int64_t kThreads = 512, kFewRows = 256, kManyRows = 1024;
+  constexpr int kFolds = 4;  // of many rows: more of them at a time on a processor
   for_row_shape(cols, kThreads, [&](auto width, auto slots, unsigned threads) {
     constexpr bool kSmall = width() * slots() <= 16;
-    const auto kernel = kSmall && rows <= kFewRows ? add_rms_norm_kernel<width(), slots(), kSmall>
-                                                   : add_rms_norm_kernel<width(), slots(), false>;
-    launch(kernel, static_cast<unsigned>(rows), threads, 0, stream, residual, x, gamma, epsilon, y,
-           quantized, cols);
+    const auto run = [&](auto kernel, unsigned of_block) {
+      launch(kernel, static_cast<unsigned>(rows), of_block, 0, stream, x, gamma, epsilon, y,
+             quantized, cols);
+    };
+    if constexpr (kSmall)
+      if (rows <= kFewRows) return run(rms_norm_kernel<width(), slots(), 1, true>, threads);
+    if constexpr (kSmall && width() == 8)
+      if (rows > kManyRows && threads % (kFolds * kWarpSize) == 0)
+        return run(rms_norm_kernel<width(), slots(), kFolds, false>, threads / kFolds);
+    run(rms_norm_kernel<width(), slots(), 1, false>, threads);
   });
 }
 

@@ -4,20 +4,12 @@
 #pragma once
 
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/output.cuh"
 #include "ops/cuda/portable_rows.cuh"
 
 namespace narrow::ops::cuda {
 
 inline constexpr int kStreamOuts = 16;
-
-__device__ inline void store_result(const Output& y, int64_t row, int64_t column, float value) {
-  const int64_t at = row * y.stride + column;
-  if (y.f32) {
-    static_cast<float*>(y.data)[at] = value;
-  } else {
-    static_cast<__nv_bfloat16*>(y.data)[at] = __float2bfloat16_rn(value);
-  }
-}
 
 template <class Numbers, int kTokenTiles>
 __global__ void __launch_bounds__(kInt4Parts* kWarpSize) portable_stream_kernel(Product product) {
@@ -106,7 +98,7 @@ __global__ void __launch_bounds__(kInt4Parts* kWarpSize) portable_stream_kernel(
     Sum total = 0;
 #pragma unroll
     for (int p = 0; p < kInt4Parts; ++p) total += partial[p][i];
-    store_result(product.y, row, column,
+    store_number(product.y, row, column,
                  Numbers::finish(total, Numbers::kRowScale ? product.row_scale[row] : 0,
                                  Numbers::kColumnScale ? product.column_scale[column] : 0,
                                  product.y.bias ? product.y.bias[column] : 0));

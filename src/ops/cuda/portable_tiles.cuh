@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/output.cuh"
 #include "ops/cuda/portable.cuh"
 #include "ops/cuda/tensor_map.h"
 
@@ -127,20 +128,18 @@ template <class T>
 __device__ void store_staged(const Product& product, const __nv_bfloat16* staging, int token0,
                              int out0, int thread) {
   const Output& y = product.y;
-  auto* to = static_cast<__nv_bfloat16*>(y.data);
   const int tokens = min(T::kTokens, product.rows - token0);
-  if (out0 + T::kOuts <= product.out && y.stride % 8 == 0 &&
-      reinterpret_cast<uintptr_t>(to) % kUnitBytes == 0) {
+  if (out0 + T::kOuts <= product.out && has_aligned_rows(y)) {
     for (int i = thread; i < tokens * T::kOuts / 8; i += T::kGroup) {
       const int token = i / (T::kOuts / 8), n = i % (T::kOuts / 8) * 8;
-      *reinterpret_cast<uint4*>(to + (token0 + token) * y.stride + out0 + n) =
-          *reinterpret_cast<const uint4*>(staging + token * T::kPitch + n);
+      store_eight(y, token0 + token, out0 + n,
+                  *reinterpret_cast<const uint4*>(staging + token * T::kPitch + n));
     }
   } else {
     for (int i = thread; i < tokens * T::kOuts; i += T::kGroup) {
       const int token = i / T::kOuts, n = i % T::kOuts;
       if (out0 + n < product.out)
-        to[(token0 + token) * y.stride + out0 + n] = staging[token * T::kPitch + n];
+        store_number(y, token0 + token, out0 + n, __bfloat162float(staging[token * T::kPitch + n]));
     }
   }
 }

@@ -16,19 +16,11 @@
 #include "ops/cuda/device.cuh"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/output.cuh"
 
 namespace narrow::ops::cuda {
 
 inline constexpr int kSkinnyWarps = 8;
-
-__device__ inline void store_output(const Output& y, int64_t row, int64_t column, float value) {
-  if (y.bias) value += y.bias[column];
-  if (y.f32) {
-    static_cast<float*>(y.data)[row * y.stride + column] = value;
-  } else {
-    static_cast<__nv_bfloat16*>(y.data)[row * y.stride + column] = __float2bfloat16_rn(value);
-  }
-}
 
 template <class Format, int kTokenTiles, int kRowTiles, int kUnroll>
 __global__ void __launch_bounds__(kSkinnyWarps* kWarpSize)
@@ -89,7 +81,9 @@ __global__ void __launch_bounds__(kSkinnyWarps* kWarpSize)
     Sum total = 0;
 #pragma unroll
     for (int w = 0; w < kSkinnyWarps; ++w) total += partial[w][tile][element];
-    store_output(y, row, column, Format::finish(total, weights, x, column, row));
+    float value = Format::finish(total, weights, x, column, row);
+    if (y.bias) value += y.bias[column];
+    store_number(y, row, column, value);
   }
 }
 

@@ -5,6 +5,7 @@
 #include "ops/cuda/int4.cuh"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/output.cuh"
 
 namespace narrow::ops::cuda {
 namespace {
@@ -76,10 +77,14 @@ __global__ void __launch_bounds__(kInt4Parts* kWarpSize)
                        : uint4{};
     }
   };
+  const int row = threadIdx.x / kOuts;
+  const int column = static_cast<int>(blockIdx.x) * kOuts + threadIdx.x % kOuts;
+  const bool there = row < rows && column < out;
   // Weights do not depend on the kernel before this one: the first are under way while it ends.
   load(begin);
   wait_for_previous_kernel();
   let_next_kernel_start();
+  const float before = there ? number_before(y, row, column) : 0;
   if (begin < end) load_x(begin);
   for (int first = begin; first < end; first += kUnroll) {
     if (first != begin) load(first);
@@ -114,19 +119,12 @@ __global__ void __launch_bounds__(kInt4Parts* kWarpSize)
 #pragma unroll
   for (int i = 0; i < 4; ++i) partial[part][(2 * t + i % 2) * kOuts + g + 8 * (i / 2)] = sums[i];
   __syncthreads();
-  const int row = threadIdx.x / kOuts;
-  const int column = static_cast<int>(blockIdx.x) * kOuts + threadIdx.x % kOuts;
-  if (row >= rows || column >= out) return;
+  if (!there) return;
   float total = 0;
 #pragma unroll
   for (int p = 0; p < kInt4Parts; ++p) total += partial[p][threadIdx.x];
   total = fmaf(total, weights.scale[column], y.bias ? y.bias[column] : 0);
-  const int64_t at = row * y.stride + column;
-  if (y.f32) {
-    static_cast<float*>(y.data)[at] = total;
-  } else {
-    static_cast<__nv_bfloat16*>(y.data)[at] = __float2bfloat16_rn(total);
-  }
+  store_number(y, row, column, total, before);
 }
 
 template <int kGroups>

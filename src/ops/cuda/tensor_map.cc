@@ -94,7 +94,8 @@ CUtensorMap rows_map(void* data, int64_t columns, int64_t rows, int64_t stride_b
   const cuuint32_t box[] = {static_cast<cuuint32_t>(box_columns),
                             static_cast<cuuint32_t>(box_rows)};
   return encode(CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, data, sizes, strides, box,
-                box_columns == 32   ? CU_TENSOR_MAP_SWIZZLE_64B
+                box_columns == 64   ? CU_TENSOR_MAP_SWIZZLE_128B
+                : box_columns == 32 ? CU_TENSOR_MAP_SWIZZLE_64B
                 : box_columns == 16 ? CU_TENSOR_MAP_SWIZZLE_32B
                                     : CU_TENSOR_MAP_SWIZZLE_NONE);
 }

@@ -24,8 +24,8 @@ CUtensorMap atoms_of_halves_map(const void* data, TensorMapType type, int64_t co
 bool whole_atoms(TensorMapType type, int64_t columns);
 
 // A row-major matrix of bf16 whose boxes lie in shared memory as rows of box_columns numbers, a
-// multiple of 8; of 16 or 32 in the swizzle of as many bytes. Coordinates: (column, row). data and
-// stride_bytes: multiples of 16. Throws Error::failed.
+// multiple of 8; of 16, 32 or 64 in the swizzle of as many bytes. Coordinates: (column, row). data
+// and stride_bytes: multiples of 16. Throws Error::failed.
 CUtensorMap rows_map(void* data, int64_t columns, int64_t rows, int64_t stride_bytes,
                      int box_columns, int box_rows);
 

@@ -48,32 +48,37 @@ TEST_F(Cuda, ARowIsTheSameAloneAndInAnyBatch) {
     int64_t out, in, rows;
   };
   // Each number of rows below has a tile of its own, and so have few and many outputs; the other
-  // cases are for tiles that 132 processors would not choose for the first two, and 768 rows for
-  // tiles of two widths.
+  // cases are for tiles that 132 processors would not choose for the first two, 768 rows for tiles
+  // of two widths, and 8320 inputs for those that two blocks share.
   for (const Case& c :
        {Case{1024, 4096, 4200}, Case{17000, 1024, 300}, Case{28672, 256, 300}, Case{6144, 256, 256},
-        Case{8448, 256, 256}, Case{4096, 2048, 256}, Case{6144, 256, 768}}) {
+        Case{8448, 256, 256}, Case{4096, 2048, 256}, Case{6144, 256, 768}, Case{192, 8320, 300}}) {
     for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-int", "w4a16-awq"}) {
       const PackedLinear packed = layer(format, c.out, c.in, 128, false);
       const auto linear = cuda_->prepare(std::span(&packed, 1));
       const Tensor x = normal({c.rows, c.in}, DType::bf16);
-      const auto rows_of = [&](int64_t first, int64_t count) {
+      const auto rows_of = [&](int64_t first, int64_t count, DType dtype) {
         Tensor rows(DType::bf16, {count, c.in});
         std::memcpy(rows.data(), x.data() + first * c.in * 2,
                     static_cast<size_t>(count * c.in * 2));
-        return run(*linear, rows, DType::f32);
+        return run(*linear, rows, dtype);
       };
-      const Tensor together = rows_of(0, c.rows);
-      for (int64_t r : {0, 8, 31, 32, 69}) {
-        for (int64_t count : {1, 3, 16, 20, 64, 130, 300}) {
-          if (r + count > c.rows) continue;
-          const Tensor part = rows_of(r, count);
-          EXPECT_EQ(std::memcmp(part.data(), together.data() + r * c.out * 4,
-                                static_cast<size_t>(count * c.out * 4)),
-                    0)
-              << format << ", " << c.out << " outputs, " << count << " rows from " << r;
-        }
-      }
+      const auto expect_same = [&](int64_t first, int64_t count, DType dtype,
+                                   const Tensor& together) {
+        if (first + count > c.rows) return;
+        const Tensor part = rows_of(first, count, dtype);
+        EXPECT_EQ(std::memcmp(part.data(), together.data() + first * c.out * 4,
+                              static_cast<size_t>(count * c.out * 4)),
+                  0)
+            << format << ", " << c.out << " outputs, " << count << " rows from " << first;
+      };
+      const Tensor together = rows_of(0, c.rows, DType::f32);
+      for (int64_t r : {0, 8, 31, 32, 69})
+        for (int64_t count : {1, 3, 16, 20, 64, 72, 130, 300})
+          expect_same(r, count, DType::f32, together);
+      const Tensor rounded = rows_of(0, c.rows, DType::bf16);
+      for (int64_t count : {40, 72, 100, 130, 160, 200})
+        expect_same(3, count, DType::bf16, rounded);
     }
   }
 }
@@ -282,10 +287,10 @@ TEST_F(Cuda, FusedOperationsHaveTheBitsOfTheirParts) {
 TEST_F(Cuda, AddedProductsHaveTheBitsOfTheirParts) {
   for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-int", "w4a16-awq"})
     for (const int64_t out : {576, 596, 4096}) {
-      const int64_t in = out == 4096 ? 2048 : 320;
+      const int64_t in = out == 4096 ? 2048 : out == 576 ? 8320 : 320;
       const PackedLinear packed = layer(format, out, in, 32, false);
       const auto linear = cuda_->prepare(std::span(&packed, 1));
-      for (const int64_t rows : {1, 7, 20, 64, 100, 256, 768, 2500}) {
+      for (const int64_t rows : {1, 7, 20, 64, 72, 160, 256, 768, 2500}) {
         const DeviceBuffer x = device(normal({rows, in}, DType::bf16));
         Tensor before = normal({rows, out}, DType::bf16);
         // Numbers whose bits are few: subnormal ones, and both zeros.

@@ -62,8 +62,8 @@ inline constexpr int kRegisterShares = kConsumers == 2                          
                                        : (kPromotes<type>&& kOut == 64) || kOut == 112 ? 2
                                                                                        : 3;
 
-// Whether what a product is added to is asked for while it is made. With few rows e4m3 loses by it
-// what it gains, and more.
+// Whether what a product is added to is asked for while it is made. With few rows bf16 gains
+// nothing by that, and e4m3 loses.
 template <MmaType type, int kConsumers>
 inline constexpr bool kPrefetches = kConsumers == 2 || type == MmaType::int8;
 
@@ -107,14 +107,14 @@ __device__ void add_products(TileRing& at, int steps, uint32_t x_atom, bool spea
 
 // kAtoms: of kAtomBytes bytes along k, of a stage.
 // kGated: a tile's weights are kOut / 2 of the first half of the outputs and those of the second.
-// kHigh: of 64 rows, in a warpgroup.
-template <MmaType type, int kConsumers, int kOut, int kAtoms, bool kGated, int kHigh>
+// kHigh: of 64 rows, in a warpgroup. kAllRows: a tile has all rows.
+template <MmaType type, int kConsumers, int kOut, int kAtoms, bool kGated, int kHigh, bool kAllRows>
 __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kConsumers, kOut>)
     gemm_kernel(const __grid_constant__ CUtensorMap weight_map,
                 const __grid_constant__ CUtensorMap x_map,
+                const __grid_constant__ CUtensorMap last_x_map,
                 const __grid_constant__ CUtensorMap y_map, GemmWork work) {
-  constexpr int kRows = 64 * kHigh, kTokens = kRows * kConsumers;  // of a warpgroup, of a tile
-  constexpr bool kAllRows = kConsumers == 1;                       // run_gemm()
+  constexpr int kRows = 64 * kHigh;  // of a warpgroup
   constexpr int kColumns = kGated ? kOut / 2 : kOut;
   constexpr int kElements = type == MmaType::bf16 ? kAtomBytes / 2 : kAtomBytes;  // of a step
   extern __shared__ uint8_t memory[];
@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
       load_weights<kElements, kAtoms, kOut, kGated, kAllRows>(weight_map, work, stage_bytes,
                                                               barriers, ring + weights_offset);
     if (loader == kWarpSize)
-      load_x<kElements, kAtoms, kTokens, kAllRows>(x_map, work, stage_bytes, barriers, ring);
+      load_x<kElements, kAtoms, kAllRows>(x_map, last_x_map, work, stage_bytes, barriers, ring);
     return;
   }
 
@@ -153,21 +153,25 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
   TileRing at(ring, barriers, work.stages, stage_bytes, consumer * kRows * kAtomBytes,
               weights_offset);
   const uint8_t* const staging = ring + ((work.stages * stage_bytes + 1023) & -1024);
-  const auto store = [&](const auto& sums, const auto& terms, int row, int column) {
-    store_tile(work.to, sums, terms, row, column, [&](auto value) {
-      store_staged<kColumns>(y_map, !kGated && work.to.y.adds, staging, row + row_of_warp(), column,
-                             value);
+  // Whether the h-th 64 rows of the warp's are the tile's: behind those lie rows of the next tile.
+  const auto has_rows = [&](int h) {
+    return kAllRows || kRows * consumer + 64 * h + row_of_warp() < work.tile_rows;
+  };
+  const auto store = [&](const auto& sums, const auto& terms, int h, int row, int column) {
+    store_tile(work.to, sums, terms, has_rows(h), row, column, [&](auto value) {
+      store_staged<kColumns>(y_map, !kGated && work.to.y.adds, has_rows(h), staging,
+                             row + row_of_warp(), column, value);
     });
   };
   for (int tile = static_cast<int>(blockIdx.x); tile < work.tiles;
        tile += static_cast<int>(gridDim.x)) {
     const TilePlace place = place_of<kAllRows>(work, tile);
-    const int row0 = place.rows * kTokens + kRows * consumer, column0 = place.outs * kColumns;
+    const int row0 = place.rows * work.tile_rows + kRows * consumer;
+    const int column0 = place.outs * kColumns;
     const TileTerms<type, kOut, kGated> terms(work.to, columns[consumer], row0, column0);
-    if constexpr (kPrefetches<type, kConsumers> && !kGated)
-      if (work.prefetches_y)
-        for (int h = 0; h < kHigh; ++h)
-          prefetch_staged<kColumns>(y_map, row0 + 64 * h + row_of_warp(), column0);
+    if constexpr (kPrefetches<type, kConsumers> && !kGated && kHigh == 1)
+      if (work.prefetches_y && has_rows(0))
+        prefetch_staged<kColumns>(y_map, row0 + row_of_warp(), column0);
     if constexpr (kPromotes<type>) {
       float totals[kOut / 2] = {};
       if constexpr (kHalves<type, kOut>) {
@@ -178,39 +182,69 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
         add_products_by_atoms<kOut, kAtoms, kUnderWay, kAtomsOfRun / kAtoms>(at, work.steps, x_atom,
                                                                              speaks, totals);
       }
-      store(totals, terms, row0, column0);
+      store(totals, terms, 0, row0, column0);
     } else {
       static_assert(kHigh == 1 || type == MmaType::bf16);  // terms have scales of 64 rows
       typename MmaTraits<type>::Sum sums[kHigh][kOut / 2];
       add_products<type, kOut, kAtoms, kHigh>(at, work.steps, x_atom, speaks, sums);
 #pragma unroll
-      for (int h = 0; h < kHigh; ++h) store(sums[h], terms, row0 + 64 * h, column0);
+      for (int h = 0; h < kHigh; ++h) store(sums[h], terms, h, row0 + 64 * h, column0);
     }
   }
   finish_staged();
 }
 
+template <MmaType type>
+inline constexpr TensorMapType kMapType =
+    type == MmaType::bf16 ? TensorMapType::bf16 : TensorMapType::byte;
+
+// All but the ring. tokens, columns: of a tile; atoms: of a step.
+template <MmaType type>
+GemmWork describe_gemm(const Gemm& gemm, int tokens, int columns, int atoms) {
+  constexpr int kElementBytes = type == MmaType::bf16 ? 2 : 1;
+  GemmWork work{};
+  work.to = {static_cast<int>(gemm.rows), static_cast<int>(gemm.out), gemm.row_scale,
+             gemm.column_scale, gemm.y};
+  work.token_tiles = div_up(gemm.rows, tokens);
+  work.tiles = work.token_tiles * div_up(gemm.out, columns);
+  work.tile_rows = div_up(div_up(gemm.rows, work.token_tiles), 16) * 16;
+  const auto last_rows = gemm.rows - (work.token_tiles - 1) * work.tile_rows;
+  work.last_x_bytes = div_up(last_rows, 8) * 8 * kAtomBytes;
+  work.x_bytes = work.token_tiles == 1 ? work.last_x_bytes : work.tile_rows * kAtomBytes;
+  work.whole = whole_atoms(kMapType<type>, gemm.in);
+  work.steps = div_up(gemm.in * kElementBytes, atoms * kAtomBytes);
+  work.prefetches_y = gemm.y.adds && has_whole_pieces(gemm.out, gemm.y);
+  return work;
+}
+
+// In boxes of so many bytes an atom.
+template <MmaType type>
+CUtensorMap map_of_x(const Gemm& gemm, int bytes, int atoms) {
+  return atoms_map(gemm.x, kMapType<type>, gemm.in, gemm.rows, gemm.x_stride, bytes / kAtomBytes,
+                   atoms);
+}
+
+// Of y in bf16 that has whole pieces: others are not written by the copy engine.
+template <int kColumns>
+CUtensorMap map_of_y(const Gemm& gemm) {
+  if (gemm.y.f32 || !has_whole_pieces(gemm.out, gemm.y)) return {};
+  return rows_map(gemm.y.data, gemm.out, gemm.rows, 2 * gemm.y.stride, kStagedColumns<kColumns>,
+                  kStagedRows);
+}
+
 // beside_previous: as GemmWork has it.
-template <MmaType type, int kConsumers, int kOut, int kAtoms, bool kGated = false, int kHigh = 1>
+template <MmaType type, int kConsumers, int kOut, int kAtoms, bool kGated = false, int kHigh = 1,
+          bool kAllRows = kConsumers == 1>
 void launch_gemm(const Gemm& gemm, cudaStream_t stream, bool beside_previous = false) {
   constexpr int kTokens = 64 * kHigh * kConsumers, kColumns = kGated ? kOut / 2 : kOut;
-  constexpr int kElementBytes = type == MmaType::bf16 ? 2 : 1;
-  const auto kernel = gemm_kernel<type, kConsumers, kOut, kAtoms, kGated, kHigh>;
+  const auto kernel = gemm_kernel<type, kConsumers, kOut, kAtoms, kGated, kHigh, kAllRows>;
   static const bool allowed = [&] {
     allow_shared_memory(kernel, kRingBytes<kConsumers> + kStagingBytes<kConsumers> + 1024);
     return true;
   }();
   (void)allowed;
-  GemmWork work{};
-  work.to = {static_cast<int>(gemm.rows), static_cast<int>(gemm.out), gemm.row_scale,
-             gemm.column_scale, gemm.y};
-  const TensorMapType map_type = type == MmaType::bf16 ? TensorMapType::bf16 : TensorMapType::byte;
+  GemmWork work = describe_gemm<type>(gemm, kTokens, kColumns, kAtoms);
   work.beside_previous = beside_previous;
-  work.token_tiles = div_up(gemm.rows, kTokens);
-  work.tiles = work.token_tiles * div_up(gemm.out, kColumns);
-  const int x_rows = std::min<int>(kTokens, div_up(gemm.rows, 8) * 8);
-  work.x_bytes = x_rows * kAtomBytes;
-  work.whole = whole_atoms(map_type, gemm.in);
   const int weight_bytes = kAtoms * kOut * kAtomBytes;
   const int blocks = work.tiles > processors() ? kBlocks<kConsumers> : 1;
   const int ring_bytes = blocks == 1 ? kRingBytes<kConsumers> : kRingBytesOfTwo;
@@ -218,22 +252,15 @@ void launch_gemm(const Gemm& gemm, cudaStream_t stream, bool beside_previous = f
   work.under_way = kConsumers == 1
                        ? std::clamp(kBytesUnderWay / blocks / weight_bytes, 1, work.stages)
                        : work.stages;
-  work.steps = div_up(gemm.in * kElementBytes, kAtoms * kAtomBytes);
   const CUtensorMap weight_map =
-      kGated ? atoms_of_halves_map(gemm.weight, map_type, gemm.in, 2 * gemm.out, gemm.w_stride,
-                                   kOut, kAtoms)
-             : atoms_map(gemm.weight, map_type, gemm.in, gemm.w_rows, gemm.w_stride, kOut, kAtoms);
-  const CUtensorMap x_map =
-      atoms_map(gemm.x, map_type, gemm.in, gemm.rows, gemm.x_stride, x_rows, kAtoms);
-  CUtensorMap y_map{};
-  const bool staged = !gemm.y.f32 && has_whole_pieces(work.to.out, gemm.y);
-  work.prefetches_y = staged && gemm.y.adds;
-  if (staged)
-    y_map = rows_map(gemm.y.data, gemm.out, gemm.rows, 2 * gemm.y.stride, kStagedColumns<kColumns>,
-                     kStagedRows);
+      kGated ? atoms_of_halves_map(gemm.weight, kMapType<type>, gemm.in, 2 * gemm.out,
+                                   gemm.w_stride, kOut, kAtoms)
+             : atoms_map(gemm.weight, kMapType<type>, gemm.in, gemm.w_rows, gemm.w_stride, kOut,
+                         kAtoms);
   launch(kernel, static_cast<unsigned>(std::min(work.tiles, processors() * blocks)),
          kThreads<kConsumers>, ring_bytes + kStagingBytes<kConsumers> + 1024, stream, weight_map,
-         x_map, y_map, work);
+         map_of_x<type>(gemm, work.x_bytes, kAtoms),
+         map_of_x<type>(gemm, work.last_x_bytes, kAtoms), map_of_y<kColumns>(gemm), work);
 }
 
 // Tiles of one warpgroup. One thread starts the copies of weights: small ones would keep it from
@@ -241,15 +268,17 @@ void launch_gemm(const Gemm& gemm, cudaStream_t stream, bool beside_previous = f
 template <MmaType type, int kOut, bool kGated>
 void launch_narrow(const Gemm& gemm, cudaStream_t stream) {
   constexpr int kCopyBytes = 24 << 10;
-  const TensorMapType map_type = type == MmaType::bf16 ? TensorMapType::bf16 : TensorMapType::byte;
   const int64_t atom_bytes = (div_up(gemm.rows, 8) * 8 + kOut) * kAtomBytes;
-  const int64_t atoms = whole_atoms(map_type, gemm.in) ? kCopyBytes / atom_bytes : 1;
+  const int64_t atoms = whole_atoms(kMapType<type>, gemm.in) ? kCopyBytes / atom_bytes : 1;
   if constexpr (kOut == 32)
     if (atoms >= 4) return launch_gemm<type, 1, kOut, 4, kGated>(gemm, stream);
   if constexpr (kOut <= 64)
     if (atoms >= 2) return launch_gemm<type, 1, kOut, 2, kGated>(gemm, stream);
   launch_gemm<type, 1, kOut, 1, kGated>(gemm, stream);
 }
+
+// gemm_int8_split.cu: the product, if it is of a shape for that.
+bool split_int8(const Gemm& gemm, cudaStream_t stream);
 
 // The product's outputs [begin, begin + count). REQUIRES: not gated.
 inline Gemm outputs_of(Gemm gemm, int64_t begin, int64_t count) {
@@ -295,6 +324,11 @@ void run_gemm(const Gemm& gemm, cudaStream_t stream) {
         std::conditional_t<kPromotes<type>, std::integer_sequence<int, 32, 64>,
                            std::integer_sequence<int, 32, 48, 64, 112>>(),
         stream);
+  // Tiles of all rows by 64 outputs would leave half of the processors idle. (In e4m3 those of half
+  // of the rows were slower in a step.)
+  if constexpr (!kPromotes<type>)
+    if (!gemm.gated && gemm.rows <= 128 && 2 * div_up(out, 64) <= processors)
+      return launch_gemm<type, 1, 64, 1, false, 1, /*kAllRows=*/false>(gemm, stream);
   const auto cost = [&](int width, int high) {
     return div_up(div_up(gemm.rows, 128 * high) * div_up(out, width), processors) *
            round_cost<type>(width, high);

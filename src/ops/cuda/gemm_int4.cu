@@ -169,7 +169,7 @@ __device__ void store_activated(const Int4Work& work, const TileSums<kTokens>& o
 
 template <int kSideBySide, int kTokens, bool kGated, Int4Kind kKind>
 __global__ void __launch_bounds__(Whole<kSideBySide, kTokens, kGated>::kThreads, 1)
-    gemm_int4_kernel(const __grid_constant__ CUtensorMap x_map,
+    gemm_int4_kernel(const __grid_constant__ Int4XMaps x_maps,
                      const __grid_constant__ CUtensorMap y_map, Int4Work work) {
   using S = Whole<kSideBySide, kTokens, kGated>;
   extern __shared__ uint8_t memory[];
@@ -186,7 +186,7 @@ __global__ void __launch_bounds__(Whole<kSideBySide, kTokens, kGated>::kThreads,
   if (threadIdx.x < kWarpgroup) {
     give_up_registers<S::kProducerRegisters>();
     if (threadIdx.x == 0)
-      fill_int4_ring<S>(x_map, work, ring, 0, work.chunks, static_cast<int>(blockIdx.x),
+      fill_int4_ring<S>(x_maps, work, ring, 0, work.chunks, static_cast<int>(blockIdx.x),
                         [&](const Int4Place& of) {
                           if (!kGated && work.stages_y && work.y.adds)
                             prefetch_sums<kSideBySide, kTokens>(y_map, work, of);

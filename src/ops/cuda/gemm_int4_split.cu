@@ -77,7 +77,7 @@ __device__ void finish_eight(const Int4Work& work, const float4* parts, int part
 
 template <int kTokens, int kBlocks, Int4Kind kKind>
 __global__ void __launch_bounds__(Split<kTokens, kBlocks>::kThreads, 1)
-    split_int4_kernel(const __grid_constant__ CUtensorMap x_map, Int4Work work) {
+    split_int4_kernel(const __grid_constant__ Int4XMaps x_maps, Int4Work work) {
   using S = Split<kTokens, kBlocks>;
   constexpr int kRings = S::kRings;
   extern __shared__ uint8_t memory[];
@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(Split<kTokens, kBlocks>::kThreads, 1)
     if (ring < kRings && threadIdx.x % kWarpSize == 0) {
       const int begin = first_int4_chunk(first_part(ring), work.chunks);
       const int end = first_int4_chunk(first_part(ring + 1), work.chunks);
-      fill_int4_ring<S>(x_map, work, ring_of(ring), begin, end - begin, unit,
+      fill_int4_ring<S>(x_maps, work, ring_of(ring), begin, end - begin, unit,
                         [](const Int4Place&) {});
     }
     __syncwarp();

@@ -13,12 +13,15 @@
 namespace narrow::ops::cuda {
 
 struct GemmWork {
-  int steps;        // along k, of a stage each
-  bool whole;       // the width is a multiple of an atom (tensor_map.h)
-  int stages;       // of the ring
-  int under_way;    // stages of weights, at most
-  int x_bytes;      // of an atom of a stage's rows of x; the weights lie behind all of them
+  int steps;         // along k, of a stage each
+  bool whole;        // the width is a multiple of an atom (tensor_map.h)
+  int stages;        // of the ring
+  int under_way;     // stages of weights, at most
+  int x_bytes;       // of an atom of a stage's rows of x; the weights lie behind all of them
+  int last_x_bytes;  // the same in the last tile along the rows: the copy engine is slow where
+                     // there are no rows, twice as slow as where there are
   int token_tiles;  // tiles along the rows; the rest of the grid is along the outputs
+  int tile_rows;    // of a tile but the last one; a multiple of 16
   int tiles;
   // The kernel before this one is of the same product, of other outputs: what this one reads was
   // there before that one began, so only the end of this one waits for it.
@@ -37,18 +40,30 @@ __device__ inline TilePlace place_of(const GemmWork& work, int tile) {
   return {tile % work.token_tiles, tile / work.token_tiles};
 }
 
-// Calls load(place, element, atom, stage, i) for every step of the block's tiles, the i-th of all,
-// once its stage has been read. kElements, kAtoms: of a step.
-template <int kElements, int kAtoms, bool kAllRows, class Load>
-__device__ void for_each_step(const GemmWork& work, TileBarriers& barriers, Load load) {
+// The steps that a block has of its tiles, which kSharers neighbouring blocks share.
+struct StepShare {
+  int begin, end;
+};
+template <int kSharers>
+__device__ inline StepShare share_of(const GemmWork& work) {
+  const int rank = static_cast<int>(blockIdx.x) % kSharers;
+  return {work.steps * rank / kSharers, work.steps * (rank + 1) / kSharers};
+}
+
+// Calls load(of_tile(place), element, atom, stage, i) for every step of the block's tiles, the i-th
+// of all, once its stage has been read. kElements, kAtoms: of a step.
+template <int kElements, int kAtoms, bool kAllRows, int kSharers, class OfTile, class Load>
+__device__ void for_each_step(const GemmWork& work, TileBarriers& barriers, OfTile of_tile,
+                              Load load) {
   StagePlace at{0, 1};  // the phase before the first: an empty ring may be filled
   int i = 0;
-  for (int tile = static_cast<int>(blockIdx.x); tile < work.tiles;
-       tile += static_cast<int>(gridDim.x)) {
-    const TilePlace place = place_of<kAllRows>(work, tile);
-    for (int step = 0; step < work.steps; ++step, ++i) {
+  const StepShare share = share_of<kSharers>(work);
+  for (int tile = static_cast<int>(blockIdx.x) / kSharers; tile < work.tiles;
+       tile += static_cast<int>(gridDim.x) / kSharers) {
+    const auto of = of_tile(place_of<kAllRows>(work, tile));
+    for (int step = share.begin; step < share.end; ++step, ++i) {
       wait(&barriers.read[at.stage], at.parity);
-      load(place, work.whole ? 0 : step * kElements, work.whole ? step * kAtoms : 0, at.stage, i);
+      load(of, work.whole ? 0 : step * kElements, work.whole ? step * kAtoms : 0, at.stage, i);
       at.advance(work.stages);
     }
   }
@@ -56,19 +71,19 @@ __device__ void for_each_step(const GemmWork& work, TileBarriers& barriers, Load
 
 // to: the weights of the first stage. kGated: as in gemm.cuh. They do not depend on the kernel
 // before this one: the first fill the ring while it ends.
-template <int kElements, int kAtoms, int kOut, bool kGated, bool kAllRows>
+template <int kElements, int kAtoms, int kOut, bool kGated, bool kAllRows, int kSharers = 1>
 __device__ void load_weights(const CUtensorMap& map, const GemmWork& work, int stage_bytes,
                              TileBarriers& barriers, uint8_t* to) {
   constexpr int kColumns = kGated ? kOut / 2 : kOut;
   prefetch_map(&map);
   StagePlace landing;
-  for_each_step<kElements, kAtoms, kAllRows>(
-      work, barriers, [&](const TilePlace& place, int element, int atom, int stage, int i) {
+  for_each_step<kElements, kAtoms, kAllRows, kSharers>(
+      work, barriers, [](const TilePlace& place) { return place.outs * kColumns; },
+      [&](int row, int element, int atom, int stage, int i) {
         if (i >= work.under_way) {
           wait(&barriers.weights[landing.stage], landing.parity);
           landing.advance(work.stages);
         }
-        const int row = place.outs * kColumns;
         uint64_t* const landed = &barriers.weights[stage];
         arrive_expecting(landed, kAtoms * kOut * kAtomBytes);
         if constexpr (kGated) {
@@ -79,17 +94,33 @@ __device__ void load_weights(const CUtensorMap& map, const GemmWork& work, int s
       });
 }
 
-// to: the rows of x of the first stage.
-template <int kElements, int kAtoms, int kTokens, bool kAllRows>
-__device__ void load_x(const CUtensorMap& map, const GemmWork& work, int stage_bytes,
-                       TileBarriers& barriers, uint8_t* to) {
+// to: the rows of x of the first stage. last_map: in boxes of as many rows as the last tile along
+// the rows has; not looked at where a tile has all rows.
+template <int kElements, int kAtoms, bool kAllRows, int kSharers = 1>
+__device__ void load_x(const CUtensorMap& map, const CUtensorMap& last_map, const GemmWork& work,
+                       int stage_bytes, TileBarriers& barriers, uint8_t* to) {
+  static_assert(kAllRows || kAtoms == 1);  // atoms of a box are as far apart as it has rows
   prefetch_map(&map);
+  if constexpr (!kAllRows) prefetch_map(&last_map);
   if (!work.beside_previous) wait_for_previous_kernel();
-  for_each_step<kElements, kAtoms, kAllRows>(
-      work, barriers, [&](const TilePlace& place, int element, int atom, int stage, int) {
+  struct Rows {
+    const CUtensorMap* map;
+    uint32_t bytes;
+    int first;
+  };
+  for_each_step<kElements, kAtoms, kAllRows, kSharers>(
+      work, barriers,
+      [&](const TilePlace& place) -> Rows {
+        if (kAllRows) return {&map, static_cast<uint32_t>(kAtoms * work.x_bytes), 0};
+        const bool last = place.rows + 1 == work.token_tiles;
+        return {last ? &last_map : &map,
+                static_cast<uint32_t>(last ? work.last_x_bytes : work.x_bytes),
+                place.rows * work.tile_rows};
+      },
+      [&](const Rows& rows, int element, int atom, int stage, int) {
         uint64_t* const landed = &barriers.x[stage];
-        arrive_expecting(landed, static_cast<uint32_t>(kAtoms * work.x_bytes));
-        copy_tile(to + stage * stage_bytes, &map, element, place.rows * kTokens, atom, landed);
+        arrive_expecting(landed, rows.bytes);
+        copy_tile(to + stage * stage_bytes, rows.map, element, rows.first, atom, landed);
       });
   if (work.beside_previous) wait_for_previous_kernel();
 }

@@ -97,14 +97,16 @@ class TileTerms {
 };
 
 // Writes a warpgroup's 64 rows of kColumns outputs of y in float32, in pieces of eight bytes.
+// has_rows: as store_tile() has it.
 // value(i, j): the lane's two of its i-th row, in the j-th block of eight columns.
 template <int kColumns, class Value>
-__device__ void store_float_pieces(const GemmOutput& to, int row0, int column0, Value value) {
+__device__ void store_float_pieces(const GemmOutput& to, bool has_rows, int row0, int column0,
+                                   Value value) {
   const int t = threadIdx.x % 4, columns = to.out - column0;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const int row = row0 + row_of_lane(i);
-    if (row >= to.rows) continue;
+    if (row >= to.rows || !has_rows) continue;
     float* const to_row = static_cast<float*>(to.y.data) + row * to.y.stride + column0 + 2 * t;
 #pragma unroll
     for (int j = 0; j < kColumns / 8; ++j)
@@ -114,7 +116,8 @@ __device__ void store_float_pieces(const GemmOutput& to, int row0, int column0, 
 
 // The same of any y, number by number.
 template <int kColumns, class Value>
-__device__ void store_numbers(const GemmOutput& to, int row0, int column0, Value value) {
+__device__ void store_numbers(const GemmOutput& to, bool has_rows, int row0, int column0,
+                              Value value) {
   const Output& y = to.y;
 #pragma unroll 1
   for (int j = 0; j < kColumns / 8; ++j)
@@ -124,20 +127,21 @@ __device__ void store_numbers(const GemmOutput& to, int row0, int column0, Value
       const float2 pair = value(i, j);
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
-        if (row >= to.rows || column + c >= to.out) continue;
+        if (row >= to.rows || column + c >= to.out || !has_rows) continue;
         store_number(y, row, column + c, c == 0 ? pair.x : pair.y);
       }
     }
 }
 
 // Writes a warpgroup's 64 rows of a tile; store_whole(value) those of y in bf16 that has whole
-// pieces. How is chosen once, and what is hardly ever chosen is short code: with the choice made
-// for every block of columns, what a tile executed lay scattered over more code than the
-// instruction cache holds.
+// pieces. has_rows: whether the calling warp's rows are the tile's; a branch by it around all of
+// this would cost the loop over tiles its uniform descriptors. How is chosen once, and what is
+// hardly ever chosen is short code: with the choice made for every block of columns, what a tile
+// executed lay scattered over more code than the instruction cache holds.
 template <MmaType type, int kOut, bool kGated, class Sum, class StoreWhole>
 __device__ void store_tile(const GemmOutput& to, const Sum (&sums)[kOut / 2],
-                           const TileTerms<type, kOut, kGated>& terms, int row0, int column0,
-                           StoreWhole store_whole) {
+                           const TileTerms<type, kOut, kGated>& terms, bool has_rows, int row0,
+                           int column0, StoreWhole store_whole) {
   constexpr int kColumns = kGated ? kOut / 2 : kOut;
   const auto store = [&]<bool kNeeded>(std::bool_constant<kNeeded>) {
     const auto value = [&](const Sum(&of)[kOut / 2], int i, int j) {
@@ -154,9 +158,10 @@ __device__ void store_tile(const GemmOutput& to, const Sum (&sums)[kOut / 2],
       Sum kept[kOut / 2];  // in memory: registers have no indices
 #pragma unroll
       for (int i = 0; i < kOut / 2; ++i) kept[i] = sums[i];
-      store_numbers<kColumns>(to, row0, column0, [&](int i, int j) { return value(kept, i, j); });
+      store_numbers<kColumns>(to, has_rows, row0, column0,
+                              [&](int i, int j) { return value(kept, i, j); });
     } else if (!kGated && to.y.f32) {
-      store_float_pieces<kColumns>(to, row0, column0,
+      store_float_pieces<kColumns>(to, has_rows, row0, column0,
                                    [&](int i, int j) { return value(sums, i, j); });
     } else {
       store_whole([&](int i, int j) { return value(sums, i, j); });

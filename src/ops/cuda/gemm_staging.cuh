@@ -20,12 +20,12 @@ inline constexpr int kStagedColumns = kColumns % 32 == 0   ? 32
                                                            : kColumns;
 
 // A warp's rows of a tile of kColumns outputs, from (row, column) on. map: rows_map() of y in boxes
-// of kStagedColumns by kStagedRows. adds: as Output has it. memory: of the block's warps that
-// multiply, kWarpStaging each, aligned to 1024 bytes. value(i, j): the lane's two of its i-th row,
-// in the j-th block of eight columns.
+// of kStagedColumns by kStagedRows. adds: as Output has it. has_rows: as store_tile() has it.
+// memory: of the block's warps that multiply, kWarpStaging each, aligned to 1024 bytes. value(i,
+// j): the lane's two of its i-th row, in the j-th block of eight columns.
 template <int kColumns, class Value>
-__device__ void store_staged(const CUtensorMap& map, bool adds, const uint8_t* memory, int row,
-                             int column, Value value) {
+__device__ void store_staged(const CUtensorMap& map, bool adds, bool has_rows,
+                             const uint8_t* memory, int row, int column, Value value) {
   constexpr int kPiece = kStagedColumns<kColumns>, kRowBytes = 2 * kPiece;
   constexpr int kPlaces = kPiece <= 32 ? 2 : 1;
   constexpr uint32_t kPlaceBytes = kWarpStaging / kPlaces;
@@ -62,7 +62,7 @@ __device__ void store_staged(const CUtensorMap& map, bool adds, const uint8_t* m
     }
     publish_to_async();
     __syncwarp();
-    if (lane == 0) {
+    if (lane == 0 && has_rows) {
       if (adds) {
         add_tile_out(&map, column + first, row, place);
       } else {

@@ -100,6 +100,11 @@ __device__ inline void store_in_cluster(uint32_t address, float4 value) {
                "f"(value.y), "f"(value.z), "f"(value.w)
                : "memory");
 }
+__device__ inline void store_in_cluster(uint32_t address, int4 value) {
+  asm volatile("st.shared::cluster.v4.s32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(value.x),
+               "r"(value.y), "r"(value.z), "r"(value.w)
+               : "memory");
+}
 
 #else
 
@@ -109,6 +114,7 @@ __device__ inline void cluster_sync() { __trap(); }
 __device__ inline uint32_t address_in(const void*, int) { return 0; }
 __device__ inline void store_in_cluster(uint32_t, float) { __trap(); }
 __device__ inline void store_in_cluster(uint32_t, float4) { __trap(); }
+__device__ inline void store_in_cluster(uint32_t, int4) { __trap(); }
 
 #endif
 

@@ -28,6 +28,9 @@ struct Int4Work {
   bool offsets;
   bool whole;  // the width is a multiple of an atom of x (tensor_map.h)
   int rows, out, tiles, chunks;
+  // Of x asked for, of the last tile along the tokens: the copy engine is slow where there are no
+  // rows, but two copies in place of one are worth it where those are many.
+  int last_rows;
   int token_tiles, units;  // a unit: a tile of outputs of all warpgroups side by side, by tokens
   // Tiles of outputs from a unit to the one behind it, from a warpgroup's to that of the next one.
   int to_next_unit, to_next_group;
@@ -85,18 +88,30 @@ struct Int4Ring {
   uint64_t *full, *empty;  // [kInt4MostStages]
 };
 
+// Of rows of x: boxes of a chunk's inputs (or, of other widths, half of them) of kTokens rows, and
+// of half of a chunk's of Int4Work::last_rows.
+struct Int4XMaps {
+  CUtensorMap whole, last;
+};
+
 // By one thread: chunks [begin, begin + count) of a block's units, of which `first_unit` is first.
 // begin_unit(place): once for each, behind its first rows of x.
 template <class S, class BeginUnit>
-__device__ void fill_int4_ring(const CUtensorMap& x_map, const Int4Work& work, const Int4Ring& ring,
+__device__ void fill_int4_ring(const Int4XMaps& x_maps, const Int4Work& work, const Int4Ring& ring,
                                int begin, int count, int first_unit, BeginUnit begin_unit) {
-  prefetch_map(&x_map);
+  prefetch_map(&x_maps.whole);
+  prefetch_map(&x_maps.last);
   const Int4Place first_place(work, first_unit);
   Int4Place of = first_place;
+  bool is_cut;  // the last tile along the tokens, and of fewer rows
   int chunk;
   StagePlace at;
+  const auto cut = [&](const Int4Place& place) {
+    return work.last_rows < S::kTokens && place.token_tile + 1 == work.token_tiles;
+  };
   const auto start = [&] {
     of = first_place;
+    is_cut = cut(of);
     chunk = begin;
     at = {0, 1};  // the phase before the first: an empty ring may be filled
   };
@@ -105,14 +120,15 @@ __device__ void fill_int4_ring(const CUtensorMap& x_map, const Int4Work& work, c
     if (++chunk == begin + count) {
       chunk = begin;
       of.advance(work);
+      is_cut = cut(of);
     }
     at.advance(work.stages);
   };
   const auto place = [&] { return ring.memory + at.stage * work.stage_bytes; };
   const auto load_weights = [&] {
     uint64_t* barrier = &ring.full[at.stage];
-    arrive_expecting(barrier,
-                     static_cast<uint32_t>(S::kXBytes + S::kSideBySide * work.chunk_bytes));
+    const int x_bytes = is_cut ? work.last_rows * kInt4Inputs * 2 : S::kXBytes;
+    arrive_expecting(barrier, static_cast<uint32_t>(x_bytes + S::kSideBySide * work.chunk_bytes));
 #pragma unroll
     for (int o = 0; o < S::kSideBySide; ++o) {
       // Beyond the last tile nothing is stored: any weights do.
@@ -126,12 +142,16 @@ __device__ void fill_int4_ring(const CUtensorMap& x_map, const Int4Work& work, c
   const auto load_x = [&] {
     uint64_t* barrier = &ring.full[at.stage];
     const int token = of.token_tile * S::kTokens;
-    if (work.whole) {
-      copy_tile(place(), &x_map, 0, token, 2 * chunk, barrier);
+    if (work.whole && !is_cut) {
+      copy_tile(place(), &x_maps.whole, 0, token, 2 * chunk, barrier);
     } else {
-      const int k = chunk * kInt4Inputs;
-      copy_tile(place(), &x_map, k, token, 0, barrier);
-      copy_tile(place() + S::kXBytes / 2, &x_map, k + kInt4Inputs / 2, token, 0, barrier);
+      const CUtensorMap* const map = is_cut ? &x_maps.last : &x_maps.whole;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int atom = 2 * chunk + half, k = atom * (kInt4Inputs / 2);
+        copy_tile(place() + half * (S::kXBytes / 2), map, work.whole ? 0 : k, token,
+                  work.whole ? atom : 0, barrier);
+      }
     }
     if (chunk == begin) begin_unit(of);
   };
@@ -259,6 +279,9 @@ Int4Work describe_int4(const Int4Weights& weights, int64_t out, int64_t in, int6
   work.out = static_cast<int>(out);
   work.tiles = div_up(out, kInt4Outs);
   work.token_tiles = div_up(rows, S::kTokens);
+  constexpr int kLeastCut = 24;
+  work.last_rows = div_up(rows - int64_t{work.token_tiles - 1} * S::kTokens, 8) * 8;
+  if (S::kTokens - work.last_rows < kLeastCut) work.last_rows = S::kTokens;
   work.units = div_up(out, S::kOuts) * work.token_tiles;
   work.to_next_unit = S::kSideBySide;
   work.to_next_group = 1;
@@ -270,7 +293,7 @@ Int4Work describe_int4(const Int4Weights& weights, int64_t out, int64_t in, int6
   return work;
 }
 
-// kernels: [Int4Kind], no others of the same S; their parameters: a map of x, y_maps, work.
+// kernels: [Int4Kind], no others of the same S; their parameters: maps of x, y_maps, work.
 template <class S, class Kernel, class... Maps>
 void launch_int4(const Kernel (&kernels)[3], int cluster, int blocks, const Int4Work& work,
                  const Int4Weights& weights, int64_t in, const __nv_bfloat16* x, int extra_bytes,
@@ -285,9 +308,12 @@ void launch_int4(const Kernel (&kernels)[3], int cluster, int blocks, const Int4
                                                      : Int4Kind::symmetric;
   const size_t bytes =
       1024 + static_cast<size_t>(S::kRings * work.stages * work.stage_bytes + extra_bytes);
-  const CUtensorMap x_map = atoms_map(x, TensorMapType::bf16, in, work.rows, in * 2, S::kTokens, 2);
+  const auto map_of = [&](int rows, int atoms) {
+    return atoms_map(x, TensorMapType::bf16, in, work.rows, in * 2, rows, atoms);
+  };
+  const Int4XMaps x_maps = {map_of(S::kTokens, 2), map_of(work.last_rows, 1)};
   launch_clusters(cluster, kernels[static_cast<int>(kind)], static_cast<unsigned>(blocks),
-                  S::kThreads, bytes, stream, x_map, y_maps..., work);
+                  S::kThreads, bytes, stream, x_maps, y_maps..., work);
 }
 
 // gemm_int4_split.cu: tiles of kInt4Outs outputs and 32 or 64 rows, by one block or two.

@@ -186,7 +186,7 @@ class CudaBackend : public Backend {
 
   void linear_add(const Linear& layer, Matrix x, Matrix y, Matrix residual) override {
     check_linear(layer, x, y);
-    check_same_shape(residual, y, "linear_add");
+    check_residual(residual, y, "linear_add");
     quantize_and_multiply(layer, x, residual, Result::added);
   }
 
@@ -207,7 +207,7 @@ class CudaBackend : public Backend {
     check_linear(mlp.gate_up, mlp.normed, mlp.gates);
     check_silu_mul(mlp.gates, mlp.activated);
     check_linear(mlp.down, mlp.activated, mlp.out);
-    check_same_shape(residual, mlp.out, "norm_mlp_add");
+    check_residual(residual, mlp.out, "norm_mlp_add");
     const int64_t rows = residual.rows;
     if (rows == 0) return;
     const std::vector<CudaPart>& parts = static_cast<const CudaLinear&>(mlp.gate_up).parts();
@@ -320,6 +320,11 @@ class CudaBackend : public Backend {
   }
 
  private:
+  static void check_residual(Matrix residual, Matrix product, const char* operation) {
+    check_same_shape(residual, product, operation);
+    if (residual.dtype != DType::bf16)
+      throw Error::failed("products are added to bf16 alone", operation);
+  }
   static const DeviceBatch& device(const Plan& plan) {
     return static_cast<const CudaPlan&>(plan).device();
   }

@@ -153,7 +153,8 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
   TileRing at(ring, barriers, work.stages, stage_bytes, consumer * kRows * kAtomBytes,
               weights_offset);
   const uint8_t* const staging = ring + ((work.stages * stage_bytes + 1023) & -1024);
-  // Whether the h-th 64 rows of the warp's are the tile's: behind those lie rows of the next tile.
+  // Whether the warp's rows among its warpgroup's h-th 64 are the tile's: behind those lie rows of
+  // the next tile.
   const auto has_rows = [&](int h) {
     return kAllRows || kRows * consumer + 64 * h + row_of_warp() < work.tile_rows;
   };

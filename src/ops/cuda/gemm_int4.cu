@@ -81,8 +81,8 @@ __device__ void stage_sums(const TileSums<kTokens>& of, __nv_bfloat16* staging) 
   }
 }
 
-// Writes a warpgroup's tile through its staging memory, from where the copy engine takes it. n0:
-// the thread's first output of the tile.
+// Writes a warpgroup's tile: y in float32 at once, in bf16 by way of staging memory, from where the
+// copy engine takes it in whole pieces. n0: the thread's first output of the tile.
 template <int kTokens>
 __device__ void store_sums(const CUtensorMap& y_map, const Int4Work& work,
                            const TileSums<kTokens>& of, int out0, int n0, int token0,
@@ -256,7 +256,7 @@ void run(const Int4Weights& weights, int64_t out, int64_t in, const __nv_bfloat1
   work.step_tiles = work.step / work.token_tiles * work.to_next_unit;
   work.step_token_tiles = work.step % work.token_tiles;
   CUtensorMap y_map{};
-  work.stages_y = !y.f32 && has_whole_pieces(out, y);
+  work.stages_y = !kGated && !y.f32 && has_whole_pieces(out, y);
   if (work.stages_y) y_map = rows_map(y.data, out, rows, 2 * y.stride, kInt4Outs, kBoxTokens);
   launch_int4<S>(kernels, 1, work.step, work, weights, in, x, S::kStagingBytes, stream, y_map);
 }

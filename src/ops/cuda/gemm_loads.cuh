@@ -20,8 +20,8 @@ struct GemmWork {
   int x_bytes;       // of an atom of a stage's rows of x; the weights lie behind all of them
   int last_x_bytes;  // the same in the last tile along the rows: the copy engine is slow where
                      // there are no rows, twice as slow as where there are
-  int token_tiles;  // tiles along the rows; the rest of the grid is along the outputs
-  int tile_rows;    // of a tile but the last one; a multiple of 16
+  int token_tiles;   // tiles along the rows; the rest of the grid is along the outputs
+  int tile_rows;     // of a tile but the last one; a multiple of 16
   int tiles;
   // The kernel before this one is of the same product, of other outputs: what this one reads was
   // there before that one began, so only the end of this one waits for it.

@@ -149,7 +149,7 @@ __device__ inline void copy_bytes(void* to, const void* from, uint32_t bytes, ui
       : "memory");
 }
 
-// The same of a matrix of four or five dimensions.
+// As copy_tile(), of an array of five dimensions.
 __device__ inline void copy_box(void* to, const CUtensorMap* map, int c0, int c1, int c2, int c3,
                                 int c4, uint64_t* barrier) {
   asm volatile(

@@ -28,9 +28,9 @@ struct Int4Work {
   bool offsets;
   bool whole;  // the width is a multiple of an atom of x (tensor_map.h)
   int rows, out, tiles, chunks;
-  // Of x asked for, of the last tile along the tokens: the copy engine is slow where there are no
-  // rows, but two copies in place of one are worth it where those are many.
-  int last_rows;
+  // Rows of x asked for in the last tile along the tokens. The copy engine is slow where there are
+  // no rows, but to leave out a few is not worth a second copy.
+  int last_x_rows;
   int token_tiles, units;  // a unit: a tile of outputs of all warpgroups side by side, by tokens
   // Tiles of outputs from a unit to the one behind it, from a warpgroup's to that of the next one.
   int to_next_unit, to_next_group;
@@ -89,7 +89,7 @@ struct Int4Ring {
 };
 
 // Of rows of x: boxes of a chunk's inputs (or, of other widths, half of them) of kTokens rows, and
-// of half of a chunk's of Int4Work::last_rows.
+// of half of a chunk's of Int4Work::last_x_rows.
 struct Int4XMaps {
   CUtensorMap whole, last;
 };
@@ -107,7 +107,7 @@ __device__ void fill_int4_ring(const Int4XMaps& x_maps, const Int4Work& work, co
   int chunk;
   StagePlace at;
   const auto cut = [&](const Int4Place& place) {
-    return work.last_rows < S::kTokens && place.token_tile + 1 == work.token_tiles;
+    return work.last_x_rows < S::kTokens && place.token_tile + 1 == work.token_tiles;
   };
   const auto start = [&] {
     of = first_place;
@@ -127,7 +127,7 @@ __device__ void fill_int4_ring(const Int4XMaps& x_maps, const Int4Work& work, co
   const auto place = [&] { return ring.memory + at.stage * work.stage_bytes; };
   const auto load_weights = [&] {
     uint64_t* barrier = &ring.full[at.stage];
-    const int x_bytes = is_cut ? work.last_rows * kInt4Inputs * 2 : S::kXBytes;
+    const int x_bytes = is_cut ? work.last_x_rows * kInt4Inputs * 2 : S::kXBytes;
     arrive_expecting(barrier, static_cast<uint32_t>(x_bytes + S::kSideBySide * work.chunk_bytes));
 #pragma unroll
     for (int o = 0; o < S::kSideBySide; ++o) {
@@ -280,8 +280,8 @@ Int4Work describe_int4(const Int4Weights& weights, int64_t out, int64_t in, int6
   work.tiles = div_up(out, kInt4Outs);
   work.token_tiles = div_up(rows, S::kTokens);
   constexpr int kLeastCut = 24;
-  work.last_rows = div_up(rows - int64_t{work.token_tiles - 1} * S::kTokens, 8) * 8;
-  if (S::kTokens - work.last_rows < kLeastCut) work.last_rows = S::kTokens;
+  work.last_x_rows = div_up(rows - int64_t{work.token_tiles - 1} * S::kTokens, 8) * 8;
+  if (S::kTokens - work.last_x_rows < kLeastCut) work.last_x_rows = S::kTokens;
   work.units = div_up(out, S::kOuts) * work.token_tiles;
   work.to_next_unit = S::kSideBySide;
   work.to_next_group = 1;
@@ -311,7 +311,7 @@ void launch_int4(const Kernel (&kernels)[3], int cluster, int blocks, const Int4
   const auto map_of = [&](int rows, int atoms) {
     return atoms_map(x, TensorMapType::bf16, in, work.rows, in * 2, rows, atoms);
   };
-  const Int4XMaps x_maps = {map_of(S::kTokens, 2), map_of(work.last_rows, 1)};
+  const Int4XMaps x_maps = {map_of(S::kTokens, 2), map_of(work.last_x_rows, 1)};
   launch_clusters(cluster, kernels[static_cast<int>(kind)], static_cast<unsigned>(blocks),
                   S::kThreads, bytes, stream, x_maps, y_maps..., work);
 }

@@ -8,7 +8,8 @@ using bf16_t = __nv_bfloat16;
 
 // kEarly: weights, which do not depend on the kernel before this one, are loaded while that ends.
 // With many rows other blocks hide that latency, and the registers are worth more.
-// A thread does what kFolds threads would, whose number decides the order of the sum of squares.
+// A thread does what kFolds threads would: the sum of squares has the order of so many times as
+// many.
 template <int kWidth, int kSlots, int kFolds, bool kEarly>
 __global__ void rms_norm_kernel(const bf16_t* x, const float* gamma, float epsilon, bf16_t* y,
                                 QuantizedRows quantized, int64_t cols) {
@@ -64,7 +65,8 @@ __global__ void rms_norm_kernel(const bf16_t* x, const float* gamma, float epsil
 void rms_norm(const bf16_t* x, const float* gamma, float epsilon, bf16_t* y,
               QuantizedRows quantized, int64_t rows, int64_t cols, cudaStream_t stream) {
   if (rows == 0) return;
-  // The sum of squares depends on the number of threads, which is therefore the same for any rows.
+  // The sum of squares depends on the number of threads, which is therefore the same for any rows,
+  // though one may do the work of several.
   constexpr int64_t kThreads = 512, kFewRows = 256, kManyRows = 1024;
   constexpr int kFolds = 4;  // of many rows: more of them at a time on a processor
   for_row_shape(cols, kThreads, [&](auto width, auto slots, unsigned threads) {

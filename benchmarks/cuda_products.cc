@@ -4,7 +4,7 @@
 // and "skinny" are Hopper's own, "portable" those of other devices (fp8w: e4m3 weights, bf16
 // inputs).
 //
-//   cuda_products [bf16|int8|fp8|fp8w|int4]... [ROWS...]     default: all, 1 16 64 512 4096
+//   cuda_products [bf16|int8|fp8|fp8w|int4]... [ROWS...]     default: all, 1 16 64 160 512 4096
 #include <cuda_fp8.h>
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
@@ -229,7 +229,7 @@ int main(int argc, char** argv) try {
       rows.push_back(benchmarks::count_of(argv[i]));
     }
   }
-  if (rows.empty()) rows = {1, 16, 64, 512, 4096};
+  if (rows.empty()) rows = {1, 16, 64, 160, 512, 4096};
   if (types.empty()) types = {Type::bf16, Type::int8, Type::fp8, Type::fp8_weights, Type::int4};
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, 0), "device properties");

@@ -1,8 +1,9 @@
 // Time of a decode step of a Llama-3.1-8B-shaped model with random weights, by batch size, from the
 // host's clock around what the engine does: plan, kernels, the likeliest tokens back on the host.
 //
-//   decode_step FORMAT [BACKEND [CONTEXT [BATCH|fp8_kv...]]]     default: cuda 512 1 8 32
+//   decode_step FORMAT [BACKEND [CONTEXT [BATCH|fp8_kv...]]]     default: cuda 512 1 8 32 80 160
 //
+// The last two: batches that are no power of two have shown what those hide.
 // BACKEND cuda-portable: the kernels of other devices, on Hopper too. fp8_kv: keys and values in
 // e4m3.
 #include <fmt/format.h>
@@ -85,7 +86,7 @@ int main(int argc, char** argv) try {
       batches.push_back(benchmarks::count_of(argv[i]));
     }
   }
-  if (batches.empty()) batches = {1, 8, 32};
+  if (batches.empty()) batches = {1, 8, 32, 80, 160};
   const benchmarks::SyntheticCheckpoint checkpoint(kLlama8B, format);
   const auto start = Clock::now();
   model::Decoder decoder(checkpoint, *backend, kLongestPrefill);

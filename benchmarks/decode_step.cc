@@ -3,9 +3,8 @@
 //
 //   decode_step FORMAT [BACKEND [CONTEXT [BATCH|fp8_kv...]]]     default: cuda 512 1 8 32 80 160
 //
-// The last two: batches that are no power of two have shown what those hide.
 // BACKEND cuda-portable: the kernels of other devices, on Hopper too. fp8_kv: keys and values in
-// e4m3.
+// e4m3. The last two batches are no powers of two: those have hidden what all others paid for.
 #include <fmt/format.h>
 
 #include <algorithm>

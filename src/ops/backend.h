@@ -169,6 +169,7 @@ class Backend {
   virtual void add(Matrix residual, Matrix x) = 0;
 
   // y = linear(x), then residual += y; a device may leave nothing in y. The default composes.
+  // x: [rows, in]  y, residual: [rows, out]
   virtual void linear_add(const Linear& layer, Matrix x, Matrix y, Matrix residual);
 
   // y = silu(gate) · up.  gate_up: [rows, 2 * cols of y], gate first

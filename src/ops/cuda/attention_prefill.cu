@@ -82,8 +82,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   constexpr uint32_t kPageBytes = 2 * kPage * kHeadDim * sizeof(bf16_t);  // keys and values
   extern __shared__ uint8_t raw[];
   __shared__ uint64_t full[kStages], empty[kStages];
-  auto& memory =
-      *reinterpret_cast<Memory<kHeadDim>*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
+  auto& memory = *reinterpret_cast<Memory<kHeadDim>*>(raw + to_first_tile(raw));
   const int queries = layer.heads / layer.kv_heads;
   const int kv_head = blockIdx.x % layer.kv_heads, part = blockIdx.x / layer.kv_heads;
   // Long tiles first: the last ones to start are short.

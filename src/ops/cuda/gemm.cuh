@@ -120,18 +120,10 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
   extern __shared__ uint8_t memory[];
   __shared__ TileBarriers barriers;
   __shared__ __align__(16) float2 columns[kConsumers][kOut];
-  uint8_t* const ring = memory + (1024 - shared_address(memory) % 1024) % 1024;
+  uint8_t* const ring = memory + to_first_tile(memory);
   const int stage_bytes = kAtoms * (work.x_bytes + kOut * kAtomBytes);
   const int weights_offset = kAtoms * work.x_bytes;
-  if (threadIdx.x == 0) {
-    for (int s = 0; s < work.stages; ++s) {
-      init_barrier(&barriers.weights[s], 1);
-      init_barrier(&barriers.x[s], 1);
-      init_barrier(&barriers.read[s], kConsumers);
-    }
-    publish_barriers();
-  }
-  __syncthreads();
+  init_ring(barriers, work.stages, kConsumers);
 
   if (threadIdx.x >= kConsumers * kWarpgroup) {
     if constexpr (kTakesRegisters<kConsumers, kOut>) give_up_registers<40>();
@@ -152,7 +144,7 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
   const uint32_t x_atom = static_cast<uint32_t>(work.x_bytes) / 16;
   TileRing at(ring, barriers, work.stages, stage_bytes, consumer * kRows * kAtomBytes,
               weights_offset);
-  const uint8_t* const staging = ring + ((work.stages * stage_bytes + 1023) & -1024);
+  const uint8_t* const staging = staging_behind(ring, work.stages * stage_bytes);
   // Whether the warp's rows among its warpgroup's h-th 64 are the tile's: behind those lie rows of
   // the next tile.
   const auto has_rows = [&](int h) {
@@ -199,7 +191,8 @@ template <MmaType type>
 inline constexpr TensorMapType kMapType =
     type == MmaType::bf16 ? TensorMapType::bf16 : TensorMapType::byte;
 
-// All but the ring. tokens, columns: of a tile; atoms: of a step.
+// All but the ring. tokens: of a tile at most, which are of equal height, so that none has many
+// rows that are not there. columns: of a tile; atoms: of a step.
 template <MmaType type>
 GemmWork describe_gemm(const Gemm& gemm, int tokens, int columns, int atoms) {
   constexpr int kElementBytes = type == MmaType::bf16 ? 2 : 1;

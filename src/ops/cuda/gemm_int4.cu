@@ -110,11 +110,7 @@ __device__ void store_sums(const CUtensorMap& y_map, const Int4Work& work,
 #pragma unroll
       for (int t0 = 0; t0 < kCount; t0 += kBoxTokens) {
         const uint32_t from = shared_address(staging + t0 * kInt4Outs);
-        if (y.adds) {
-          add_tile_out(&y_map, out0, token0 + kFirst + t0, from);
-        } else {
-          copy_tile_out(&y_map, out0, token0 + kFirst + t0, from);
-        }
+        copy_tile_out(&y_map, y.adds, out0, token0 + kFirst + t0, from);
       }
       close_copies();
       return;
@@ -174,7 +170,7 @@ __global__ void __launch_bounds__(Whole<kSideBySide, kTokens, kGated>::kThreads,
   using S = Whole<kSideBySide, kTokens, kGated>;
   extern __shared__ uint8_t memory[];
   __shared__ uint64_t full[kInt4MostStages], empty[kInt4MostStages];
-  const Int4Ring ring = {memory + (1024 - shared_address(memory) % 1024) % 1024, full, empty};
+  const Int4Ring ring = {memory + to_first_tile(memory), full, empty};
   auto* staging = reinterpret_cast<__nv_bfloat16*>(ring.memory + work.stages * work.stage_bytes);
   if (threadIdx.x < kInt4MostStages) {
     init_barrier(&full[threadIdx.x], 1);

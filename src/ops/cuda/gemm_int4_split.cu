@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(Split<kTokens, kBlocks>::kThreads, 1)
   constexpr int kRings = S::kRings;
   extern __shared__ uint8_t memory[];
   __shared__ uint64_t full[kRings][kInt4MostStages], empty[kRings][kInt4MostStages];
-  uint8_t* rings = memory + (1024 - shared_address(memory) % 1024) % 1024;
+  uint8_t* rings = memory + to_first_tile(memory);
   if (threadIdx.x < kRings * kInt4MostStages) {
     init_barrier(&full[0][threadIdx.x], 1);
     init_barrier(&empty[0][threadIdx.x], 4);  // warps

@@ -18,17 +18,9 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, 1)
   extern __shared__ uint8_t memory[];
   __shared__ TileBarriers barriers;
   __shared__ __align__(16) float2 columns[kConsumers][kOwn];
-  uint8_t* const ring = memory + (1024 - shared_address(memory) % 1024) % 1024;
+  uint8_t* const ring = memory + to_first_tile(memory);
   const int stage_bytes = work.x_bytes + kOut * kAtomBytes;
-  if (threadIdx.x == 0) {
-    for (int s = 0; s < work.stages; ++s) {
-      init_barrier(&barriers.weights[s], 1);
-      init_barrier(&barriers.x[s], 1);
-      init_barrier(&barriers.read[s], kConsumers);
-    }
-    publish_barriers();
-  }
-  __syncthreads();
+  init_ring(barriers, work.stages, kConsumers);
 
   if (threadIdx.x >= kConsumers * kWarpgroup) {
     const int loader = static_cast<int>(threadIdx.x) - kConsumers * kWarpgroup;
@@ -79,7 +71,7 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, 1)
     own[4 * four] += other.x, own[4 * four + 1] += other.y;
     own[4 * four + 2] += other.z, own[4 * four + 3] += other.w;
   }
-  const uint8_t* const staging = ring + ((work.stages * stage_bytes + 1023) & -1024);
+  const uint8_t* const staging = staging_behind(ring, work.stages * stage_bytes);
   store_tile(work.to, own, terms, true, row0, column0, [&](auto value) {
     store_staged<kOwn>(y_map, work.to.y.adds, true, staging, row0 + row_of_warp(), column0, value);
   });

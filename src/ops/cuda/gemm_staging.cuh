@@ -11,6 +11,11 @@ namespace narrow::ops::cuda {
 inline constexpr int kStagedRows = 16;        // of a warp
 inline constexpr int kWarpStaging = 2 << 10;  // bytes
 
+// Where tiles are staged, behind a ring of so many bytes.
+__device__ inline const uint8_t* staging_behind(const uint8_t* ring, int ring_bytes) {
+  return ring + ((ring_bytes + 1023) & -1024);
+}
+
 // So many outputs of a warp's rows wait at a time, in two places or one. Rows of 32 or 16 are
 // swizzled (rows_map()); others, of an odd number of pieces of sixteen bytes, lie in all banks as
 // they are.
@@ -63,11 +68,7 @@ __device__ void store_staged(const CUtensorMap& map, bool adds, bool has_rows,
     publish_to_async();
     __syncwarp();
     if (lane == 0 && has_rows) {
-      if (adds) {
-        add_tile_out(&map, column + first, row, place);
-      } else {
-        copy_tile_out(&map, column + first, row, place);
-      }
+      copy_tile_out(&map, adds, column + first, row, place);
       close_copies();
     }
   }

@@ -22,6 +22,11 @@ __device__ inline uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+// Bytes from a block's memory to the first multiple of 1024, where a swizzled tile may lie.
+__device__ inline uint32_t to_first_tile(const void* memory) {
+  return (1024 - shared_address(memory) % 1024) % 1024;
+}
+
 // --- Barriers -----------------------------------------------------------------------------------
 
 __device__ inline void init_barrier(uint64_t* barrier, uint32_t arrivals) {
@@ -160,20 +165,23 @@ __device__ inline void copy_box(void* to, const CUtensorMap* map, int c0, int c1
 }
 
 // A box of `map`, from (column, row) on, from shared memory; what lies outside of the matrix is
-// left out. A thread's copies since its last close_copies() are a group.
-__device__ inline void copy_tile_out(const CUtensorMap* map, int column, int row, uint32_t from) {
-  asm volatile(
-      "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%1, %2}], [%3];" ::"l"(map),
-      "r"(column), "r"(row), "r"(from)
-      : "memory");
-}
-// The same of a map of bf16, added to what is there; a sum is rounded to the nearest.
-__device__ inline void add_tile_out(const CUtensorMap* map, int column, int row, uint32_t from) {
-  asm volatile(
-      "cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group [%0, {%1, %2}], "
-      "[%3];" ::"l"(map),
-      "r"(column), "r"(row), "r"(from)
-      : "memory");
+// left out. adds: of a map of bf16, to what is there; a sum is rounded to the nearest. A thread's
+// copies since its last close_copies() are a group.
+__device__ inline void copy_tile_out(const CUtensorMap* map, bool adds, int column, int row,
+                                     uint32_t from) {
+  if (adds) {
+    asm volatile(
+        "cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group [%0, {%1, %2}], "
+        "[%3];" ::"l"(map),
+        "r"(column), "r"(row), "r"(from)
+        : "memory");
+  } else {
+    asm volatile(
+        "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%1, %2}], [%3];" ::"l"(
+            map),
+        "r"(column), "r"(row), "r"(from)
+        : "memory");
+  }
 }
 __device__ inline void close_copies() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 // Until all but the thread's latest kPending groups have been read from shared memory.

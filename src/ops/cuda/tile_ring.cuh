@@ -31,6 +31,19 @@ struct TileBarriers {
   uint64_t read[kMostStages];  // by all who multiply
 };
 
+// By all threads of the block, before any other use. readers: how many arrive at `read`.
+__device__ inline void init_ring(TileBarriers& barriers, int stages, int readers) {
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < stages; ++s) {
+      init_barrier(&barriers.weights[s], 1);
+      init_barrier(&barriers.x[s], 1);
+      init_barrier(&barriers.read[s], static_cast<uint32_t>(readers));
+    }
+    publish_barriers();
+  }
+  __syncthreads();
+}
+
 class TileRing {
  public:
   // x_offset, weights_offset: of the warpgroup's rows of x and of the weights in a stage.

@@ -89,6 +89,23 @@ __device__ inline uint2 load_streaming_8(const void* address) {
   return value;
 }
 
+// Numbers of a table that no kernel writes, with the fewest loads: what a warp asks for at once is
+// sixteen bytes a lane, where single numbers, `kCount` apart, would be as many lines for four
+// bytes. from: on a boundary of sixteen bytes where kCount is a multiple of four.
+template <int kCount>
+__device__ inline void load_table(const float* from, float (&to)[kCount]) {
+  if constexpr (kCount % 4 == 0) {
+#pragma unroll
+    for (int i = 0; i < kCount; i += 4) {
+      const float4 four = __ldg(reinterpret_cast<const float4*>(from + i));
+      to[i] = four.x, to[i + 1] = four.y, to[i + 2] = four.z, to[i + 3] = four.w;
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) to[i] = __ldg(from + i);
+  }
+}
+
 // Of magnitudes, whose order is that of their bits: one instruction.
 __device__ inline float warp_max(float magnitude) {
   return __uint_as_float(__reduce_max_sync(0xffffffffu, __float_as_uint(magnitude)));

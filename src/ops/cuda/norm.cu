@@ -19,12 +19,8 @@ __global__ void rms_norm_kernel(const bf16_t* x, const float* gamma, float epsil
   const int64_t row = blockIdx.x;
   let_next_kernel_start();
   float early[kEarly ? kPieces : 1][kWidth];
-  const auto load_weights = [&](int64_t c, float(&weight)[kWidth]) {
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) weight[i] = __ldg(gamma + c + i);
-  };
   if constexpr (kEarly)
-    Part::for_each(cols, [&](int64_t c, int slot) { load_weights(c, early[slot]); });
+    Part::for_each(cols, [&](int64_t c, int slot) { load_table(gamma + c, early[slot]); });
   wait_for_previous_kernel();
   Part part;
   Part::for_each(cols, [&](int64_t c, int slot) {
@@ -48,7 +44,7 @@ __global__ void rms_norm_kernel(const bf16_t* x, const float* gamma, float epsil
   const float factor = norm_factor(squares, cols, epsilon);
   Part::for_each(cols, [&](int64_t c, int slot) {
     float late[kWidth];
-    if constexpr (!kEarly) load_weights(c, late);
+    if constexpr (!kEarly) load_table(gamma + c, late);
     part.piece[slot].unpack(value);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i)

@@ -1,4 +1,6 @@
 // Rotary embedding, and the way of keys and values into the paged cache.
+#include <type_traits>
+
 #include "ops/cuda/device.cuh"
 #include "ops/cuda/kv_cache.cuh"
 #include "ops/cuda/launch.cuh"
@@ -18,46 +20,44 @@ __global__ void rope_and_store_kernel(DeviceBatch batch, AttentionLayer layer, c
                                       const float* sine, __nv_bfloat16* qkv) {
   let_next_kernel_start();
   wait_for_previous_kernel();
-  const int row = blockIdx.x;
-  const int half = layer.head_dim / 2, per_head = half / kWidth;
+  const int row = blockIdx.x, half = layer.head_dim / 2, per_head = half / kWidth;
+  const int i = static_cast<int>(threadIdx.x + blockIdx.y * blockDim.x);
+  const int head = i / per_head, d = i % per_head * kWidth;
   const int heads = layer.heads + 2 * layer.kv_heads;
-  const int64_t position = batch.positions[row];
-  const int slot = batch.slots[row];
-  __nv_bfloat16* values = qkv + static_cast<int64_t>(row) * heads * layer.head_dim;
-  const int64_t block = slot / 16, offset = slot % 16;
+  if (head >= heads) return;
   using Values = Vector<kWidth>;
-  for (int i = threadIdx.x + blockIdx.y * blockDim.x; i < heads * per_head;
-       i += blockDim.x * gridDim.y) {
-    const int head = i / per_head, d = i % per_head * kWidth;
-    auto* low = reinterpret_cast<Values*>(values + head * layer.head_dim + d);
-    auto* high = reinterpret_cast<Values*>(values + head * layer.head_dim + d + half);
-    Values x = *low, y = *high;
-    if (head < layer.heads + layer.kv_heads) {
+  auto* const low = reinterpret_cast<Values*>(
+      qkv + (static_cast<int64_t>(row) * heads + head) * layer.head_dim + d);
+  auto* const high = reinterpret_cast<Values*>(low->value + half);
+  Values x = *low, y = *high;
+  if (head < layer.heads + layer.kv_heads) {
+    const int64_t at = static_cast<int64_t>(batch.positions[row]) * half + d;
+    float c[kWidth], s[kWidth];
+    load_table(cosine + at, c);
+    load_table(sine + at, s);
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) {
-        const float c = __ldg(cosine + position * half + d + j);
-        const float s = __ldg(sine + position * half + d + j);
-        const float a = __bfloat162float(x.value[j]), b = __bfloat162float(y.value[j]);
-        const float2 rotated = rotate(a, b, c, s);
-        x.value[j] = __float2bfloat16_rn(rotated.x);
-        y.value[j] = __float2bfloat16_rn(rotated.y);
-      }
-      *low = x;
-      *high = y;
+    for (int j = 0; j < kWidth; ++j) {
+      const float2 rotated =
+          rotate(__bfloat162float(x.value[j]), __bfloat162float(y.value[j]), c[j], s[j]);
+      x.value[j] = __float2bfloat16_rn(rotated.x);
+      y.value[j] = __float2bfloat16_rn(rotated.y);
     }
-    if (head >= layer.heads && slot >= 0) {
-      const int64_t kv_head = head - layer.heads;  // keys, then values
-      Kv* to = static_cast<Kv*>(layer.kv) +
-               ((block * 2 * layer.kv_heads + kv_head) * 16 + offset) * layer.head_dim + d;
-      Vector<kWidth, Kv> low_codes, high_codes;
+    *low = x;
+    *high = y;
+  }
+  const int slot = batch.slots[row];
+  if (head >= layer.heads && slot >= 0) {
+    const int64_t block = slot / 16, kv_head = head - layer.heads;  // keys, then values
+    Kv* const to = static_cast<Kv*>(layer.kv) +
+                   ((block * 2 * layer.kv_heads + kv_head) * 16 + slot % 16) * layer.head_dim + d;
+    Vector<kWidth, Kv> low_codes, high_codes;
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) {
-        store_rounded(to_float(x.value[j]), &low_codes.value[j]);
-        store_rounded(to_float(y.value[j]), &high_codes.value[j]);
-      }
-      *reinterpret_cast<Vector<kWidth, Kv>*>(to) = low_codes;
-      *reinterpret_cast<Vector<kWidth, Kv>*>(to + half) = high_codes;
+    for (int j = 0; j < kWidth; ++j) {
+      store_rounded(to_float(x.value[j]), &low_codes.value[j]);
+      store_rounded(to_float(y.value[j]), &high_codes.value[j]);
     }
+    *reinterpret_cast<Vector<kWidth, Kv>*>(to) = low_codes;
+    *reinterpret_cast<Vector<kWidth, Kv>*>(to + half) = high_codes;
   }
 }
 
@@ -67,19 +67,21 @@ void rope_and_store(const DeviceBatch& batch, const AttentionLayer& layer, const
                     const float* sine, __nv_bfloat16* qkv, cudaStream_t stream) {
   if (batch.rows == 0) return;
   const int pairs = (layer.heads + 2 * layer.kv_heads) * layer.head_dim / 2;
-  constexpr int kThreads = 256, kWidth = 8;
-  if (layer.head_dim % (2 * kWidth) == 0) {
-    // Few rows: several blocks share one, so that its latency is that of one pass.
-    const unsigned parts =
-        batch.rows >= 256 ? 1 : static_cast<unsigned>(div_up(pairs, kWidth * kThreads));
+  // So few threads that few rows have several blocks each; with half of them steps of 8 sequences
+  // took 2 % longer.
+  constexpr int kThreads = 256, kWide = 8;
+  const auto run = [&](auto width) {
+    constexpr int kWidth = width();
     launch(layer.e4m3 ? rope_and_store_kernel<kWidth, e4m3_t>
                       : rope_and_store_kernel<kWidth, __nv_bfloat16>,
-           dim3(static_cast<unsigned>(batch.rows), parts), kThreads, 0, stream, batch, layer,
-           cosine, sine, qkv);
-  } else {
-    launch(layer.e4m3 ? rope_and_store_kernel<1, e4m3_t> : rope_and_store_kernel<1, __nv_bfloat16>,
-           dim3(static_cast<unsigned>(batch.rows), static_cast<unsigned>(div_up(pairs, kThreads))),
+           dim3(static_cast<unsigned>(batch.rows),
+                static_cast<unsigned>(div_up(pairs, kWidth * kThreads))),
            kThreads, 0, stream, batch, layer, cosine, sine, qkv);
+  };
+  if (layer.head_dim % (2 * kWide) == 0) {
+    run(std::integral_constant<int, kWide>());
+  } else {
+    run(std::integral_constant<int, 1>());
   }
 }
 

@@ -10,13 +10,15 @@ using bf16_t = __nv_bfloat16;
 
 // Lets nothing start early: attention of rows that were gathered from a step reads, before it
 // waits, keys that the kernel in front of this one stored.
+template <int kWidth>
 __global__ void embed_kernel(const int32_t* tokens, const int32_t* chosen, const bf16_t* table,
                              bf16_t* out, int64_t cols) {
   wait_for_previous_kernel();
   const int64_t row = blockIdx.x;
   const int32_t token = tokens[row];
   const bf16_t* from = table + static_cast<int64_t>(token < 0 ? chosen[~token] : token) * cols;
-  for (int64_t c = threadIdx.x; c < cols; c += blockDim.x) out[row * cols + c] = from[c];
+  for (int64_t c = threadIdx.x * kWidth; c < cols; c += blockDim.x * kWidth)
+    Packed<kWidth>::load(from + c).store(out + row * cols + c);
 }
 
 // Eight columns a thread.
@@ -145,8 +147,8 @@ bool quantize_shared(const bf16_t* x, QuantizedRows quantized, int64_t rows, int
 void embed(const int32_t* tokens, const int32_t* chosen, const bf16_t* table, bf16_t* out,
            int64_t rows, int64_t cols, cudaStream_t stream) {
   if (rows == 0) return;
-  launch(embed_kernel, static_cast<unsigned>(rows), 256, 0, stream, tokens, chosen, table, out,
-         cols);
+  launch(cols % 8 == 0 ? embed_kernel<8> : embed_kernel<1>, static_cast<unsigned>(rows), 256, 0,
+         stream, tokens, chosen, table, out, cols);
 }
 
 void gather_rows(const bf16_t* x, const int32_t* rows, bf16_t* out, int64_t count, int64_t cols,

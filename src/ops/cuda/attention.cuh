@@ -8,7 +8,9 @@
 // same sixteen inputs both give the same bits (benchmarks/lab/mma_bits.cu).
 //
 // Weights are powers of two of what scores are in units of log2: a scale, which is above zero,
-// comes in with the largest score's subtraction, in one operation.
+// comes in with the subtraction of the reference, in one operation. The reference is the largest
+// score to the next multiple of eight, so weights go up to 2^4. Pieces then mostly have the same
+// one, and joining multiplies nothing.
 #pragma once
 
 #include "ops/cuda/device.cuh"
@@ -72,9 +74,12 @@ __device__ inline void page_scores(const Query& q, Key key, PageScores& score) {
 // A score, -∞ where the row does not see the token.
 __device__ inline float masked(float score, bool visible) { return visible ? score : -INFINITY; }
 
-// The largest score of a piece in units of log2. Never contracted with what follows: all kernels
-// must round alike.
-__device__ inline float scaled(float largest, float scale) { return __fmul_rn(largest, scale); }
+// The reference of a piece, in units of log2, by its largest score; -∞ stays what it is. Adding
+// kEights leaves a multiple of eight. Never contracted: all kernels must round alike.
+__device__ inline float reference_of(float largest, float scale) {
+  constexpr float kEights = 0x1.8p26f;
+  return __fadd_rn(__fadd_rn(__fmul_rn(largest, scale), kEights), -kEights);
+}
 
 // Largest score of row r (0: g, 1: g + 8) over a page, in every lane of the quad.
 __device__ inline float quad_max(float value) {
@@ -90,17 +95,19 @@ __device__ inline float largest_of(const PageScores& score, int r) {
                fmaxf(score[1][2 * r], score[1][2 * r + 1]));
 }
 
-// Scores become weights relative to `largest`, which is scaled(); returns this lane's share of
-// their sum.
-__device__ inline float to_weights(PageScores& score, int r, float largest, float scale) {
+// Scores become weights relative to `reference`.
+__device__ inline void to_weights(PageScores& score, int r, float reference, float scale) {
   // A row that sees none of the piece: every weight is 2^-∞ = 0.
-  const float reference = largest == -INFINITY ? 0 : largest;
+  if (reference == -INFINITY) reference = 0;
 #pragma unroll
   for (int half = 0; half < 2; ++half)
 #pragma unroll
     for (int c = 0; c < 2; ++c)
       score[half][2 * r + c] = power_of_two(fmaf(score[half][2 * r + c], scale, -reference));
-  return (score[0][2 * r] + score[0][2 * r + 1]) + (score[1][2 * r] + score[1][2 * r + 1]);
+}
+// This lane's share of the sum of a page's weights.
+__device__ inline float sum_of(const PageScores& weight, int r) {
+  return (weight[0][2 * r] + weight[0][2 * r + 1]) + (weight[1][2 * r] + weight[1][2 * r + 1]);
 }
 
 // Weights of a page as the A operand.
@@ -109,35 +116,64 @@ __device__ inline uint4 pack_weights(const PageScores& w) {
                     pack_bf16(w[1][0], w[1][1]), pack_bf16(w[1][2], w[1][3]));
 }
 
-// Largest score so far and sum of weights relative to it; join() takes a piece in and says by how
-// much the values so far and the piece's count.
+// The reference so far and the sum of weights relative to it; join() takes a piece in and says by
+// how much the values so far and the piece's count.
 struct Joined {
-  float largest = -INFINITY, sum = 0;
+  float reference = -INFINITY, sum = 0;
 
   struct Shares {
     float before, piece;
   };
-  __device__ Shares join(float piece_largest, float piece_sum) {
-    const float now = fmaxf(largest, piece_largest);
-    const Shares shares{power_of_two(largest - now), power_of_two(piece_largest - now)};
-    sum = fmaf(piece_sum, shares.piece, sum * shares.before);
-    largest = now;
+  __device__ Shares join_reference(float of_piece) {
+    const float now = fmaxf(reference, of_piece);
+    const Shares shares{power_of_two(reference - now), power_of_two(of_piece - now)};
+    reference = now;
+    return shares;
+  }
+  __device__ void join_sum(float of_piece, const Shares& shares) {
+    sum = fmaf(of_piece, shares.piece, sum * shares.before);
+  }
+  __device__ Shares join(float of_reference, float of_sum) {
+    const Shares shares = join_reference(of_reference);
+    join_sum(of_sum, shares);
     return shares;
   }
 };
 
-// Of row r of a warp that has the scores of a whole piece: they become weights, and the piece is
+// Quotients by a sum of weights, which is not small: as Divisor has them.
+class OverSum {
+ public:
+  __device__ explicit OverSum(float sum) : sum_(sum) {
+    asm("rcp.rn.f32 %0, %1;" : "=f"(reciprocal_) : "f"(sum));
+  }
+  __device__ float operator()(float value) const {
+    const float near = __fmul_rn(value, reciprocal_);
+    return fmaf(fmaf(-near, sum_, value), reciprocal_, near);
+  }
+
+ private:
+  float sum_, reciprocal_;
+};
+
+// Of row r of a warp that has the scores of a whole piece: they become weights, whose reference is
 // taken into `joined`. scale: of scores, to units of log2.
 __device__ inline Joined::Shares weigh_row(PageScores (&score)[kPages], int r, float scale,
                                            Joined& joined) {
   float largest = largest_of(score[0], r);
 #pragma unroll
   for (int page = 1; page < kPages; ++page) largest = fmaxf(largest, largest_of(score[page], r));
-  largest = scaled(quad_max(largest), scale);
-  float sum = to_weights(score[0], r, largest, scale);
+  const float reference = reference_of(quad_max(largest), scale);
 #pragma unroll
-  for (int page = 1; page < kPages; ++page) sum += to_weights(score[page], r, largest, scale);
-  return joined.join(largest, quad_sum(sum));
+  for (int page = 0; page < kPages; ++page) to_weights(score[page], r, reference, scale);
+  return joined.join_reference(reference);
+}
+// Takes the sum of those weights into `joined`.
+__device__ inline void add_weights(const PageScores (&weight)[kPages], int r,
+                                   const Joined::Shares& shares, Joined& joined) {
+  float sum = sum_of(weight[0], r);
+#pragma unroll
+  for (int page = 1; page < kPages; ++page) sum += sum_of(weight[page], r);
+  joined.join_sum(quad_sum(sum), shares);
 }
 
 // What kPages warps, each with the scores of the page of its number, tell each other of a
@@ -148,7 +184,7 @@ struct Exchange {
   uint4 weights[kPages][kWarpSize];  // as pack_weights() has them
 };
 struct PieceSums {
-  float largest[2], sum[2];  // of rows g, g + 8; in units of log2
+  float reference[2], sum[2];  // of rows g, g + 8
 };
 
 // Leaves the weights of all pages in `exchange`. scale: of scores, to units of log2. Called by all
@@ -170,8 +206,9 @@ __device__ inline PieceSums weigh_piece(PageScores& score, float scale, Exchange
     float largest = exchange.largest[0][g + 8 * r];
     for (int page = 1; page < kPages; ++page)
       largest = fmaxf(largest, exchange.largest[page][g + 8 * r]);
-    piece.largest[r] = scaled(largest, scale);
-    exchange.sum[warp][r][lane] = to_weights(score, r, piece.largest[r], scale);
+    piece.reference[r] = reference_of(largest, scale);
+    to_weights(score, r, piece.reference[r], scale);
+    exchange.sum[warp][r][lane] = sum_of(score, r);
   }
   exchange.weights[warp][lane] = pack_weights(score);
   sync();

@@ -22,8 +22,7 @@ __device__ inline void load_key(const e4m3_t* from, Numbers<e4m3_t, 4>& to) {
   to.pair[0] = static_cast<uint16_t>(four), to.pair[1] = static_cast<uint16_t>(four >> 16);
 }
 
-// One piece's result: weighted values [kMmaRows][head_dim], then largest scores and sums
-// [kMmaRows].
+// One piece's result: weighted values [kMmaRows][head_dim], then references and sums [kMmaRows].
 __host__ __device__ constexpr int64_t partial_floats(int head_dim) {
   return static_cast<int64_t>(kMmaRows) * head_dim + 2 * kMmaRows;
 }
@@ -40,6 +39,7 @@ __device__ inline void leave_piece(const Weighted<kHeadDim>& weighted, const Pie
   for (int r = 0; r < 2; ++r) {
     const int head = g + 8 * r;
     if (head >= queries) continue;
+    const OverSum over_sum(sums.sum[r]);
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       const int dim = warp * 8 * kDims + kDims * (2 * t + c);
@@ -48,7 +48,7 @@ __device__ inline void leave_piece(const Weighted<kHeadDim>& weighted, const Pie
 #pragma unroll
         for (int j = 0; j < kDims; ++j)
           out[head * kHeadDim + dim + j] =
-              __float2bfloat16_rn(__fdiv_rn(weighted[j][2 * r + c] + 0.0f, sums.sum[r]));
+              __float2bfloat16_rn(over_sum(weighted[j][2 * r + c] + 0.0f));
       } else {
 #pragma unroll
         for (int j = 0; j < kDims; j += 2)
@@ -57,7 +57,7 @@ __device__ inline void leave_piece(const Weighted<kHeadDim>& weighted, const Pie
       }
     }
     if (!only && warp == 0 && t == 0) {
-      partial[kMmaRows * kHeadDim + head] = sums.largest[r];
+      partial[kMmaRows * kHeadDim + head] = sums.reference[r];
       partial[kMmaRows * kHeadDim + kMmaRows + head] = sums.sum[r];
     }
   }
@@ -81,8 +81,8 @@ inline constexpr int kJoinedAtOnce = 8;  // pieces
 
 // parts: of all pieces, in order, 16-byte aligned. The result is [queries][kHeadDim]. A thread
 // joins four dimensions, which store(first, words) is given, and has kJoinedAtOnce pieces under
-// way: one after the other they would cost a round trip to memory each. Their largest scores and
-// sums are loaded by one lane each and passed on among kLanes, which are of one head.
+// way: one after the other they would cost a round trip to memory each. Their references and sums
+// are loaded by one lane each and passed on among kLanes, which are of one head.
 template <int kHeadDim, class Store>
 __device__ inline void join_pieces(const float* parts, int pieces, int queries, int thread,
                                    int threads, Store store) {
@@ -105,20 +105,21 @@ __device__ inline void join_pieces(const float* parts, int pieces, int queries, 
         if (c < count)
           part[c] = __ldcg(reinterpret_cast<const float4*>(from + c * partial_floats(kHeadDim)));
       const float* of_piece = of_head + (begin + min(lane, count - 1)) * partial_floats(kHeadDim);
-      const float largest = __ldcg(of_piece), sum = __ldcg(of_piece + kMmaRows);
+      const float reference = __ldcg(of_piece), sum = __ldcg(of_piece + kMmaRows);
 #pragma unroll
       for (int c = 0; c < kJoinedAtOnce; ++c) {
         if (c >= count) break;
-        const auto shares =
-            joined.join(__shfl_sync(lanes, largest, c, kLanes), __shfl_sync(lanes, sum, c, kLanes));
+        const auto shares = joined.join(__shfl_sync(lanes, reference, c, kLanes),
+                                        __shfl_sync(lanes, sum, c, kLanes));
         value[0] = fmaf(part[c].x, shares.piece, value[0] * shares.before);
         value[1] = fmaf(part[c].y, shares.piece, value[1] * shares.before);
         value[2] = fmaf(part[c].z, shares.piece, value[2] * shares.before);
         value[3] = fmaf(part[c].w, shares.piece, value[3] * shares.before);
       }
     }
+    const OverSum over_sum(joined.sum);
 #pragma unroll
-    for (float& v : value) v = __fdiv_rn(v, joined.sum);
+    for (float& v : value) v = over_sum(v);
     store(i, make_uint2(pack_bf16(value[0], value[1]), pack_bf16(value[2], value[3])));
   }
 }

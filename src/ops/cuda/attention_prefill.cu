@@ -4,10 +4,11 @@
 // engine, or, of a cache in e4m3, by hand. Scores and weighted values are products of wgmma: those
 // of a piece's scores and of the values before it go on together, and the piece is weighed while
 // the values are.
-#include "ops/cuda/attention.cuh"
-#include "ops/cuda/hopper.cuh"
-#include "ops/cuda/kv_cache.cuh"
+#include <type_traits>
+
+#include "ops/cuda/cache_tiles.cuh"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/portable.cuh"
 #include "ops/cuda/tensor_map.h"
 
 namespace narrow::ops::cuda {
@@ -20,57 +21,10 @@ constexpr int kGroupRows = 64;  // (token, head) of a warpgroup
 constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
 constexpr int kStages = 4;
 
-// Tiles of 64 dims in the 128-byte swizzle, one behind the other.
-template <int kHeadDim>
-struct Piece {
-  static constexpr int kAtoms = kHeadDim / 64;
-  uint8_t keys[kAtoms][kDecodeChunk * kAtomBytes], values[kAtoms][kDecodeChunk * kAtomBytes];
-};
-
 template <int kHeadDim>
 struct Memory {
-  Piece<kHeadDim> ring[kStages];
+  PieceTiles<kHeadDim> ring[kStages];
   uint8_t queries[kConsumers][kHeadDim / 64][kGroupRows * kAtomBytes];
-};
-
-// A row and a unit of 16 bytes in a tile.
-__device__ inline uint4* unit_of(uint8_t* tile, int row, int unit) {
-  return reinterpret_cast<uint4*>(tile + row * kAtomBytes + (unit ^ (row % 8)) * 16);
-}
-
-// The keys and values of a page in e4m3, as one warp holds them: units of sixteen codes.
-template <int kHeadDim>
-struct Page {
-  static constexpr int kUnits = kPage * kHeadDim / 16 / kWarpSize;  // of a lane
-  uint4 keys[kUnits], values[kUnits];
-
-  __device__ void load(const e4m3_t* page_keys, int64_t to_values, int lane) {
-#pragma unroll
-    for (int i = 0; i < kUnits; ++i) {
-      const e4m3_t* unit = page_keys + (i * kWarpSize + lane) * 16;
-      keys[i] = load_streaming(unit);
-      values[i] = load_streaming(unit + to_values);
-    }
-  }
-  __device__ static void store(const uint4& codes, uint8_t (*tiles)[kDecodeChunk * kAtomBytes],
-                               int token, int unit) {
-    const uint32_t words[4] = {codes.x, codes.y, codes.z, codes.w};
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const uint32_t a = words[2 * half], b = words[2 * half + 1];
-      *unit_of(tiles[unit / 4], token, 2 * (unit % 4) + half) =
-          make_uint4(widen_pair(a), widen_pair(a >> 16), widen_pair(b), widen_pair(b >> 16));
-    }
-  }
-  __device__ void store(Piece<kHeadDim>& piece, int page, int lane) const {
-#pragma unroll
-    for (int i = 0; i < kUnits; ++i) {
-      const int at = i * kWarpSize + lane;
-      const int token = page * kPage + at / (kHeadDim / 16), unit = at % (kHeadDim / 16);
-      store(keys[i], piece.keys, token, unit);
-      store(values[i], piece.values, token, unit);
-    }
-  }
 };
 
 template <int kHeadDim, class Kv>
@@ -111,7 +65,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       return (page * 2 * layer.kv_heads + kv_head) * kPage;
     };
     if constexpr (kCodes) {
-      Page<kHeadDim> page;
+      PageCodes<kHeadDim> page;
       const auto load = [&](int piece) {
         page.load(static_cast<const Kv*>(layer.kv) + row_of(piece) * kHeadDim,
                   static_cast<int64_t>(layer.kv_heads) * kPage * kHeadDim, lane);
@@ -144,42 +98,50 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 
   take_registers<kCodes ? 216 : 232>();
-  const int group = warpgroup() - 1, thread = threadIdx.x % kWarpgroup;
+  const int group = warpgroup() - 1;
   const int g = lane / 4, t = lane % 4;
   const int group_row0 = (part * kConsumers + group) * kGroupRows;
   const int all_rows = tokens * queries;
   const bool works = group_row0 < all_rows;
-  // Row r of the group is a token of the tile and a head; beyond the last: its values, not stored.
-  const auto token_of = [&](int r) { return min((group_row0 + r) / queries, tokens - 1); };
-  const auto head_of = [&](int r) { return kv_head * queries + (group_row0 + r) % queries; };
+  // Row r of the group is a token of the tile and a head; beyond the last: zeros, not stored. Rows
+  // are few enough for a division by multiplication.
+  static_assert(kPrefillRows * kMostQueriesPerKv * kMostQueriesPerKv < 1 << 16);
+  const int per_query = ((1 << 16) + queries - 1) / queries;
+  const auto token_of = [&](int r) { return (group_row0 + r) * per_query >> 16; };
+  // Where row r begins in a matrix of `heads` heads a token.
+  const auto begin_of = [&](int r, int heads) {
+    const int token = token_of(r), head = group_row0 + r - token * queries;
+    return (static_cast<int64_t>(row0 + min(token, tokens - 1)) * heads + kv_head * queries +
+            head) *
+           kHeadDim;
+  };
+  const auto sync_group = [&] { asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory"); };
+  // A thread's units of 16 bytes of the group's rows, in rows of its warp.
+  constexpr int kRowUnits = kHeadDim / 8, kUnits = kGroupRows * kRowUnits / kWarpgroup;
+  const int unit = lane % kRowUnits;
+  const auto row_of = [&](int i) {
+    return 16 * warp + i * (kWarpSize / kRowUnits) + lane / kRowUnits;
+  };
   if (works) {
-    constexpr int kUnits = kGroupRows * kHeadDim / 8 / kWarpgroup;  // of a thread
-    const auto row_of = [&](int i) { return (i * kWarpgroup + thread) / (kHeadDim / 8); };
-    const int unit = thread % (kHeadDim / 8);
-    uint4 loaded[kUnits];
-#pragma unroll
+    // Code that a block runs once comes from far away, at a price for every few instructions: so
+    // its loops are not unrolled.
+#pragma unroll 1
     for (int i = 0; i < kUnits; ++i) {
       const int r = row_of(i);
-      loaded[i] = uint4{};
-      if (group_row0 + r < all_rows)
-        loaded[i] = *reinterpret_cast<const uint4*>(
-            qkv +
-            (static_cast<int64_t>(row0 + token_of(r)) * (layer.heads + 2 * layer.kv_heads) +
-             head_of(r)) *
-                kHeadDim +
-            8 * unit);
+      copy_unit_async(unit_of(memory.queries[group][unit / 8], r, unit % 8),
+                      qkv + begin_of(r, layer.heads + 2 * layer.kv_heads) + 8 * unit,
+                      group_row0 + r < all_rows);
     }
-#pragma unroll
-    for (int i = 0; i < kUnits; ++i)
-      *unit_of(memory.queries[group][unit / 8], row_of(i), unit % 8) = loaded[i];
+    commit_copies();
+    wait_for_copies(0);
     publish_to_async();
   }
-  asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory");
+  sync_group();
 
   const int rows_of_lane[2] = {16 * warp + g, 16 * warp + g + 8};
-  const int visible[2] = {visible0 + token_of(rows_of_lane[0]),
-                          visible0 + token_of(rows_of_lane[1])};
-  const int seen_by_all = visible0 + token_of(0), seen_by_any = visible0 + token_of(kGroupRows - 1);
+  const auto visible_of = [&](int r) { return min(visible0 + token_of(r), end); };
+  const int visible[2] = {visible_of(rows_of_lane[0]), visible_of(rows_of_lane[1])};
+  const int seen_by_all = visible_of(0), seen_by_any = visible_of(kGroupRows - 1);
   const float scale = layer.scale * kLog2E;
   Joined joined[2];
   float value[kHeadDim / 2];
@@ -193,8 +155,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (end >= first + kDecodeChunk) return;
     // What lies beyond the end may be another sequence's, or no number at all; a weight of zero
     // would not hide that.
-    for (int i = threadIdx.x - kWarpgroup; i < kDecodeChunk * kHeadDim / 8;
-         i += kConsumers * kWarpgroup) {
+    int first_unit = static_cast<int>(threadIdx.x) - kWarpgroup;
+    asm volatile("" : "+r"(first_unit));  // or addresses take registers of the loop around it
+#pragma unroll 1
+    for (int i = first_unit; i < kDecodeChunk * kHeadDim / 8; i += kConsumers * kWarpgroup) {
       const int token = i / (kHeadDim / 8), unit = i % (kHeadDim / 8);
       if (first + token >= end)
         *unit_of(memory.ring[piece % kStages].values[unit / 8], token, unit % 8) = uint4{};
@@ -210,7 +174,8 @@ __global__ void __launch_bounds__(kThreads, 1)
   const uint32_t keys_low = tile_descriptor_low(memory.ring[0].keys[0]);
   const auto start_scores = [&](int piece, Scores& scores) {
     static_assert(kGroupRows == kDecodeChunk);
-    constexpr uint32_t kTile = kGroupRows * kAtomBytes / 16, kStage = sizeof(Piece<kHeadDim>) / 16;
+    constexpr uint32_t kTile = kGroupRows * kAtomBytes / 16,
+                       kStage = sizeof(PieceTiles<kHeadDim>) / 16;
     const uint32_t keys = keys_low + piece % kStages * kStage;
     wgmma_fence();
 #pragma unroll
@@ -220,32 +185,33 @@ __global__ void __launch_bounds__(kThreads, 1)
           descriptor_from_low(keys + s / 4 * kTile + 2 * (s % 4)), s > 0);
     wgmma_commit();
   };
-  // Scores of a piece become weights, and the piece is taken into `joined`.
-  const auto weigh = [&](int piece, Scores& scores, Joined::Shares(&shares)[2]) {
-    const int first = piece * kDecodeChunk;
-    if (first + kDecodeChunk > seen_by_all) {
+  // Rows see none of what lies behind them.
+  const auto mask = [&](int piece, Scores& scores) {
+    const int first = piece * kDecodeChunk + 2 * t;
 #pragma unroll
-      for (int i = 0; i < kDecodeChunk / 2; ++i)
-        scores[i] = masked(scores[i], first + 8 * (i / 4) + 2 * t + (i & 1) < visible[i % 4 >> 1]);
-    }
+    for (int i = 0; i < kDecodeChunk / 2; ++i)
+      scores[i] = masked(scores[i], first + 8 * (i / 4) + (i & 1) < visible[i % 4 >> 1]);
+  };
+  const auto pages_of = [](Scores& scores) -> PageScores(&)[kPages] {
+    return reinterpret_cast<PageScores(&)[kPages]>(scores);
+  };
+  // Scores of a piece become weights.
+  const auto weigh = [&](Scores& scores, Joined::Shares(&shares)[2]) {
 #pragma unroll
-    for (int r = 0; r < 2; ++r)
-      shares[r] = weigh_row(reinterpret_cast<PageScores(&)[kPages]>(scores), r, scale, joined[r]);
+    for (int r = 0; r < 2; ++r) shares[r] = weigh_row(pages_of(scores), r, scale, joined[r]);
   };
   // Called once the values before are done: their operands are these registers.
   const auto pack = [&](Scores& scores, uint32_t(&weights)[kPages][4]) {
 #pragma unroll
-    for (int i = 0; i < kDecodeChunk / 2; ++i) keep(scores[i]);
-#pragma unroll
     for (int page = 0; page < kPages; ++page) {
-      const uint4 w = pack_weights(reinterpret_cast<const PageScores(&)[kPages]>(scores)[page]);
+      const uint4 w = pack_weights(pages_of(scores)[page]);
       weights[page][0] = w.x, weights[page][1] = w.y, weights[page][2] = w.z,
       weights[page][3] = w.w;
     }
   };
   const auto start_values = [&](int piece, const uint32_t(&weights)[kPages][4],
                                 float(&weighted)[kHeadDim / 2]) {
-    const Piece<kHeadDim>& at = memory.ring[piece % kStages];
+    const PieceTiles<kHeadDim>& at = memory.ring[piece % kStages];
     const uint64_t values = transposed_tile(at.values[0], sizeof(at.values[0]));
     wgmma_fence();
 #pragma unroll
@@ -254,20 +220,27 @@ __global__ void __launch_bounds__(kThreads, 1)
                                  page > 0);
     wgmma_commit();
   };
-  // Mostly no row has met a larger score, and what there is stays as it is.
-  const auto add_values = [&](const Joined::Shares(&shares)[2], float(&weighted)[kHeadDim / 2]) {
+  // What there is becomes relative to the reference with a piece, which mostly is the one before.
+  const auto scale_values = [&](const Joined::Shares(&shares)[2]) {
     if (!__all_sync(0xffffffffu, shares[0].before == 1 && shares[1].before == 1)) {
 #pragma unroll
       for (int i = 0; i < kHeadDim / 2; ++i) value[i] *= shares[i % 4 / 2].before;
     }
+  };
+  const auto add_values = [&](const Joined::Shares(&shares)[2], float(&weighted)[kHeadDim / 2]) {
 #pragma unroll
     for (int i = 0; i < kHeadDim / 2; ++i) {
       keep(weighted[i]);
       value[i] = fmaf(weighted[i], shares[i % 4 / 2].piece, value[i]);
     }
   };
+  const auto add_sums = [&](Scores& weights, const Joined::Shares(&shares)[2]) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) add_weights(pages_of(weights), r, shares[r], joined[r]);
+  };
 
   const int mine = works ? min(pieces, pieces_of(seen_by_any)) : 0;
+  int piece = 0;
   if (mine > 0) {
     Scores scores;
     uint32_t weights[kPages][4];
@@ -278,46 +251,67 @@ __global__ void __launch_bounds__(kThreads, 1)
     wgmma_wait<0>();
 #pragma unroll
     for (int i = 0; i < kDecodeChunk / 2; ++i) keep(scores[i]);
-    weigh(0, scores, shares);
+    mask(0, scores);
+    weigh(scores, shares);
+    add_sums(scores, shares);
     pack(scores, weights);
-    for (int piece = 1; piece < mine; ++piece) {
-      arrived(piece);
+    const auto step = [&](auto is_whole) {
+      if constexpr (decltype(is_whole)::value) {
+        wait(&full[piece % kStages], piece / kStages % 2);
+      } else {
+        arrived(piece);
+      }
       start_scores(piece, scores);
       start_values(piece - 1, weights, weighted);
       wgmma_wait<1>();
 #pragma unroll
       for (int i = 0; i < kDecodeChunk / 2; ++i) keep(scores[i]);
+      if constexpr (!decltype(is_whole)::value) mask(piece, scores);
       Joined::Shares next[2];
-      weigh(piece, scores, next);
+      weigh(scores, next);
+      // The branch in it keeps the wait and the sums behind the powers of two. In one run of
+      // instructions ptxas waits first, and takes sums in between, each of which waits for a power.
+      scale_values(shares);
       wgmma_wait<0>();
       release(piece - 1);
       add_values(shares, weighted);
+      add_sums(scores, next);
       pack(scores, weights);
       shares[0] = next[0], shares[1] = next[1];
-    }
+    };
+    const int whole = min(mine, seen_by_all / kDecodeChunk);  // pieces that all rows see all of
+    for (piece = 1; piece < whole; ++piece) step(std::true_type());
+    for (; piece < mine; ++piece) step(std::false_type());
     start_values(mine - 1, weights, weighted);
+    scale_values(shares);
     wgmma_wait<0>();
     release(mine - 1);
     add_values(shares, weighted);
   }
   // What only the other group sees.
-  for (int piece = mine; piece < pieces; ++piece) {
+  for (piece = mine; piece < pieces; ++piece) {
     arrived(piece);
     release(piece);
   }
 
   if (!works) return;
+  sync_group();  // all are done with the queries, whose memory the result goes through
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    if (group_row0 + rows_of_lane[r] >= all_rows) continue;
-    bf16_t* to = out + (static_cast<int64_t>(row0 + token_of(rows_of_lane[r])) * layer.heads +
-                        head_of(rows_of_lane[r])) *
-                           kHeadDim;
+    const OverSum over_sum(joined[r].sum);
 #pragma unroll
     for (int n = 0; n < kHeadDim / 8; ++n)
-      *reinterpret_cast<uint32_t*>(to + 8 * n + 2 * t) =
-          pack_bf16(__fdiv_rn(value[4 * n + 2 * r], joined[r].sum),
-                    __fdiv_rn(value[4 * n + 2 * r + 1], joined[r].sum));
+      reinterpret_cast<uint32_t*>(
+          unit_of(memory.queries[group][n / 8], rows_of_lane[r], n % 8))[t] =
+          pack_bf16(over_sum(value[4 * n + 2 * r]), over_sum(value[4 * n + 2 * r + 1]));
+  }
+  __syncwarp();
+#pragma unroll 2
+  for (int i = 0; i < kUnits; ++i) {
+    const int r = row_of(i);
+    if (group_row0 + r < all_rows)
+      *reinterpret_cast<uint4*>(out + begin_of(r, layer.heads) + 8 * unit) =
+          *unit_of(memory.queries[group][unit / 8], r, unit % 8);
   }
 }
 

@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     const PieceSums sums = weigh_piece(score, scale, exchange, warp, lane, [] { __syncthreads(); });
     Joined::Shares shares[2];
 #pragma unroll
-    for (int r = 0; r < 2; ++r) shares[r] = joined[r].join(sums.largest[r], sums.sum[r]);
+    for (int r = 0; r < 2; ++r) shares[r] = joined[r].join(sums.reference[r], sums.sum[r]);
     float weighted[kOperands][4] = {};
 #pragma unroll
     for (int page = 0; page < kPages; ++page) {
@@ -121,6 +121,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     if (g + 8 * r >= queries) continue;
+    const OverSum over_sum(joined[r].sum);
     bf16_t* to =
         out + (static_cast<int64_t>(row) * layer.heads + kv_head * queries + g + 8 * r) * kHeadDim;
 #pragma unroll
@@ -129,7 +130,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
       for (int c = 0; c < 2; ++c)
         // A padding row sees nothing.
         to[Ring::dim(warp, i, 2 * t + c)] =
-            __float2bfloat16_rn(pieces > 0 ? __fdiv_rn(value[i][2 * r + c], joined[r].sum) : 0);
+            __float2bfloat16_rn(pieces > 0 ? over_sum(value[i][2 * r + c]) : 0);
   }
 }
 

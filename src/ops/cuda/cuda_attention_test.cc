@@ -84,11 +84,13 @@ TEST_F(Cuda, AttentionAgreesWithReference) {
 }
 
 // A prompt's rows, attended in tiles of any cut, have the bits that each has alone, and those that
-// a cache in bf16 gives where it holds the numbers of one in e4m3.
+// a cache in bf16 gives where it holds the numbers of one in e4m3. Scores of a large scale have
+// other references in almost every piece.
 TEST_F(Cuda, AttentionOfARowIsTheSameInAnyPiece) {
   for (const AttentionShape& shape :
        {AttentionShape{8, 2, 128, 0.09f}, AttentionShape{9, 3, 64, 0.125f},
         AttentionShape{14, 2, 64, 0.125f}, AttentionShape{16, 1, 128, 0.09f},
+        AttentionShape{8, 2, 128, 3.0f}, AttentionShape{9, 3, 64, 3.0f},
         AttentionShape{4, 2, 24, 0.2f}}) {
     constexpr int64_t kContext = 450;  // a row is walked until it sees six pieces
     constexpr int32_t kBlocks = 29;

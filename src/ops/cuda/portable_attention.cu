@@ -101,7 +101,10 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
       }
       Joined::Shares shares[2];
 #pragma unroll
-      for (int r = 0; r < 2; ++r) shares[r] = weigh_row(score, r, scale, joined[r]);
+      for (int r = 0; r < 2; ++r) {
+        shares[r] = weigh_row(score, r, scale, joined[r]);
+        add_weights(score, r, shares[r], joined[r]);
+      }
       uint4 weights[kPages];
 #pragma unroll
       for (int page = 0; page < kPages; ++page) weights[page] = pack_weights(score[page]);
@@ -132,6 +135,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     if (rows[r] >= all_rows) continue;
+    const OverSum over_sum(joined[r].sum);
     bf16_t* to =
         out + (static_cast<int64_t>(row0 + token_of(rows[r])) * layer.heads + head_of(rows[r])) *
                   kHeadDim;
@@ -142,7 +146,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 #pragma unroll
         for (int c = 0; c < 2; ++c)
           to[Piece::dim(quarter, i, 2 * t + c)] =
-              __float2bfloat16_rn(__fdiv_rn(value[quarter][i][2 * r + c], joined[r].sum));
+              __float2bfloat16_rn(over_sum(value[quarter][i][2 * r + c]));
   }
 }
 

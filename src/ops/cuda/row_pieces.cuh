@@ -48,7 +48,7 @@ __device__ inline void ask_tagged(const TaggedWord* from, TaggedWord (&words)[2]
 }
 
 // Of a key/value head: words of all its pieces. Of a piece: weighted values [queries][head_dim],
-// then of each query the largest score and the sum of weights.
+// then of each query the reference and the sum of weights.
 __device__ inline TaggedWord* pieces_of_head(const RowLayers& work, int queries, int kv_head) {
   return work.pieces + static_cast<int64_t>(kv_head) * work.batch.chunks *
                            row_piece_words(queries, work.attention.head_dim);
@@ -71,7 +71,7 @@ __device__ inline void tell_piece(const Weighted<kHeadDim>& weighted, const Piec
         tell_tagged(to + query * kHeadDim + warp * 8 * kDims + kDims * (2 * t + c) + j,
                     weighted[j][2 * r + c], weighted[j + 1][2 * r + c], tag);
     if (warp == 0 && t == 0)
-      tell_tagged(to + queries * kHeadDim + 2 * query, sums.largest[r], sums.sum[r], tag);
+      tell_tagged(to + queries * kHeadDim + 2 * query, sums.reference[r], sums.sum[r], tag);
   }
 }
 
@@ -82,7 +82,7 @@ inline constexpr int kJoinDims = kWarpSize, kJoinPieces = kWarpSize;
 // Of shared memory, for a group.
 inline constexpr int kJoinBytes = kJoinPieces * kJoinDims * static_cast<int>(sizeof(float));
 
-// of_slice: the slice's values of the first piece; of_query: its largest score. sync: a barrier of
+// of_slice: the slice's values of the first piece; of_query: its reference. sync: a barrier of
 // the group. store(value) is given a lane's dimension, by the first warp.
 template <class Sync, class Store>
 __device__ inline void join_slice(const TaggedWord* of_slice, const TaggedWord* of_query,
@@ -93,7 +93,7 @@ __device__ inline void join_slice(const TaggedWord* of_slice, const TaggedWord* 
   const auto ask_sums = [&](int begin, TaggedWord(&words)[2]) {
     ask_tagged(of_query + min(begin + lane, pieces - 1) * stride, words);
   };
-  float before = -INFINITY, sum = 0, value = 0;  // before: the largest score
+  float before = -INFINITY, sum = 0, value = 0;  // before: the reference
   TaggedWord next[2];
   ask_sums(0, next);
 #pragma unroll 1
@@ -123,9 +123,9 @@ __device__ inline void join_slice(const TaggedWord* of_slice, const TaggedWord* 
       scratch[(warp + i * kWarps) * kJoinDims + lane] = number_of(words[i]);
     sync();
     if (warp > 0) continue;
-    // As Joined has it: of all these pieces, one a lane, the largest score up to it.
-    const float largest = lane < count ? number_of(of_piece[0]) : -INFINITY;
-    float now = fmaxf(before, largest);
+    // As Joined has it: of all these pieces, one a lane, the reference up to it.
+    const float of_own = lane < count ? number_of(of_piece[0]) : -INFINITY;
+    float now = fmaxf(before, of_own);
 #pragma unroll
     for (int back = 1; back < kWarpSize; back *= 2) {
       const float other = __shfl_up_sync(0xffffffffu, now, back);
@@ -133,7 +133,7 @@ __device__ inline void join_slice(const TaggedWord* of_slice, const TaggedWord* 
     }
     const float earlier = __shfl_up_sync(0xffffffffu, now, 1);
     const float share_before = power_of_two((lane == 0 ? before : earlier) - now);
-    const float share = power_of_two(largest - now);
+    const float share = power_of_two(of_own - now);
     before = __shfl_sync(0xffffffffu, now, count - 1);
 #pragma unroll 4
     for (int i = 0; i < count; ++i) {
@@ -143,7 +143,7 @@ __device__ inline void join_slice(const TaggedWord* of_slice, const TaggedWord* 
       value = fmaf(scratch[i * kJoinDims + lane], taken, value * kept);
     }
   }
-  if (warp == 0) store(__fdiv_rn(value, sum));
+  if (warp == 0) store(OverSum(sum)(value));
 }
 
 }  // namespace narrow::ops::cuda

@@ -1,16 +1,16 @@
 // What decode and prefill attention share, so that a row has the same bits from both. Keys are
 // taken in pieces of kDecodeChunk that begin at multiples of it, whatever the batch. Within a
 // piece: scores by mma over the dimensions in one order, weights relative to the piece's own
-// largest score, one sum of weights, weighted values by mma page after page. Pieces are then joined
-// in their order.
+// reference, one sum of weights, weighted values by mma page after page. Pieces are then joined in
+// their order.
 //
 // Scores of a piece are products of wgmma where rows are many and of mma elsewhere: in steps of the
 // same sixteen inputs both give the same bits (benchmarks/lab/mma_bits.cu).
 //
 // Weights are powers of two of what scores are in units of log2: a scale, which is above zero,
 // comes in with the subtraction of the reference, in one operation. The reference is the largest
-// score to the next multiple of eight, so weights go up to 2^4. Pieces then mostly have the same
-// one, and joining multiplies nothing.
+// score rounded to a multiple of eight, so weights go up to 2^4. Pieces then mostly have the same
+// one, and joining need multiply nothing.
 #pragma once
 
 #include "ops/cuda/device.cuh"
@@ -138,21 +138,6 @@ struct Joined {
     join_sum(of_sum, shares);
     return shares;
   }
-};
-
-// Quotients by a sum of weights, which is not small: as Divisor has them.
-class OverSum {
- public:
-  __device__ explicit OverSum(float sum) : sum_(sum) {
-    asm("rcp.rn.f32 %0, %1;" : "=f"(reciprocal_) : "f"(sum));
-  }
-  __device__ float operator()(float value) const {
-    const float near = __fmul_rn(value, reciprocal_);
-    return fmaf(fmaf(-near, sum_, value), reciprocal_, near);
-  }
-
- private:
-  float sum_, reciprocal_;
 };
 
 // Of row r of a warp that has the scores of a whole piece: they become weights, whose reference is

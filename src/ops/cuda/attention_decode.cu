@@ -39,7 +39,7 @@ __device__ inline void leave_piece(const Weighted<kHeadDim>& weighted, const Pie
   for (int r = 0; r < 2; ++r) {
     const int head = g + 8 * r;
     if (head >= queries) continue;
-    const OverSum over_sum(sums.sum[r]);
+    const Quotient over_sum(sums.sum[r]);
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       const int dim = warp * 8 * kDims + kDims * (2 * t + c);
@@ -117,7 +117,7 @@ __device__ inline void join_pieces(const float* parts, int pieces, int queries, 
         value[3] = fmaf(part[c].w, shares.piece, value[3] * shares.before);
       }
     }
-    const OverSum over_sum(joined.sum);
+    const Quotient over_sum(joined.sum);
 #pragma unroll
     for (float& v : value) v = over_sum(v);
     store(i, make_uint2(pack_bf16(value[0], value[1]), pack_bf16(value[2], value[3])));

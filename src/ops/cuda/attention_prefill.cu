@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   };
   if (works) {
     // Code that a block runs once comes from far away, at a price for every few instructions: so
-    // its loops are not unrolled.
+    // this loop is not unrolled.
 #pragma unroll 1
     for (int i = 0; i < kUnits; ++i) {
       const int r = row_of(i);
@@ -158,10 +158,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     int first_unit = static_cast<int>(threadIdx.x) - kWarpgroup;
     asm volatile("" : "+r"(first_unit));  // or addresses take registers of the loop around it
 #pragma unroll 1
-    for (int i = first_unit; i < kDecodeChunk * kHeadDim / 8; i += kConsumers * kWarpgroup) {
-      const int token = i / (kHeadDim / 8), unit = i % (kHeadDim / 8);
+    for (int i = first_unit; i < kDecodeChunk * kRowUnits; i += kConsumers * kWarpgroup) {
+      const int token = i / kRowUnits, of_token = i % kRowUnits;
       if (first + token >= end)
-        *unit_of(memory.ring[piece % kStages].values[unit / 8], token, unit % 8) = uint4{};
+        *unit_of(memory.ring[piece % kStages].values[of_token / 8], token, of_token % 8) = uint4{};
     }
     publish_to_async();
     asm volatile("bar.sync %0, %1;" ::"n"(kConsumers + 1), "n"(kConsumers * kWarpgroup) : "memory");
@@ -220,7 +220,7 @@ __global__ void __launch_bounds__(kThreads, 1)
                                  page > 0);
     wgmma_commit();
   };
-  // What there is becomes relative to the reference with a piece, which mostly is the one before.
+  // Values so far become relative to the reference that a piece brings; mostly it is the same.
   const auto scale_values = [&](const Joined::Shares(&shares)[2]) {
     if (!__all_sync(0xffffffffu, shares[0].before == 1 && shares[1].before == 1)) {
 #pragma unroll
@@ -298,7 +298,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   sync_group();  // all are done with the queries, whose memory the result goes through
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const OverSum over_sum(joined[r].sum);
+    const Quotient over_sum(joined[r].sum);
 #pragma unroll
     for (int n = 0; n < kHeadDim / 8; ++n)
       reinterpret_cast<uint32_t*>(

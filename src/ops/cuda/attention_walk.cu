@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     if (g + 8 * r >= queries) continue;
-    const OverSum over_sum(joined[r].sum);
+    const Quotient over_sum(joined[r].sum);
     bf16_t* to =
         out + (static_cast<int64_t>(row) * layer.heads + kv_head * queries + g + 8 * r) * kHeadDim;
 #pragma unroll

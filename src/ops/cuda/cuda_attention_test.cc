@@ -90,8 +90,8 @@ TEST_F(Cuda, AttentionOfARowIsTheSameInAnyPiece) {
   for (const AttentionShape& shape :
        {AttentionShape{8, 2, 128, 0.09f}, AttentionShape{9, 3, 64, 0.125f},
         AttentionShape{14, 2, 64, 0.125f}, AttentionShape{16, 1, 128, 0.09f},
-        AttentionShape{8, 2, 128, 3.0f}, AttentionShape{9, 3, 64, 3.0f},
-        AttentionShape{4, 2, 24, 0.2f}}) {
+        AttentionShape{2, 2, 64, 0.125f}, AttentionShape{8, 2, 128, 3.0f},
+        AttentionShape{9, 3, 64, 3.0f}, AttentionShape{4, 2, 24, 0.2f}}) {
     constexpr int64_t kContext = 450;  // a row is walked until it sees six pieces
     constexpr int32_t kBlocks = 29;
     const int64_t width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;

@@ -138,33 +138,42 @@ __device__ inline float scale_of(float largest, float grid) {
   return scale > 0 ? scale : 1.1920928955078125e-07f;
 }
 
-// Correctly rounded quotients by one divisor: from the correctly rounded reciprocal, a quotient and
-// its exact remainder (Markstein, "Computation of elementary functions on the IBM RISC System/6000
-// processor", 1990, theorem 8.6), as long as nothing is denormal: small numbers are multiplied by a
-// power of two first, which changes no quotient.
+// Correctly rounded quotients by one divisor, as long as nothing is denormal: from the correctly
+// rounded reciprocal, a quotient and its exact remainder (Markstein, "Computation of elementary
+// functions on the IBM RISC System/6000 processor", 1990, theorem 8.6).
+class Quotient {
+ public:
+  __device__ explicit Quotient(float divisor) : divisor_(divisor) {
+    asm("rcp.rn.f32 %0, %1;" : "=f"(reciprocal_) : "f"(divisor));
+  }
+  __device__ float operator()(float value) const {
+    const float near = __fmul_rn(value, reciprocal_);
+    return fmaf(fmaf(-near, divisor_, value), reciprocal_, near);
+  }
+
+ private:
+  float divisor_, reciprocal_;
+};
+
+// The same by any positive divisor whose quotients are normal numbers or zero: small numbers are
+// multiplied by a power of two first, which changes no quotient.
 class Divisor {
  public:
-  // divisor: positive; its quotients are normal numbers or zero.
   __device__ explicit Divisor(float divisor)
-      : small_(divisor < 1e-30f), divisor_(small_ ? divisor * kLarge : divisor) {
-    asm("rcp.rn.f32 %0, %1;" : "=f"(reciprocal_) : "f"(divisor_));
-  }
+      : small_(divisor < 1e-30f), quotient_(small_ ? divisor * kLarge : divisor) {}
   template <int kCount>
   __device__ void divide(float (&value)[kCount]) const {
     if (small_)
 #pragma unroll
       for (float& v : value) v *= kLarge;
 #pragma unroll
-    for (float& v : value) {
-      const float near = __fmul_rn(v, reciprocal_);
-      v = fmaf(fmaf(-near, divisor_, v), reciprocal_, near);
-    }
+    for (float& v : value) v = quotient_(v);
   }
 
  private:
   static constexpr float kLarge = 0x1p64f;
   bool small_;
-  float divisor_, reciprocal_;
+  Quotient quotient_;
 };
 
 // Codes of quotients, the first in the lowest byte. Conversions go at a quarter of the rate of

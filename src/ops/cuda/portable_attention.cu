@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     if (rows[r] >= all_rows) continue;
-    const OverSum over_sum(joined[r].sum);
+    const Quotient over_sum(joined[r].sum);
     bf16_t* to =
         out + (static_cast<int64_t>(row0 + token_of(rows[r])) * layer.heads + head_of(rows[r])) *
                   kHeadDim;

@@ -26,9 +26,10 @@ __global__ void rope_and_store_kernel(DeviceBatch batch, AttentionLayer layer, c
   const int heads = layer.heads + 2 * layer.kv_heads;
   if (head >= heads) return;
   using Values = Vector<kWidth>;
-  auto* const low = reinterpret_cast<Values*>(
-      qkv + (static_cast<int64_t>(row) * heads + head) * layer.head_dim + d);
-  auto* const high = reinterpret_cast<Values*>(low->value + half);
+  __nv_bfloat16* const numbers =
+      qkv + (static_cast<int64_t>(row) * heads + head) * layer.head_dim + d;
+  auto* const low = reinterpret_cast<Values*>(numbers);
+  auto* const high = reinterpret_cast<Values*>(numbers + half);
   Values x = *low, y = *high;
   if (head < layer.heads + layer.kv_heads) {
     const int64_t at = static_cast<int64_t>(batch.positions[row]) * half + d;

@@ -143,7 +143,7 @@ __device__ inline void join_slice(const TaggedWord* of_slice, const TaggedWord* 
       value = fmaf(scratch[i * kJoinDims + lane], taken, value * kept);
     }
   }
-  if (warp == 0) store(OverSum(sum)(value));
+  if (warp == 0) store(Quotient(sum)(value));
 }
 
 }  // namespace narrow::ops::cuda

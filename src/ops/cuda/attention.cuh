@@ -75,7 +75,8 @@ __device__ inline void page_scores(const Query& q, Key key, PageScores& score) {
 __device__ inline float masked(float score, bool visible) { return visible ? score : -INFINITY; }
 
 // The reference of a piece, in units of log2, by its largest score; -∞ stays what it is. Adding
-// kEights leaves a multiple of eight. Never contracted: all kernels must round alike.
+// kEights leaves a multiple of eight of what is below 2^25; beyond 2^30, which no score comes near,
+// it is too coarse for weights to be finite. Never contracted: all kernels must round alike.
 __device__ inline float reference_of(float largest, float scale) {
   constexpr float kEights = 0x1.8p26f;
   return __fadd_rn(__fadd_rn(__fmul_rn(largest, scale), kEights), -kEights);

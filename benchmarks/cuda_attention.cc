@@ -1,8 +1,8 @@
 // Attention with Llama-3.1-8B's heads on the GPU, with caches in bf16 and e4m3: of prompts, by
-// number of tokens, and of single rows of many sequences, by both kernels that could compute them.
-// Checks that rows have the bits that each has alone and that a prompt's values are the formula's,
-// then times launches that follow each other, of single rows on caches that have left the
-// second-level cache.
+// number of tokens, of several prompts in a step, and of single rows of many sequences, by both
+// kernels that could compute them. Checks that rows have the bits that each has alone and that a
+// prompt's values are the formula's, then times launches that follow each other, of single rows on
+// caches that have left the second-level cache.
 //
 //   cuda_attention [CONTEXT ROWS...]     default: those of docs/performance/attention.md
 //
@@ -102,22 +102,27 @@ std::vector<double> formula(const bf16* query, const Cache& cache, int64_t head,
   return result;
 }
 
-void measure_prompt(int tokens, bool e4m3, cudaStream_t stream) {
+// Prompts of so many tokens, which have one cache in common.
+void measure_prompts(int prompts, int tokens, bool e4m3, cudaStream_t stream) {
+  const int all = prompts * tokens;
   const Cache cache(tokens, e4m3);
-  std::vector<bf16> qkv(static_cast<size_t>(tokens * kRowNumbers));
+  std::vector<bf16> qkv(static_cast<size_t>(all * kRowNumbers));
   std::mt19937 engine(1);
   std::normal_distribution<float> normal(0, 1);
   for (bf16& number : qkv) number = to_bf16(normal(engine));
 
   std::vector<int32_t> row, rows, visible, single_row, single_visible;
-  for (int32_t first = 0; first < tokens; first += kPrefillRows) {
-    row.push_back(first);
-    rows.push_back(std::min(kPrefillRows, tokens - first));
-    visible.push_back(first + 1);
-  }
+  // What sees most stands first.
+  for (int32_t first = (tokens - 1) / kPrefillRows * kPrefillRows; first >= 0;
+       first -= kPrefillRows)
+    for (int prompt = 0; prompt < prompts; ++prompt) {
+      row.push_back(prompt * tokens + first);
+      rows.push_back(std::min(kPrefillRows, tokens - first));
+      visible.push_back(first + 1);
+    }
   for (int i = 0; i < 8; ++i) {
-    single_row.push_back(i == 0 ? tokens - 1 : i * 7919 % tokens);
-    single_visible.push_back(single_row.back() + 1);
+    single_row.push_back(i == 0 ? all - 1 : i * 7919 % all);
+    single_visible.push_back(single_row.back() % tokens + 1);
   }
   const std::vector<int32_t> table_at(std::max(row.size(), single_row.size()), 0);
 
@@ -135,7 +140,7 @@ void measure_prompt(int tokens, bool e4m3, cudaStream_t stream) {
   upload(tile_visible, visible);
   upload(one_row, single_row);
   upload(one_visible, single_visible);
-  const size_t out_numbers = static_cast<size_t>(tokens) * kHeads * kHeadDim;
+  const size_t out_numbers = static_cast<size_t>(all) * kHeads * kHeadDim;
   const DeviceMemory out(2 * out_numbers), alone(2 * out_numbers);
 
   AttentionLayer layer = kLayer;
@@ -144,7 +149,7 @@ void measure_prompt(int tokens, bool e4m3, cudaStream_t stream) {
   layer.blocks = cache.blocks;
   DeviceBatch batch;
   batch.block_table = table.as<int32_t>();
-  batch.rows = tokens;
+  batch.rows = all;
   DeviceBatch singles = batch;
   batch.tile_row = tile_row.as<int32_t>();
   batch.tile_rows = tile_rows.as<int32_t>();
@@ -174,7 +179,7 @@ void measure_prompt(int tokens, bool e4m3, cudaStream_t stream) {
     }
     const int64_t head = r % kHeads;
     const auto expected =
-        formula(qkv.data() + r * kRowNumbers + head * kHeadDim, cache, head, r + 1);
+        formula(qkv.data() + r * kRowNumbers + head * kHeadDim, cache, head, r % tokens + 1);
     double largest = 0, error = 0;
     for (int d = 0; d < kHeadDim; ++d) {
       const double got =
@@ -184,13 +189,14 @@ void measure_prompt(int tokens, bool e4m3, cudaStream_t stream) {
     }
     worst = std::max(worst, error / largest);
   }
-  const double time = time_of(run, tokens > 2000 ? 100 : 400, stream);
+  const double time = time_of(run, all > 2000 ? 100 : 400, stream);
   // Two products over the pairs of a row and a token that it sees.
-  const double operations = 4.0 * kHeads * kHeadDim * (0.5 * tokens * (tokens + 1.0));
+  const double operations = 4.0 * kHeads * kHeadDim * prompts * (0.5 * tokens * (tokens + 1.0));
   std::cout << fmt::format(
-      "{:>5} tokens, cache in {}  {:>8.1f} us  {:>4.0f} TFLOP/s  error {:.1e}  {} numbers differ "
+      "{} of {:>4} tokens, cache in {}  {:>8.1f} us  {:>4.0f} TFLOP/s  error {:.1e}  {} numbers "
+      "differ "
       "from those of rows alone\n",
-      tokens, e4m3 ? "e4m3" : "bf16", time, operations / time * 1e-6, worst, different);
+      prompts, tokens, e4m3 ? "e4m3" : "bf16", time, operations / time * 1e-6, worst, different);
 }
 
 // One row of each of `sequences`, that sees `context` tokens.
@@ -290,7 +296,8 @@ int main(int count, char** arguments) try {
       for (int i = 2; i < count; ++i) measure_rows(number(i), number(1), e4m3, stream);
       continue;
     }
-    for (const int tokens : {512, 1024, 4096}) measure_prompt(tokens, e4m3, stream);
+    for (const int tokens : {512, 1024, 4096}) measure_prompts(1, tokens, e4m3, stream);
+    measure_prompts(8, 1000, e4m3, stream);
     for (const int context : {512, 4096})
       for (const int sequences : {4, 8, 16, 32, 64, 256}) {
         if (sequences * context > 300'000) continue;

@@ -139,21 +139,23 @@ TEST_F(Cuda, AttentionOfARowIsTheSameInAnyPiece) {
 
 // Rows of prompts whose keys and values the step itself has stored, taken out of it and attended
 // alone, as the last layer does: their kernels read old keys before they wait for the kernel in
-// front of them, and here all keys are new.
+// front of them, and here all keys are new. Of the prompts a block attends many parts, one after
+// another.
 TEST_F(Cuda, AttentionOfSomeRowsSeesWhatTheirStepStored) {
   struct Case {
     int64_t sequences, prompt;
   };
   // Pieces of rows, and rows that are walked.
-  for (const auto& [sequences, prompt] : {Case{3, 450}, Case{40, 150}})
+  for (const auto& [sequences, prompt] : {Case{2, 450}, Case{3, 450}, Case{40, 150}})
     for (const DType dtype : kCaches)
       for (const AttentionShape& shape :
-           {AttentionShape{32, 8, 128, 0.09f}, AttentionShape{9, 3, 64, 0.125f}}) {
+           {AttentionShape{32, 8, 128, 0.09f}, AttentionShape{9, 3, 64, 0.125f},
+            AttentionShape{14, 2, 64, 0.125f}}) {
         const int64_t blocks = (prompt + 15) / 16;
         const int64_t rows = sequences * prompt, out_width = shape.heads * shape.head_dim;
         const int64_t width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
         Batch batch;
-        std::vector<int32_t> last;
+        std::vector<int32_t> taken;
         for (int64_t i = 0; i < sequences; ++i) {
           Batch::Sequence sequence;
           sequence.first_row = batch.rows();
@@ -163,7 +165,8 @@ TEST_F(Cuda, AttentionOfSomeRowsSeesWhatTheirStepStored) {
           for (int32_t r = 0; r < prompt; ++r) batch.positions.push_back(r);
           batch.tokens.resize(batch.positions.size());
           batch.sequences.push_back(std::move(sequence));
-          last.push_back(static_cast<int32_t>(batch.rows()) - 1);
+          const auto end = static_cast<int32_t>(batch.rows());
+          for (const int32_t back : {100, 23, 1}) taken.push_back(end - back);
         }
         const Tensor qkv = normal({rows, width}, DType::bf16);
         const Tensor nothing(
@@ -172,17 +175,17 @@ TEST_F(Cuda, AttentionOfSomeRowsSeesWhatTheirStepStored) {
             cuda_->prepare(normal({prompt * shape.head_dim / 2}, DType::f32));
         const DeviceBuffer sine = cuda_->prepare(normal({prompt * shape.head_dim / 2}, DType::f32));
         const DeviceBuffer out = cuda_->allocate(rows * out_width * 2);
-        const DeviceBuffer some_qkv = cuda_->allocate(sequences * width * 2);
+        const auto count = static_cast<int64_t>(taken.size());
+        const DeviceBuffer some_qkv = cuda_->allocate(count * width * 2);
         const auto attend = [&](bool some) {
           const DeviceBuffer kv = device_cache(nothing, dtype), stored = device(qkv);
-          const auto plan = cuda_->plan(batch), some_plan = cuda_->plan(rows_of(batch, last));
+          const auto plan = cuda_->plan(batch), some_plan = cuda_->plan(rows_of(batch, taken));
           cuda_->rope_and_store(*plan, shape, cosine, sine, matrix(stored, rows, width), kv);
           if (some) {
-            cuda_->gather_rows(matrix(stored, rows, width), last,
-                               matrix(some_qkv, sequences, width));
-            cuda_->attention(*some_plan, shape, matrix(some_qkv, sequences, width), kv,
-                             matrix(out, sequences, out_width));
-            return back(out, sequences, out_width);
+            cuda_->gather_rows(matrix(stored, rows, width), taken, matrix(some_qkv, count, width));
+            cuda_->attention(*some_plan, shape, matrix(some_qkv, count, width), kv,
+                             matrix(out, count, out_width));
+            return back(out, count, out_width);
           }
           cuda_->attention(*plan, shape, matrix(stored, rows, width), kv,
                            matrix(out, rows, out_width));
@@ -191,12 +194,12 @@ TEST_F(Cuda, AttentionOfSomeRowsSeesWhatTheirStepStored) {
         const Tensor whole = attend(false);
         for (int repetition = 0; repetition < 5; ++repetition) {
           const Tensor some = attend(true);
-          for (int64_t i = 0; i < sequences; ++i)
+          for (int64_t i = 0; i < count; ++i)
             ASSERT_EQ(std::memcmp(some.data() + i * out_width * 4,
-                                  whole.data() + last[static_cast<size_t>(i)] * out_width * 4,
+                                  whole.data() + taken[static_cast<size_t>(i)] * out_width * 4,
                                   static_cast<size_t>(out_width * 4)),
                       0)
-                << "row " << i << " of " << sequences << ", cache in " << name_of(dtype);
+                << "row " << i << " of " << count << ", cache in " << name_of(dtype);
         }
       }
 }

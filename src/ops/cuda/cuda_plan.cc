@@ -23,9 +23,18 @@ struct Singles {
   }
 };
 
-struct Tiles {
-  std::vector<int32_t> row, rows, table, visible;
+// A run of rows of one sequence, as DeviceBatch has them.
+struct Tile {
+  int32_t row, rows, table, visible;
 };
+
+// What each of the tiles has of one kind.
+std::vector<int32_t> part_of(const std::vector<Tile>& tiles, int32_t Tile::*part) {
+  std::vector<int32_t> values;
+  values.reserve(tiles.size());
+  for (const Tile& tile : tiles) values.push_back(tile.*part);
+  return values;
+}
 
 // DeviceBatch::walk_kv_heads of rows that see this much. Blocks for pieces come in rounds, of
 // kPlaces on each processor; a block that walks has done kPiecesOfRound pieces in the time of one
@@ -60,7 +69,7 @@ CudaPlan::CudaPlan(Batch given, StepMemory& fixed, Staging& staging, cudaStream_
     if (b.token_sources[r] >= 0) tokens[r] = ~b.token_sources[r];
   std::vector<int32_t> slots(rows, -1), blocks;
   Singles singles, in_tiles;
-  Tiles tiles;
+  std::vector<Tile> tiles;
   for (const Batch::Sequence& sequence : b.sequences) {
     const auto begin = static_cast<int32_t>(blocks.size());
     blocks.insert(blocks.end(), sequence.blocks.begin(), sequence.blocks.end());
@@ -78,20 +87,19 @@ CudaPlan::CudaPlan(Batch given, StepMemory& fixed, Staging& staging, cudaStream_
       to.row.push_back(static_cast<int32_t>(r));
       to.table.push_back(begin);
       to.visible.push_back(static_cast<int32_t>(slot + 1));
-      if (tiled && i % kPrefillRows == 0) {
-        tiles.row.push_back(static_cast<int32_t>(r));
-        tiles.rows.push_back(
-            static_cast<int32_t>(std::min<int64_t>(kPrefillRows, sequence.rows - i)));
-        tiles.table.push_back(begin);
-        tiles.visible.push_back(static_cast<int32_t>(slot + 1));
-      }
+      if (tiled && i % kPrefillRows == 0)
+        tiles.push_back({static_cast<int32_t>(r),
+                         static_cast<int32_t>(std::min<int64_t>(kPrefillRows, sequence.rows - i)),
+                         begin, static_cast<int32_t>(slot + 1)});
     }
   }
+  std::stable_sort(tiles.begin(), tiles.end(),
+                   [](const Tile& one, const Tile& other) { return one.visible > other.visible; });
   lone_ = static_cast<int>(singles.row.size());
   device_.walk_kv_heads = walk_kv_heads(singles.visible);
   singles.append(in_tiles);
   visible_ = singles.visible;
-  const bool decode = b.rows() <= StepMemory::kRows && tiles.row.empty() &&
+  const bool decode = b.rows() <= StepMemory::kRows && tiles.empty() &&
                       singles.row.size() == rows &&
                       static_cast<int64_t>(blocks.size()) <= StepMemory::kBlocks && !fixed.in_use_;
   if (decode) {
@@ -113,10 +121,10 @@ CudaPlan::CudaPlan(Batch given, StepMemory& fixed, Staging& staging, cudaStream_
   put(device_.single_table, singles.table);
   put(device_.single_visible, singles.visible);
   if (!decode) {
-    put(device_.tile_row, tiles.row);
-    put(device_.tile_rows, tiles.rows);
-    put(device_.tile_table, tiles.table);
-    put(device_.tile_visible, tiles.visible);
+    put(device_.tile_row, part_of(tiles, &Tile::row));
+    put(device_.tile_rows, part_of(tiles, &Tile::rows));
+    put(device_.tile_table, part_of(tiles, &Tile::table));
+    put(device_.tile_visible, part_of(tiles, &Tile::visible));
   }
   places.emplace_back(&device_.block_table, all.size());
   all.insert(all.end(), blocks.begin(), blocks.end());
@@ -126,7 +134,7 @@ CudaPlan::CudaPlan(Batch given, StepMemory& fixed, Staging& staging, cudaStream_
   for (const auto& [where, at] : places) *where = base + at;
   device_.rows = static_cast<int>(rows);
   device_.singles = static_cast<int>(singles.row.size());
-  device_.tiles = static_cast<int>(tiles.row.size());
+  device_.tiles = static_cast<int>(tiles.size());
   if (decode && !visible_.empty()) {
     // Doublings of the longest context share a record; pieces that a row does not have end at once.
     const int32_t most = *std::max_element(visible_.begin(), visible_.end());

@@ -1,6 +1,7 @@
-// Norms and activation functions between the products of Llama-3.1-8B on the GPU, by number of
-// rows. Checks that each row has the bits it has alone and that its values are the formula's, then
-// times launches that follow each other on the same rows, as they come out of a product.
+// Norms, activation functions and quantization between the products of Llama-3.1-8B on the GPU, by
+// number of rows. Checks that each row has the bits it has alone and that its values are the
+// formula's, then times launches that follow each other on the same rows, as they come out of a
+// product.
 //
 //   cuda_rows [ROWS...]     default: 1 64 256 512 4096
 #include <cuda_runtime_api.h>
@@ -88,8 +89,19 @@ void run_silu(const __nv_bfloat16* x, const float*, __nv_bfloat16* y, QuantizedR
   silu_mul(x, y, quantized, rows, cols, stream);
 }
 
+void same_formula(const std::vector<bf16>& x, const std::vector<float>&, std::vector<double>& y) {
+  for (size_t i = 0; i < y.size(); ++i) y[i] = to_float(x[i]);
+}
+
+void run_quantize(const __nv_bfloat16* x, const float*, __nv_bfloat16*, QuantizedRows quantized,
+                  int64_t rows, int64_t cols, cudaStream_t stream) {
+  quantize_rows(x, quantized, rows, cols, stream);
+}
+
 constexpr Operation kOperations[] = {{"norm", 4096, 4096, run_norm, norm_formula},
-                                     {"silu", 2 * 14336, 14336, run_silu, silu_formula}};
+                                     {"silu", 2 * 14336, 14336, run_silu, silu_formula},
+                                     {"codes", 14336, 14336, run_quantize, same_formula},
+                                     {"codes", 4096, 4096, run_quantize, same_formula}};
 
 void measure(const Operation& operation, Codes kind, int64_t rows, cudaStream_t stream) {
   const int64_t cols = operation.cols, in = operation.in;
@@ -153,8 +165,9 @@ void measure(const Operation& operation, Codes kind, int64_t rows, cudaStream_t 
                        static_cast<double>(rows * cols * (kind == Codes::none ? 2 : 1));
   constexpr const char* kKinds[] = {"bf16", "int8", "e4m3"};
   std::cout << fmt::format(
-      "{:<5} {:<5} rows {:>5}  {:>8.2f} us  {:>5.2f} TB/s  error {:.1e}  {} of {} rows differ\n",
-      operation.name, kKinds[static_cast<int>(kind)], rows, microseconds,
+      "{:<5} of {:>5} {:<5} rows {:>5}  {:>8.2f} us  {:>5.2f} TB/s  error {:.1e}  {} of {} rows "
+      "differ\n",
+      operation.name, cols, kKinds[static_cast<int>(kind)], rows, microseconds,
       moved / microseconds / 1e6, worst, different, watched.size());
 }
 
@@ -171,7 +184,8 @@ int main(int argc, char** argv) try {
   check(cudaStreamCreate(&stream), "stream");
   for (const Operation& operation : kOperations)
     for (const Codes kind : {Codes::none, Codes::int8, Codes::fp8})
-      for (const int64_t rows : rows_list) measure(operation, kind, rows, stream);
+      if (kind != Codes::none || operation.run != run_quantize)
+        for (const int64_t rows : rows_list) measure(operation, kind, rows, stream);
   cudaStreamDestroy(stream);
   return 0;
 } catch (const narrow::Error& error) {

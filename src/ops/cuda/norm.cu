@@ -10,7 +10,7 @@ using bf16_t = __nv_bfloat16;
 // With many rows other blocks hide that latency, and the registers are worth more.
 // A thread does what kFolds threads would: the sum of squares has the order of so many times as
 // many.
-template <int kWidth, int kSlots, int kFolds, bool kEarly>
+template <int kWidth, int kSlots, int kFolds, bool kEarly, bool kRehearses>
 __global__ void rms_norm_kernel(const bf16_t* x, const float* gamma, float epsilon, bf16_t* y,
                                 QuantizedRows quantized, int64_t cols) {
   __shared__ float of_squares[kWarpSize], of_codes[kWarpSize];
@@ -21,39 +21,45 @@ __global__ void rms_norm_kernel(const bf16_t* x, const float* gamma, float epsil
   float early[kEarly ? kPieces : 1][kWidth];
   if constexpr (kEarly)
     Part::for_each(cols, [&](int64_t c, int slot) { load_table(gamma + c, early[slot]); });
-  wait_for_previous_kernel();
-  Part part;
-  Part::for_each(cols, [&](int64_t c, int slot) {
-    part.piece[slot] = Packed<kWidth>::load(x + row * cols + c);
-  });
-  float of_fold[kFolds] = {}, value[kWidth];
-  Part::for_each(cols, [&](int64_t c, int slot) {
-    part.piece[slot].unpack(value);
+  const auto run = [&](auto rehearsal) {
+    if (!rehearsal) wait_for_previous_kernel();
+    Part part;
+    Part::for_each(cols, [&](int64_t c, int slot) {
+      part.piece[slot] = {};
+      if (!rehearsal) part.piece[slot] = Packed<kWidth>::load(x + row * cols + c);
+    });
+    float of_fold[kFolds] = {}, value[kWidth];
+    Part::for_each(cols, [&](int64_t c, int slot) {
+      part.piece[slot].unpack(value);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i)
-      of_fold[slot % kFolds] = fmaf(value[i], value[i], of_fold[slot % kFolds]);
-  });
-  const int warps = (blockDim.x + kWarpSize - 1) / kWarpSize, lane = threadIdx.x % kWarpSize;
+      for (int i = 0; i < kWidth; ++i)
+        of_fold[slot % kFolds] = fmaf(value[i], value[i], of_fold[slot % kFolds]);
+    });
+    const int warps = (blockDim.x + kWarpSize - 1) / kWarpSize, lane = threadIdx.x % kWarpSize;
 #pragma unroll
-  for (int f = 0; f < kFolds; ++f) {
-    const float sum = warp_sum(of_fold[f]);
-    if (lane == 0) of_squares[f * warps + threadIdx.x / kWarpSize] = sum;
-  }
-  __syncthreads();
-  const float squares = warp_sum(lane < kFolds * warps ? of_squares[lane] : 0);
-  const float factor = norm_factor(squares, cols, epsilon);
-  Part::for_each(cols, [&](int64_t c, int slot) {
-    float late[kWidth];
-    if constexpr (!kEarly) load_table(gamma + c, late);
-    part.piece[slot].unpack(value);
+    for (int f = 0; f < kFolds; ++f) {
+      const float sum = warp_sum(of_fold[f]);
+      if (lane == 0) of_squares[f * warps + threadIdx.x / kWarpSize] = sum;
+    }
+    __syncthreads();
+    const float squares = warp_sum(lane < kFolds * warps ? of_squares[lane] : 0);
+    const float factor = norm_factor(squares, cols, epsilon);
+    Part::for_each(cols, [&](int64_t c, int slot) {
+      float late[kWidth];
+      if constexpr (!kEarly) load_table(gamma + c, late);
+      part.piece[slot].unpack(value);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i)
-      value[i] = value[i] * factor * (kEarly ? early[kEarly ? slot : 0][i] : late[i]);
-    part.piece[slot] = Packed<kWidth>::round(value);
-    // Who takes the codes of a row does not need the row.
-    if (quantized.kind == Codes::none) part.piece[slot].store(y + row * cols + c);
-  });
-  quantize(part, quantized, row, cols, of_codes);
+      for (int i = 0; i < kWidth; ++i)
+        value[i] = value[i] * factor * (kEarly ? early[kEarly ? slot : 0][i] : late[i]);
+      part.piece[slot] = Packed<kWidth>::round(value);
+      // Who takes the codes of a row does not need the row.
+      if (quantized.kind == Codes::none)
+        store_unless(rehearsal, part.piece[slot],
+                     reinterpret_cast<Packed<kWidth>*>(y + row * cols + c));
+    });
+    quantize(part, quantized, row, cols, of_codes, rehearsal);
+  };
+  rehearse_and_run<kRehearses>(run);
 }
 
 }  // namespace
@@ -71,12 +77,14 @@ void rms_norm(const bf16_t* x, const float* gamma, float epsilon, bf16_t* y,
       launch(kernel, static_cast<unsigned>(rows), of_block, 0, stream, x, gamma, epsilon, y,
              quantized, cols);
     };
+    if constexpr (kSmall && width() == 8)
+      if (rehearses(rows)) return run(rms_norm_kernel<width(), slots(), 1, true, true>, threads);
     if constexpr (kSmall)
-      if (rows <= kFewRows) return run(rms_norm_kernel<width(), slots(), 1, true>, threads);
+      if (rows <= kFewRows) return run(rms_norm_kernel<width(), slots(), 1, true, false>, threads);
     if constexpr (kSmall && width() == 8)
       if (rows > kManyRows && threads % (kFolds * kWarpSize) == 0)
-        return run(rms_norm_kernel<width(), slots(), kFolds, false>, threads / kFolds);
-    run(rms_norm_kernel<width(), slots(), 1, false>, threads);
+        return run(rms_norm_kernel<width(), slots(), kFolds, false, false>, threads / kFolds);
+    run(rms_norm_kernel<width(), slots(), 1, false, false>, threads);
   });
 }
 

@@ -112,17 +112,21 @@ __global__ void silu_mul_columns_kernel(const bf16_t* gate_up, bf16_t* y, int64_
   silu_mul<kWidth>(gate, gate + cols).store(y + row * cols + c);
 }
 
-template <int kWidth, int kSlots>
+template <int kWidth, int kSlots, bool kRehearses>
 __global__ void quantize_rows_kernel(const bf16_t* x, QuantizedRows quantized, int64_t cols) {
   __shared__ float scratch[kWarpSize];
   const int64_t row = blockIdx.x;
   let_next_kernel_start();
-  wait_for_previous_kernel();
-  RowPart<kWidth, kSlots> part;
-  part.for_each(cols, [&](int64_t c, int slot) {
-    part.piece[slot] = Packed<kWidth>::load(x + row * cols + c);
-  });
-  quantize(part, quantized, row, cols, scratch);
+  const auto run = [&](auto rehearsal) {
+    if (!rehearsal) wait_for_previous_kernel();
+    RowPart<kWidth, kSlots> part;
+    part.for_each(cols, [&](int64_t c, int slot) {
+      part.piece[slot] = {};
+      if (!rehearsal) part.piece[slot] = Packed<kWidth>::load(x + row * cols + c);
+    });
+    quantize(part, quantized, row, cols, scratch, rehearsal);
+  };
+  rehearse_and_run<kRehearses>(run);
 }
 
 // Quantizes rows by clusters, a row each, where they are few and have `long_row` numbers at least;
@@ -198,11 +202,19 @@ void silu_mul(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized, int64_t
 void quantize_rows(const bf16_t* x, QuantizedRows quantized, int64_t rows, int64_t cols,
                    cudaStream_t stream) {
   constexpr int64_t kLongRow = 8192;  // one block is as fast with rows of 4096
+  // Of many rows small blocks, of which one loads while another writes.
+  constexpr int64_t kManyRows = 512, kThreadsOfMany = 256;
   if (rows == 0 || quantize_shared<false>(x, quantized, rows, cols, kLongRow, stream)) return;
-  for_row_shape(cols, kThreads, [&](auto width, auto slots, unsigned threads) {
-    launch(quantize_rows_kernel<width(), slots()>, static_cast<unsigned>(rows), threads, 0, stream,
-           x, quantized, cols);
-  });
+  for_row_shape(cols, rows > kManyRows ? kThreadsOfMany : kThreads,
+                [&](auto width, auto slots, unsigned threads) {
+                  const auto run = [&](auto kernel) {
+                    launch(kernel, static_cast<unsigned>(rows), threads, 0, stream, x, quantized,
+                           cols);
+                  };
+                  if constexpr (width() == 8 && slots() <= 2)
+                    if (rehearses(rows)) return run(quantize_rows_kernel<width(), slots(), true>);
+                  run(quantize_rows_kernel<width(), slots(), false>);
+                });
 }
 
 }  // namespace narrow::ops::cuda

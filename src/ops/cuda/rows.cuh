@@ -96,22 +96,60 @@ struct RowPart {
   }
 };
 
-template <class Code>
-__device__ void store_codes(float (&value)[8], const Divisor& scale, uint8_t* to) {
-  scale.divide(value);
-  *reinterpret_cast<uint2*>(to) = make_uint2(Code::encode(value[0], value[1], value[2], value[3]),
-                                             Code::encode(value[4], value[5], value[6], value[7]));
-}
-template <class Code>
-__device__ void store_codes(float (&value)[1], const Divisor& scale, uint8_t* to) {
-  scale.divide(value);
-  *to = static_cast<uint8_t>(Code::encode(value[0]));
+// Code that a block runs once comes from far away, at a price for every few instructions. So a
+// block of few rows runs it twice, at first on zeros while the kernel before this one ends: a
+// rehearsal, which writes nothing to memory. From 128 rows on it cost more than it gained
+// (docs/performance/step.md).
+inline bool rehearses(int64_t rows) { return rows <= 64 && has_clusters(); }
+
+struct NoRehearsal {
+  __device__ constexpr operator bool() const { return false; }
+};
+
+// Calls run(rehearsal), with a bool where there is one.
+template <bool kRehearses, class Run>
+__device__ void rehearse_and_run(Run run) {
+  if constexpr (kRehearses) {
+#pragma unroll 1
+    for (int i = 0; i < 2; ++i) run(i == 0);
+  } else {
+    run(NoRehearsal());
+  }
 }
 
-// Codes of the row that the block holds in `part`. scratch: as block_reduce has it.
-template <class Code, int kWidth, int kSlots>
+// Stores what was computed where a rehearsal computes it, too.
+template <class Rehearsal, class T>
+__device__ void store_unless(Rehearsal rehearsal, T value, T* to) {
+  if constexpr (std::is_same_v<Rehearsal, bool>) {
+    // Or only who stores it would compute it.
+    auto& words = reinterpret_cast<uint32_t(&)[sizeof(T) / 4]>(value);
+#pragma unroll
+    for (uint32_t& word : words) asm volatile("" : "+r"(word));
+  }
+  if (!rehearsal) *to = value;
+}
+
+template <class Code, class Rehearsal = NoRehearsal>
+__device__ void store_codes(float (&value)[8], const Divisor& scale, uint8_t* to,
+                            Rehearsal rehearsal = {}) {
+  scale.divide(value);
+  store_unless(rehearsal,
+               uint2{Code::encode(value[0], value[1], value[2], value[3]),
+                     Code::encode(value[4], value[5], value[6], value[7])},
+               reinterpret_cast<uint2*>(to));
+}
+template <class Code, class Rehearsal = NoRehearsal>
+__device__ void store_codes(float (&value)[1], const Divisor& scale, uint8_t* to,
+                            Rehearsal rehearsal = {}) {
+  scale.divide(value);
+  if (!rehearsal) *to = static_cast<uint8_t>(Code::encode(value[0]));
+}
+
+// Codes of the row that the block holds in `part`. scratch: as block_reduce has it, but that it may
+// be used again after a rehearsal, of which no result counts.
+template <class Code, int kWidth, int kSlots, class Rehearsal>
 __device__ void quantize(const RowPart<kWidth, kSlots>& part, const QuantizedRows& to, int64_t row,
-                         int64_t cols, float* scratch) {
+                         int64_t cols, float* scratch, Rehearsal rehearsal) {
   float value[kWidth];
   __nv_bfloat162 pair{};
   part.for_each(cols, [&](int64_t, int slot) { pair = part.piece[slot].largest(pair); });
@@ -122,17 +160,18 @@ __device__ void quantize(const RowPart<kWidth, kSlots>& part, const QuantizedRow
   uint8_t* codes = to.codes + row * to.stride;
   part.for_each(cols, [&](int64_t c, int slot) {
     part.piece[slot].unpack(value);
-    store_codes<Code>(value, divisor, codes + c);
+    store_codes<Code>(value, divisor, codes + c, rehearsal);
   });
+  if (rehearsal) return;
   for (int64_t c = cols + threadIdx.x; c < to.stride; c += blockDim.x) codes[c] = 0;
   if (threadIdx.x == 0) to.scales[row] = scale;
 }
 
-template <int kWidth, int kSlots>
+template <int kWidth, int kSlots, class Rehearsal = NoRehearsal>
 __device__ void quantize(const RowPart<kWidth, kSlots>& part, const QuantizedRows& to, int64_t row,
-                         int64_t cols, float* scratch) {
-  if (to.kind == Codes::int8) quantize<Int8Code>(part, to, row, cols, scratch);
-  if (to.kind == Codes::fp8) quantize<Fp8Code>(part, to, row, cols, scratch);
+                         int64_t cols, float* scratch, Rehearsal rehearsal = {}) {
+  if (to.kind == Codes::int8) quantize<Int8Code>(part, to, row, cols, scratch, rehearsal);
+  if (to.kind == Codes::fp8) quantize<Fp8Code>(part, to, row, cols, scratch, rehearsal);
 }
 
 // Chooses width and slots for a row: a block of some `wanted` threads holds it whole, of up to 1024

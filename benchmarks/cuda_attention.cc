@@ -194,8 +194,7 @@ void measure_prompts(int prompts, int tokens, bool e4m3, cudaStream_t stream) {
   const double operations = 4.0 * kHeads * kHeadDim * prompts * (0.5 * tokens * (tokens + 1.0));
   std::cout << fmt::format(
       "{} of {:>4} tokens, cache in {}  {:>8.1f} us  {:>4.0f} TFLOP/s  error {:.1e}  {} numbers "
-      "differ "
-      "from those of rows alone\n",
+      "differ from those of rows alone\n",
       prompts, tokens, e4m3 ? "e4m3" : "bf16", time, operations / time * 1e-6, worst, different);
 }
 

@@ -33,17 +33,19 @@ struct Memory {
 template <int kHeadDim, class Kv>
 __global__ void __launch_bounds__(kThreads, 1)
     prefill_attention_kernel(const __grid_constant__ CUtensorMap cache_map, DeviceBatch batch,
-                             AttentionLayer layer, int of_tile, const bf16_t* qkv, bf16_t* out) {
+                             AttentionLayer layer, int parts_of_tile, const bf16_t* qkv,
+                             bf16_t* out) {
   constexpr int kAtoms = kHeadDim / 64;
   constexpr bool kCodes = sizeof(Kv) == 1;
   constexpr uint32_t kPageBytes = 2 * kPage * kHeadDim * sizeof(bf16_t);  // keys and values
   extern __shared__ uint8_t raw[];
-  __shared__ uint64_t full[kStages], empty[kStages], asked[kPlaces][kConsumers], answered[kPlaces];
+  __shared__ uint64_t full[kStages], empty[kStages], queries_here[kPlaces][kConsumers],
+      queries_read[kPlaces];
   __shared__ Part shared_part[kPlaces];
   auto& memory = *reinterpret_cast<Memory<kHeadDim>*>(raw + to_first_tile(raw));
   const int queries = layer.heads / layer.kv_heads;
   const PartRows rows_of(queries);
-  const int parts = of_tile * batch.tiles;
+  const int parts = parts_of_tile * batch.tiles;
   constexpr int kRowUnits = kHeadDim / 8;  // of 16 bytes
   // A group's queries, by the `thread`-th of kWarpgroup threads. Code that a block runs once comes
   // from far away, at a price for every few instructions: so this loop is not unrolled.
@@ -57,15 +59,16 @@ __global__ void __launch_bounds__(kThreads, 1)
           qkv + rows_of.begin_of<kHeadDim>(part, row, layer.heads + 2 * layer.kv_heads) + 8 * unit,
           row < part.tokens * queries);
     }
-    arrive_after_copies(&asked[place][group]);
+    arrive_after_copies(&queries_here[place][group]);
   };
   if (threadIdx.x < kStages) {
     init_barrier(&full[threadIdx.x], kPages);
     init_barrier(&empty[threadIdx.x], kConsumers * 4);  // warps
   }
   if (threadIdx.x < kPlaces) {
-    for (uint64_t& of_group : asked[threadIdx.x]) init_barrier(&of_group, kWarpgroup + 1);
-    init_barrier(&answered[threadIdx.x], kConsumers * 4);
+    // The copies of a warpgroup, and who says which part they are of.
+    for (uint64_t& of_group : queries_here[threadIdx.x]) init_barrier(&of_group, kWarpgroup + 1);
+    init_barrier(&queries_read[threadIdx.x], kConsumers * 4);
   }
   publish_barriers();
   if (!kCodes && threadIdx.x == 0) prefetch_map(&cache_map);
@@ -77,9 +80,9 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (threadIdx.x < kWarpgroup) {
     give_up_registers<kCodes ? 72 : 40>();
     int begun = 0;  // pieces, of all parts
-    for (int i = 0; part_at(i) < parts; ++i) {
-      const Part part = part_of(part_at(i), of_tile, batch, layer);
-      const int place = i % kPlaces, pieces = pieces_of(part.end());
+    for (int turn = 0; part_at(turn) < parts; ++turn) {
+      const Part part = part_of(part_at(turn), parts_of_tile, batch, layer);
+      const int place = turn % kPlaces, pieces = pieces_of(part.end());
       const int32_t* table = batch.block_table + part.table;
       const int last_page = (part.end() - 1) / kPage;
       // Pages beyond the last are masked, but must be numbers.
@@ -87,15 +90,15 @@ __global__ void __launch_bounds__(kThreads, 1)
         const int64_t page = table[min(piece * kPages + warp, last_page)];
         return (page * 2 * layer.kv_heads + part.kv_head) * kPage;
       };
-      // The part and its queries, of which the first are asked for by who multiplies.
+      // The part and its queries, of which the first are queries_here for by who multiplies.
       const auto announce = [&] {
-        wait(&answered[place], i / kPlaces % 2 ^ 1);
+        wait(&queries_read[place], turn / kPlaces % 2 ^ 1);
         if (threadIdx.x == 0) {
           shared_part[place] = part;
-          for (uint64_t& of_group : asked[place]) arrive(&of_group);
+          for (uint64_t& of_group : queries_here[place]) arrive(&of_group);
         }
 #pragma unroll 1
-        for (int group = 0; i > 0 && group < kConsumers; ++group)
+        for (int group = 0; turn > 0 && group < kConsumers; ++group)
           ask(part, place, group, threadIdx.x);
       };
       if constexpr (kCodes) {
@@ -137,19 +140,21 @@ __global__ void __launch_bounds__(kThreads, 1)
         }
       }
     }
+    commit_copies();
+    wait_for_copies(0);  // no thread ends before its copies
     return;
   }
 
   take_registers<kCodes ? 216 : 232>();
   const int group = warpgroup() - 1;
-  ask(part_of(part_at(0), of_tile, batch, layer), 0, group, threadIdx.x % kWarpgroup);
+  ask(part_of(part_at(0), parts_of_tile, batch, layer), 0, group, threadIdx.x % kWarpgroup);
   const int g = lane / 4, t = lane % 4;
   const auto sync_group = [&] { asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory"); };
   const float scale = layer.scale * kLog2E;
   int done = 0;  // pieces, of the parts before
-  for (int i = 0; part_at(i) < parts; ++i) {
-    const int place = i % kPlaces;
-    wait(&asked[place][group], i / kPlaces % 2);
+  for (int turn = 0; part_at(turn) < parts; ++turn) {
+    const int place = turn % kPlaces;
+    wait(&queries_here[place][group], turn / kPlaces % 2);
     publish_to_async();
     const Part& part = shared_part[place];
     const int end = part.end(), pieces = pieces_of(end);
@@ -344,7 +349,7 @@ __global__ void __launch_bounds__(kThreads, 1)
               *unit_of(memory.queries[place][group][unit / 8], r, unit % 8);
     }
     __syncwarp();
-    if (lane == 0) arrive(&answered[place]);
+    if (lane == 0) arrive(&queries_read[place]);
   }
 }
 
@@ -358,15 +363,15 @@ void launch_prefill(const DeviceBatch& batch, const AttentionLayer& layer, const
   }();
   (void)allowed;
   const int queries = layer.heads / layer.kv_heads;
-  const int of_tile = layer.kv_heads * div_up(kPrefillRows * queries, kPartRows);
+  const int parts_of_tile = layer.kv_heads * div_up(kPrefillRows * queries, kPartRows);
   CUtensorMap map{};
   if (!layer.e4m3)  // the cache as rows of one token and head
     map = atoms_map(layer.kv, TensorMapType::bf16, kHeadDim,
                     layer.blocks * 2 * layer.kv_heads * kPage,
                     kHeadDim * static_cast<int64_t>(sizeof(bf16_t)), kPage, 1);
   launch(prefill_attention_kernel<kHeadDim, Kv>,
-         static_cast<unsigned>(std::min(of_tile * batch.tiles, processors())), kThreads, kBytes,
-         stream, map, batch, layer, of_tile, qkv, out);
+         static_cast<unsigned>(std::min(parts_of_tile * batch.tiles, processors())), kThreads,
+         kBytes, stream, map, batch, layer, parts_of_tile, qkv, out);
 }
 
 }  // namespace

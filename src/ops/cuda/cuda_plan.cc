@@ -28,11 +28,11 @@ struct Tile {
   int32_t row, rows, table, visible;
 };
 
-// What each of the tiles has of one kind.
-std::vector<int32_t> part_of(const std::vector<Tile>& tiles, int32_t Tile::*part) {
+// One number of each tile.
+std::vector<int32_t> column_of(const std::vector<Tile>& tiles, int32_t Tile::*column) {
   std::vector<int32_t> values;
   values.reserve(tiles.size());
-  for (const Tile& tile : tiles) values.push_back(tile.*part);
+  for (const Tile& tile : tiles) values.push_back(tile.*column);
   return values;
 }
 
@@ -121,10 +121,10 @@ CudaPlan::CudaPlan(Batch given, StepMemory& fixed, Staging& staging, cudaStream_
   put(device_.single_table, singles.table);
   put(device_.single_visible, singles.visible);
   if (!decode) {
-    put(device_.tile_row, part_of(tiles, &Tile::row));
-    put(device_.tile_rows, part_of(tiles, &Tile::rows));
-    put(device_.tile_table, part_of(tiles, &Tile::table));
-    put(device_.tile_visible, part_of(tiles, &Tile::visible));
+    put(device_.tile_row, column_of(tiles, &Tile::row));
+    put(device_.tile_rows, column_of(tiles, &Tile::rows));
+    put(device_.tile_table, column_of(tiles, &Tile::table));
+    put(device_.tile_visible, column_of(tiles, &Tile::visible));
   }
   places.emplace_back(&device_.block_table, all.size());
   all.insert(all.end(), blocks.begin(), blocks.end());

@@ -54,6 +54,13 @@ __device__ inline void arrive_expecting(uint64_t* barrier, uint32_t bytes) {
       : "memory");
 }
 
+// Arrives, as one of those that the barrier was made for, when all copies of single units
+// (portable.cuh) that the thread has asked for so far are there.
+__device__ inline void arrive_after_copies(uint64_t* barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier))
+               : "memory");
+}
+
 // Waits until the phase of this parity is complete of the barrier at a shared address.
 __device__ inline void wait_at(uint32_t barrier, uint32_t parity) {
   asm volatile(

@@ -77,7 +77,7 @@ struct DeviceBatch {
   const int32_t* single_row = nullptr;      // [singles]
   const int32_t* single_table = nullptr;    // [singles] where the row's block table begins
   const int32_t* single_visible = nullptr;  // [singles] tokens it sees; 0: a padding row
-  // Runs of rows of one sequence, up to kPrefillRows each, by what they see, most first.
+  // Runs of rows of one sequence, up to kPrefillRows each; for speed, those that see most first.
   const int32_t* tile_row = nullptr;      // [tiles] first row
   const int32_t* tile_rows = nullptr;     // [tiles] rows in the tile
   const int32_t* tile_table = nullptr;    // [tiles]

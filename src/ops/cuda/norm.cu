@@ -9,7 +9,7 @@ using bf16_t = __nv_bfloat16;
 // kEarly: weights, which do not depend on the kernel before this one, are loaded while that ends.
 // With many rows other blocks hide that latency, and the registers are worth more.
 // A thread does what kFolds threads would: the sum of squares has the order of so many times as
-// many.
+// many. kRehearses: all of it is run on zeros first (rows.cuh).
 template <int kWidth, int kSlots, int kFolds, bool kEarly, bool kRehearses>
 __global__ void rms_norm_kernel(const bf16_t* x, const float* gamma, float epsilon, bf16_t* y,
                                 QuantizedRows quantized, int64_t cols) {

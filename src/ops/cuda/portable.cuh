@@ -25,13 +25,6 @@ __device__ inline void copy_unit_async(void* to, const void* from, bool there) {
                : "memory");
 }
 
-// Arrives at the barrier when all copies that the thread has asked for so far are there.
-__device__ inline void arrive_after_copies(uint64_t* barrier) {
-  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(
-                   static_cast<uint32_t>(__cvta_generic_to_shared(barrier)))
-               : "memory");
-}
-
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 // Until at most `pending` of the latest groups are under way.

@@ -26,8 +26,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const int g = lane / 4, t = lane % 4;
   const int queries = layer.heads / layer.kv_heads;
   const int kv_head = blockIdx.x % layer.kv_heads, part = blockIdx.x / layer.kv_heads;
-  // Long tiles first: the last ones to start are short.
-  const int tile = batch.tiles - 1 - static_cast<int>(blockIdx.y);
+  const auto tile = static_cast<int>(blockIdx.y);  // those that see most stand first
   let_next_kernel_start();
   wait_for_previous_kernel();
   const int row0 = batch.tile_row[tile], tokens = batch.tile_rows[tile];

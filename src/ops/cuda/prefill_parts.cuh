@@ -18,17 +18,17 @@ struct Part {
   __device__ int end() const { return visible0 + tokens - 1; }  // tokens that the last row sees
 };
 
-// The index of the block's i-th part. Parts stand by what they see, those that see most first, and
-// every other round of blocks goes backward: so all have about as much to do.
+// The index of the block's i-th part. Parts stand as tiles do, those that see most first, and every
+// other round of blocks goes backward: so all have about as much to do.
 __device__ inline int part_at(int i) {
   const int blocks = gridDim.x, block = blockIdx.x;
   return i * blocks + (i % 2 == 0 ? block : blocks - 1 - block);
 }
 
-// of_tile: parts of a tile, of all key/value heads.
-__device__ inline Part part_of(int index, int of_tile, const DeviceBatch& batch,
+// parts_of_tile: of all key/value heads.
+__device__ inline Part part_of(int index, int parts_of_tile, const DeviceBatch& batch,
                                const AttentionLayer& layer) {
-  const int tile = index / of_tile, of = index % of_tile;
+  const int tile = index / parts_of_tile, of = index % parts_of_tile;
   return {batch.tile_row[tile],   batch.tile_rows[tile], batch.tile_visible[tile],
           batch.tile_table[tile], of % layer.kv_heads,   of / layer.kv_heads * kPartRows};
 }

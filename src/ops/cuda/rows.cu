@@ -202,7 +202,7 @@ void silu_mul(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized, int64_t
 void quantize_rows(const bf16_t* x, QuantizedRows quantized, int64_t rows, int64_t cols,
                    cudaStream_t stream) {
   constexpr int64_t kLongRow = 8192;  // one block is as fast with rows of 4096
-  // Of many rows small blocks, of which one loads while another writes.
+  // Of many rows small blocks, of which one loads while another writes (docs/performance/step.md).
   constexpr int64_t kManyRows = 512, kThreadsOfMany = 256;
   if (rows == 0 || quantize_shared<false>(x, quantized, rows, cols, kLongRow, stream)) return;
   for_row_shape(cols, rows > kManyRows ? kThreadsOfMany : kThreads,

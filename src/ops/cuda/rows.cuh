@@ -98,7 +98,7 @@ struct RowPart {
 
 // Code that a block runs once comes from far away, at a price for every few instructions. So a
 // block of few rows runs it twice, at first on zeros while the kernel before this one ends: a
-// rehearsal, which writes nothing to memory. From 128 rows on it cost more than it gained
+// rehearsal, which writes nothing to memory. With 128 rows int8 lost by it
 // (docs/performance/step.md).
 inline bool rehearses(int64_t rows) { return rows <= 64 && has_clusters(); }
 
@@ -117,11 +117,12 @@ __device__ void rehearse_and_run(Run run) {
   }
 }
 
-// Stores what was computed where a rehearsal computes it, too.
+// Stores, except in a rehearsal, which computes the value all the same.
 template <class Rehearsal, class T>
 __device__ void store_unless(Rehearsal rehearsal, T value, T* to) {
   if constexpr (std::is_same_v<Rehearsal, bool>) {
-    // Or only who stores it would compute it.
+    static_assert(sizeof(T) % 4 == 0);
+    // The compiler may not move the computation behind the condition.
     auto& words = reinterpret_cast<uint32_t(&)[sizeof(T) / 4]>(value);
 #pragma unroll
     for (uint32_t& word : words) asm volatile("" : "+r"(word));

@@ -1,16 +1,13 @@
 // Attention of runs of rows over the paged cache. Blocks stay and take part after part
 // (prefill_parts.cuh), 64 rows of (token, head) a warpgroup, and walk the pieces of each part's
-// keys. Producer warps, one for each page of a piece, keep a ring of pieces filled, on into the
-// next part: by the copy engine, or, of a cache in e4m3, by hand; and bring that part's queries.
-// Scores and weighted values are products of wgmma: those of a piece's scores and of the values
-// before it go on together, and the piece is weighed while the values are.
+// keys, which a warpgroup of its own brings (prefill_loads.cuh). Scores and weighted values are
+// products of wgmma: those of a piece's scores and of the values before it go on together, and the
+// piece is weighed while the values are.
 #include <algorithm>
 #include <type_traits>
 
-#include "ops/cuda/cache_tiles.cuh"
 #include "ops/cuda/launch.cuh"
-#include "ops/cuda/portable.cuh"
-#include "ops/cuda/prefill_parts.cuh"
+#include "ops/cuda/prefill_loads.cuh"
 #include "ops/cuda/tensor_map.h"
 
 namespace narrow::ops::cuda {
@@ -18,59 +15,21 @@ namespace {
 
 using bf16_t = __nv_bfloat16;
 
-constexpr int kGroupRows = 64;  // of a warpgroup
-constexpr int kConsumers = kPartRows / kGroupRows;
-constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
-constexpr int kStages = 4;
-constexpr int kPlaces = 2;  // for queries: those of the next part come meanwhile
-
-template <int kHeadDim>
-struct Memory {
-  PieceTiles<kHeadDim> ring[kStages];
-  uint8_t queries[kPlaces][kConsumers][kHeadDim / 64][kGroupRows * kAtomBytes];
-};
+constexpr int kThreads = (kPartGroups + 1) * kWarpgroup;
 
 template <int kHeadDim, class Kv>
 __global__ void __launch_bounds__(kThreads, 1)
     prefill_attention_kernel(const __grid_constant__ CUtensorMap cache_map, DeviceBatch batch,
                              AttentionLayer layer, int parts_of_tile, const bf16_t* qkv,
                              bf16_t* out) {
-  constexpr int kAtoms = kHeadDim / 64;
   constexpr bool kCodes = sizeof(Kv) == 1;
-  constexpr uint32_t kPageBytes = 2 * kPage * kHeadDim * sizeof(bf16_t);  // keys and values
   extern __shared__ uint8_t raw[];
-  __shared__ uint64_t full[kStages], empty[kStages], queries_here[kPlaces][kConsumers],
-      queries_read[kPlaces];
-  __shared__ Part shared_part[kPlaces];
-  auto& memory = *reinterpret_cast<Memory<kHeadDim>*>(raw + to_first_tile(raw));
+  __shared__ PrefillShared shared;
+  auto& memory = *reinterpret_cast<PrefillTiles<kHeadDim>*>(raw + to_first_tile(raw));
   const int queries = layer.heads / layer.kv_heads;
   const PartRows rows_of(queries);
   const int parts = parts_of_tile * batch.tiles;
-  constexpr int kRowUnits = kHeadDim / 8;  // of 16 bytes
-  // A group's queries, by the `thread`-th of kWarpgroup threads. Code that a block runs once comes
-  // from far away, at a price for every few instructions: so this loop is not unrolled.
-  const auto ask = [&](const Part& part, int place, int group, int thread) {
-    const int unit = thread % kRowUnits;
-#pragma unroll 1
-    for (int r = thread / kRowUnits; r < kGroupRows; r += kWarpgroup / kRowUnits) {
-      const int row = part.first + group * kGroupRows + r;
-      copy_unit_async(
-          unit_of(memory.queries[place][group][unit / 8], r, unit % 8),
-          qkv + rows_of.begin_of<kHeadDim>(part, row, layer.heads + 2 * layer.kv_heads) + 8 * unit,
-          row < part.tokens * queries);
-    }
-    arrive_after_copies(&queries_here[place][group]);
-  };
-  if (threadIdx.x < kStages) {
-    init_barrier(&full[threadIdx.x], kPages);
-    init_barrier(&empty[threadIdx.x], kConsumers * 4);  // warps
-  }
-  if (threadIdx.x < kPlaces) {
-    // The copies of a warpgroup, and who says which part they are of.
-    for (uint64_t& of_group : queries_here[threadIdx.x]) init_barrier(&of_group, kWarpgroup + 1);
-    init_barrier(&queries_read[threadIdx.x], kConsumers * 4);
-  }
-  publish_barriers();
+  init_barriers(shared);
   if (!kCodes && threadIdx.x == 0) prefetch_map(&cache_map);
   __syncthreads();
   let_next_kernel_start();
@@ -79,84 +38,24 @@ __global__ void __launch_bounds__(kThreads, 1)
 
   if (threadIdx.x < kWarpgroup) {
     give_up_registers<kCodes ? 72 : 40>();
-    int begun = 0;  // pieces, of all parts
-    for (int turn = 0; part_at(turn) < parts; ++turn) {
-      const Part part = part_of(part_at(turn), parts_of_tile, batch, layer);
-      const int place = turn % kPlaces, pieces = pieces_of(part.end());
-      const int32_t* table = batch.block_table + part.table;
-      const int last_page = (part.end() - 1) / kPage;
-      // Pages beyond the last are masked, but must be numbers.
-      const auto row_of = [&](int piece) {
-        const int64_t page = table[min(piece * kPages + warp, last_page)];
-        return (page * 2 * layer.kv_heads + part.kv_head) * kPage;
-      };
-      // The part and its queries, of which the first are queries_here for by who multiplies.
-      const auto announce = [&] {
-        wait(&queries_read[place], turn / kPlaces % 2 ^ 1);
-        if (threadIdx.x == 0) {
-          shared_part[place] = part;
-          for (uint64_t& of_group : queries_here[place]) arrive(&of_group);
-        }
-#pragma unroll 1
-        for (int group = 0; turn > 0 && group < kConsumers; ++group)
-          ask(part, place, group, threadIdx.x);
-      };
-      if constexpr (kCodes) {
-        PageCodes<kHeadDim> page;
-        const auto load = [&](int piece) {
-          page.load(static_cast<const Kv*>(layer.kv) + row_of(piece) * kHeadDim,
-                    static_cast<int64_t>(layer.kv_heads) * kPage * kHeadDim, lane);
-        };
-        load(0);
-        announce();
-        for (int piece = 0; piece < pieces; ++piece, ++begun) {
-          const int stage = begun % kStages;
-          wait(&empty[stage], begun / kStages % 2 ^ 1);
-          page.store(memory.ring[stage], warp, lane);
-          publish_to_async();
-          __syncwarp();
-          if (lane == 0) arrive(&full[stage]);
-          if (piece + 1 < pieces) load(piece + 1);
-        }
-      } else {
-        auto row = static_cast<int>(row_of(0));
-        announce();
-        // All of the warp waits: lanes that ran ahead of the one that copies would hold it up at
-        // the next barrier.
-        for (int piece = 0; piece < pieces; ++piece, ++begun) {
-          const int stage = begun % kStages;
-          wait(&empty[stage], begun / kStages % 2 ^ 1);
-          if (lane == 0) {
-            arrive_expecting(&full[stage], kPageBytes);
-            for (int atom = 0; atom < kAtoms; ++atom) {
-              copy_tile(memory.ring[stage].keys[atom] + warp * kPage * kAtomBytes, &cache_map, 0,
-                        row, atom, &full[stage]);
-              copy_tile(memory.ring[stage].values[atom] + warp * kPage * kAtomBytes, &cache_map, 0,
-                        row + layer.kv_heads * kPage, atom, &full[stage]);
-            }
-          }
-          __syncwarp();
-          if (piece + 1 < pieces) row = static_cast<int>(row_of(piece + 1));
-        }
-      }
-    }
-    commit_copies();
-    wait_for_copies(0);  // no thread ends before its copies
+    load_parts<kHeadDim, Kv>(cache_map, batch, layer, parts_of_tile, qkv, memory, shared);
     return;
   }
 
   take_registers<kCodes ? 216 : 232>();
   const int group = warpgroup() - 1;
-  ask(part_of(part_at(0), parts_of_tile, batch, layer), 0, group, threadIdx.x % kWarpgroup);
+  constexpr int kRowUnits = kHeadDim / 8;  // of 16 bytes
+  load_queries(part_of(part_at(0), parts_of_tile, batch, layer), layer, qkv, memory, shared, 0,
+               group);
   const int g = lane / 4, t = lane % 4;
   const auto sync_group = [&] { asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory"); };
   const float scale = layer.scale * kLog2E;
   int done = 0;  // pieces, of the parts before
   for (int turn = 0; part_at(turn) < parts; ++turn) {
-    const int place = turn % kPlaces;
-    wait(&queries_here[place][group], turn / kPlaces % 2);
+    const int place = turn % kQueryPlaces;
+    wait(&shared.queries_here[place][group], turn / kQueryPlaces % 2);
     publish_to_async();
-    const Part& part = shared_part[place];
+    const Part& part = shared.part[place];
     const int end = part.end(), pieces = pieces_of(end);
     const int group_row0 = part.first + group * kGroupRows;
     const int all_rows = part.tokens * queries;
@@ -174,9 +73,9 @@ __global__ void __launch_bounds__(kThreads, 1)
     for (float& v : value) v = 0;
     // Scores of a piece, as PageScores of its pages.
     using Scores = float[kDecodeChunk / 2];
-    const auto stage_of = [&](int piece) { return (done + piece) % kStages; };
+    const auto stage_of = [&](int piece) { return (done + piece) % kPrefillStages; };
     const auto wait_for_piece = [&](int piece) {
-      wait(&full[stage_of(piece)], (done + piece) / kStages % 2);
+      wait(&shared.full[stage_of(piece)], (done + piece) / kPrefillStages % 2);
     };
     const auto arrived = [&](int piece) {
       wait_for_piece(piece);
@@ -187,19 +86,19 @@ __global__ void __launch_bounds__(kThreads, 1)
       int first_unit = static_cast<int>(threadIdx.x) - kWarpgroup;
       asm volatile("" : "+r"(first_unit));  // or addresses take registers of the loop around it
 #pragma unroll 1
-      for (int u = first_unit; u < kDecodeChunk * kRowUnits; u += kConsumers * kWarpgroup) {
+      for (int u = first_unit; u < kDecodeChunk * kRowUnits; u += kPartGroups * kWarpgroup) {
         const int token = u / kRowUnits, of_token = u % kRowUnits;
         if (first + token >= end)
           *unit_of(memory.ring[stage_of(piece)].values[of_token / 8], token, of_token % 8) =
               uint4{};
       }
       publish_to_async();
-      asm volatile("bar.sync %0, %1;" ::"n"(kConsumers + 1), "n"(kConsumers * kWarpgroup)
+      asm volatile("bar.sync %0, %1;" ::"n"(kPartGroups + 1), "n"(kPartGroups * kWarpgroup)
                    : "memory");
     };
     const auto release = [&](int piece) {
       __syncwarp();
-      if (lane == 0) arrive(&empty[stage_of(piece)]);
+      if (lane == 0) arrive(&shared.empty[stage_of(piece)]);
     };
     const uint32_t queries_low = tile_descriptor_low(memory.queries[place][group][0]);
     const uint32_t keys_low = tile_descriptor_low(memory.ring[0].keys[0]);
@@ -349,14 +248,14 @@ __global__ void __launch_bounds__(kThreads, 1)
               *unit_of(memory.queries[place][group][unit / 8], r, unit % 8);
     }
     __syncwarp();
-    if (lane == 0) arrive(&queries_read[place]);
+    if (lane == 0) arrive(&shared.queries_read[place]);
   }
 }
 
 template <int kHeadDim, class Kv>
 void launch_prefill(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
                     bf16_t* out, cudaStream_t stream) {
-  constexpr size_t kBytes = sizeof(Memory<kHeadDim>) + 1024;
+  constexpr size_t kBytes = sizeof(PrefillTiles<kHeadDim>) + 1024;
   static const bool allowed = [] {
     allow_shared_memory(prefill_attention_kernel<kHeadDim, Kv>, kBytes);
     return true;

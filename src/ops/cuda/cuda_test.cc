@@ -283,6 +283,37 @@ TEST_F(Cuda, FusedOperationsHaveTheBitsOfTheirParts) {
     }
 }
 
+// Norms, with the quantization behind them, that start while the product in front ends: a row has
+// the bits that it has among many, whose kernels are others.
+TEST_F(Cuda, NormsBehindProductsHaveTheSameBitsAmongMany) {
+  constexpr int64_t kRows = 1100, kInputs = 320, kHidden = 4096, kOutputs = 192;
+  for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-int"}) {
+    const PackedLinear in_front = layer(format, kHidden, kInputs, 64, false);
+    const PackedLinear behind = layer(format, kOutputs, kHidden, 64, false);
+    const auto first = cuda_->prepare(std::span(&in_front, 1));
+    const auto second = cuda_->prepare(std::span(&behind, 1));
+    const DeviceBuffer x = device(normal({kRows, kInputs}, DType::bf16));
+    const DeviceBuffer gamma = cuda_->prepare(normal({kHidden}, DType::f32));
+    const DeviceBuffer product = cuda_->allocate(kRows * kHidden * 2);
+    const DeviceBuffer normed = cuda_->allocate(kRows * kHidden * 2);
+    const DeviceBuffer y = cuda_->allocate(kRows * kOutputs * 4);
+    const Tensor before = normal({kRows, kHidden}, DType::bf16);
+    const auto run = [&](int64_t rows) {
+      const DeviceBuffer residual = device(before);
+      cuda_->linear_add(*first, matrix(x, rows, kInputs), matrix(product, rows, kHidden),
+                        matrix(residual, rows, kHidden));
+      cuda_->norm_linear(matrix(residual, rows, kHidden), gamma, 1e-5f,
+                         matrix(normed, rows, kHidden), *second,
+                         matrix(y, rows, kOutputs, DType::f32));
+      return back(y, rows, kOutputs, DType::f32);
+    };
+    const Tensor all = run(kRows);
+    for (const int64_t rows : {1, 8, 33, 64, 65, 128, 256, 300, 1024})
+      EXPECT_EQ(std::memcmp(run(rows).data(), all.data(), rows * kOutputs * 4), 0)
+          << format << ", " << rows << " rows";
+  }
+}
+
 // Whole tiles and cut ones, of widths that no tile divides, and, with 1100 rows by 4096, of two.
 TEST_F(Cuda, AddedProductsHaveTheBitsOfTheirParts) {
   struct Case {

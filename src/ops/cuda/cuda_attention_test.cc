@@ -14,8 +14,8 @@ TEST_F(Cuda, AttentionAgreesWithReference) {
   struct Heads {
     int64_t heads, kv_heads, head_dim;
   };
-  for (const Heads& h :
-       {Heads{9, 3, 64}, Heads{32, 8, 128}, Heads{14, 2, 64}, Heads{8, 4, 8}, Heads{16, 1, 128}}) {
+  for (const Heads& h : {Heads{9, 3, 64}, Heads{32, 8, 128}, Heads{64, 8, 128}, Heads{128, 8, 128},
+                         Heads{14, 2, 64}, Heads{8, 4, 8}, Heads{16, 1, 128}}) {
     for (const int64_t context : {5, 300, 1500})
       for (const DType dtype : kCaches) {
         const AttentionShape shape{h.heads, h.kv_heads, h.head_dim,
@@ -150,8 +150,8 @@ TEST_F(Cuda, AttentionOfSomeRowsSeesWhatTheirStepStored) {
                                  Prompts(5, 1100), Prompts{700, 5, 450, 33, 1, 2, 300}})
     for (const DType dtype : kCaches)
       for (const AttentionShape& shape :
-           {AttentionShape{32, 8, 128, 0.09f}, AttentionShape{9, 3, 64, 0.125f},
-            AttentionShape{14, 2, 64, 0.125f}}) {
+           {AttentionShape{32, 8, 128, 0.09f}, AttentionShape{64, 8, 128, 0.09f},
+            AttentionShape{9, 3, 64, 0.125f}, AttentionShape{14, 2, 64, 0.125f}}) {
         const int64_t longest = *std::max_element(prompts.begin(), prompts.end());
         const int64_t rows = std::accumulate(prompts.begin(), prompts.end(), int64_t{0});
         const int64_t out_width = shape.heads * shape.head_dim;

@@ -29,7 +29,12 @@ class CudaDecoder : public Cuda {
   };
 
   std::unique_ptr<Linear> product(const std::string& format, int64_t out, int64_t in, bool bias) {
-    const PackedLinear packed = layer(format, out, in, 128, bias);
+    // Large ones repeat: making numbers takes longer than all else.
+    constexpr int64_t kPeriod = 4093;
+    const PackedLinear packed =
+        out * in <= (int64_t{1} << 26)
+            ? layer(format, out, in, 128, bias)
+            : repeated(layer(format, std::min(out, kPeriod), in, 128, bias), out);
     return cuda_->prepare(std::span(&packed, 1));
   }
 
@@ -149,16 +154,20 @@ class CudaDecoder : public Cuda {
 };
 
 TEST_F(CudaDecoder, InOneKernelGiveTheBitsOfTheirOperations) {
-  const Widths even{1024, 8, 2, 128, 3072}, odd{576, 9, 3, 64, 1536};
+  const Widths even{1024, 8, 2, 128, 3072}, odd{576, 9, 3, 64, 1536}, small{1024, 16, 4, 64, 3072};
   for (const char* format : {"bf16", "w8a8-int", "w8a8-fp", "w4a16-int", "w4a16-awq"})
     expect_same_bits(format, even, 3, {1, 63, 64, 65, 700});
   for (const char* format : {"bf16", "w8a8-int", "w8a8-fp"})
     expect_same_bits(format, odd, 2, {1, 130, 1200});
+  for (const char* format : {"w4a16-int", "w4a16-awq"})
+    expect_same_bits(format, small, 2, {1, 130, 1200});
 }
 
-TEST_F(CudaDecoder, OfLlama8BGiveTheBitsOfTheirOperations) {
-  for (const char* format : {"bf16", "w8a8-int", "w8a8-fp", "w4a16-int"})
-    expect_same_bits(format, {4096, 32, 8, 128, 14336}, 1, {513});
+TEST_F(CudaDecoder, OfLlamaGiveTheBitsOfTheirOperations) {
+  for (const char* format : {"bf16", "w8a8-int", "w8a8-fp", "w4a16-int"}) {
+    expect_same_bits(format, {4096, 32, 8, 128, 14336}, 1, {513});  // 8B
+    expect_same_bits(format, {8192, 64, 8, 128, 28672}, 1, {513});  // 70B
+  }
 }
 
 TEST_F(CudaDecoder, OfLongContextsGiveTheBitsOfTheirOperations) {

@@ -72,6 +72,32 @@ inline void shuffle_groups(PackedLinear& linear) {
   std::shuffle(groups.begin(), groups.end(), random_numbers);
 }
 
+// The rows of `few`, one behind the other again and again, `rows` in all.
+inline Tensor repeated_rows(const Tensor& few, int64_t rows) {
+  if (few.empty()) return {};
+  std::vector<int64_t> shape = few.shape();
+  const int64_t bytes_of_row = few.size_bytes() / shape[0];
+  shape[0] = rows;
+  Tensor many(few.dtype(), shape);
+  for (int64_t r = 0; r < rows; r += few.dim(0))
+    std::memcpy(many.data() + r * bytes_of_row, few.data(),
+                static_cast<size_t>(std::min(rows - r, few.dim(0)) * bytes_of_row));
+  return many;
+}
+
+// A layer of `out` outputs that are those of `few` again and again.
+inline PackedLinear repeated(const PackedLinear& few, int64_t out) {
+  PackedLinear many;
+  many.scheme = few.scheme;
+  many.out = out;
+  many.in = few.in;
+  many.weight = repeated_rows(few.weight, out);
+  many.scale = repeated_rows(few.scale, out);
+  many.zero_point = repeated_rows(few.zero_point, out);
+  many.bias = repeated_rows(few.bias, out);
+  return many;
+}
+
 inline CudaKernels kernels_under_test() {
   const char* wanted = std::getenv("NARROW_CUDA_TEST_KERNELS");
   return wanted && std::string(wanted) == "portable" ? CudaKernels::portable

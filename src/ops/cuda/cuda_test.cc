@@ -9,9 +9,10 @@ struct Shape {
 };
 
 TEST_F(Cuda, LinearAgreesWithReference) {
-  // SmolLM2, Qwen2.5, Llama-3.1 8B, odd vocabularies, widths that no tile divides.
-  const Shape shapes[] = {{192, 576},   {1536, 576}, {576, 1536}, {1024, 4096},
-                          {4096, 1024}, {896, 4864}, {1001, 576}, {64, 172}};
+  // SmolLM2, Qwen2.5, odd vocabularies, widths that no tile divides, or the copy engine takes. Of
+  // Llama's: cuda_layers_test.cc.
+  const Shape shapes[] = {{192, 576},  {1536, 576}, {576, 1536}, {1024, 4096}, {4096, 1024},
+                          {896, 4864}, {1001, 576}, {64, 172},   {4096, 100}};
   for (const Shape& shape : shapes) {
     struct Case {
       const char* format;
@@ -213,7 +214,8 @@ TEST_F(Cuda, PartsWithColumnsInOneOrderGatherThemOnce) {
 }
 
 TEST_F(Cuda, ElementwiseAgreesWithReference) {
-  for (const int64_t cols : {64, 576, 4096, 8192, 100}) {
+  // Up to a row of Llama-3.1 405B's perceptron.
+  for (const int64_t cols : {64, 576, 4096, 8192, 16384, 53248, 100}) {
     const int64_t rows = 9;
     const Tensor x = normal({rows, cols}, DType::bf16), other = normal({rows, cols}, DType::bf16);
     const Tensor gamma = normal({cols}, DType::f32);
@@ -286,31 +288,38 @@ TEST_F(Cuda, FusedOperationsHaveTheBitsOfTheirParts) {
 // Norms, with the quantization behind them, that start while the product in front ends: a row has
 // the bits that it has among many, whose kernels are others.
 TEST_F(Cuda, NormsBehindProductsHaveTheSameBitsAmongMany) {
-  constexpr int64_t kRows = 1100, kInputs = 320, kHidden = 4096, kOutputs = 192;
-  for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-int"}) {
-    const PackedLinear in_front = layer(format, kHidden, kInputs, 64, false);
-    const PackedLinear behind = layer(format, kOutputs, kHidden, 64, false);
+  constexpr int64_t kRows = 1100, kInputs = 320, kOutputs = 192;
+  struct Case {
+    const char* format;
+    int64_t hidden;
+  };
+  // Widths whose norms are kernels of their own.
+  std::vector<Case> cases = {{"bf16", 100}, {"w8a8-int", 100}};
+  for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-int"})
+    for (const int64_t hidden : {4096, 8192}) cases.push_back({format, hidden});
+  for (const auto& [format, hidden] : cases) {
+    const PackedLinear in_front = layer(format, hidden, kInputs, 64, false);
+    const PackedLinear behind = layer(format, kOutputs, hidden, 64, false);
     const auto first = cuda_->prepare(std::span(&in_front, 1));
     const auto second = cuda_->prepare(std::span(&behind, 1));
     const DeviceBuffer x = device(normal({kRows, kInputs}, DType::bf16));
-    const DeviceBuffer gamma = cuda_->prepare(normal({kHidden}, DType::f32));
-    const DeviceBuffer product = cuda_->allocate(kRows * kHidden * 2);
-    const DeviceBuffer normed = cuda_->allocate(kRows * kHidden * 2);
+    const DeviceBuffer gamma = cuda_->prepare(normal({hidden}, DType::f32));
+    const DeviceBuffer product = cuda_->allocate(kRows * hidden * 2);
+    const DeviceBuffer normed = cuda_->allocate(kRows * hidden * 2);
     const DeviceBuffer y = cuda_->allocate(kRows * kOutputs * 4);
-    const Tensor before = normal({kRows, kHidden}, DType::bf16);
+    const Tensor before = normal({kRows, hidden}, DType::bf16);
     const auto run = [&](int64_t rows) {
       const DeviceBuffer residual = device(before);
-      cuda_->linear_add(*first, matrix(x, rows, kInputs), matrix(product, rows, kHidden),
-                        matrix(residual, rows, kHidden));
-      cuda_->norm_linear(matrix(residual, rows, kHidden), gamma, 1e-5f,
-                         matrix(normed, rows, kHidden), *second,
-                         matrix(y, rows, kOutputs, DType::f32));
+      cuda_->linear_add(*first, matrix(x, rows, kInputs), matrix(product, rows, hidden),
+                        matrix(residual, rows, hidden));
+      cuda_->norm_linear(matrix(residual, rows, hidden), gamma, 1e-5f, matrix(normed, rows, hidden),
+                         *second, matrix(y, rows, kOutputs, DType::f32));
       return back(y, rows, kOutputs, DType::f32);
     };
     const Tensor all = run(kRows);
     for (const int64_t rows : {1, 8, 33, 64, 65, 128, 256, 300, 1024})
       EXPECT_EQ(std::memcmp(run(rows).data(), all.data(), rows * kOutputs * 4), 0)
-          << format << ", " << rows << " rows";
+          << format << ", " << hidden << " numbers, " << rows << " rows";
   }
 }
 
@@ -352,10 +361,10 @@ TEST_F(Cuda, PerceptronsHaveTheBitsOfTheirParts) {
     int64_t hidden, intermediate;
   };
   // Of many rows, or outputs, the activation is part of the product. Widths that tiles of no size
-  // divide; of 4-bit weights one that does not join gate and up. 4848: on 132 processors 1161 rows
-  // of bf16 are taken in tiles of 256.
-  const std::vector<Shape> any = {{576, 1488}, {136, 336},  {136, 4848},
-                                  {136, 8328}, {128, 8328}, {256, 14336}},
+  // divide, and two, of 8328 and in four bits of 1472, that do not join gate and up. 4848: on 132
+  // processors 1161 rows of bf16 are taken in tiles of 256.
+  const std::vector<Shape> any = {{576, 1488}, {136, 336},  {136, 4848}, {136, 8336},
+                                  {128, 8336}, {128, 8328}, {256, 14336}},
                            of_groups = {{576, 1472}, {128, 352}, {256, 14336}};
   for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-int", "w4a16-awq"})
     for (const Shape& shape : std::string_view(format).starts_with("w4") ? of_groups : any)

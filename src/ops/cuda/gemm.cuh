@@ -266,9 +266,11 @@ void launch_narrow(const Gemm& gemm, cudaStream_t stream) {
   const int64_t atoms = whole_atoms(kMapType<type>, gemm.in) ? kCopyBytes / atom_bytes : 1;
   if constexpr (kOut == 32)
     if (atoms >= 4) return launch_gemm<type, 1, kOut, 4, kGated>(gemm, stream);
+  // Of 32 outputs and 64 rows two are a copy, and widths in bytes are padded to whole ones.
+  constexpr bool kTwoAlways = kOut == 32 && type != MmaType::bf16;
   if constexpr (kOut <= 64)
-    if (atoms >= 2) return launch_gemm<type, 1, kOut, 2, kGated>(gemm, stream);
-  launch_gemm<type, 1, kOut, 1, kGated>(gemm, stream);
+    if (kTwoAlways || atoms >= 2) return launch_gemm<type, 1, kOut, 2, kGated>(gemm, stream);
+  if constexpr (!kTwoAlways) launch_gemm<type, 1, kOut, 1, kGated>(gemm, stream);
 }
 
 // gemm_int8_split.cu: the product, if it is of a shape for that.

@@ -2,7 +2,8 @@
 // number of rows. Checks each against a product in double on samples of the output, then times it
 // with events around launches that follow each other on weights that no cache still holds. "gemm"
 // and "skinny" are Hopper's own, "portable" those of other devices (fp8w: e4m3 weights, bf16
-// inputs).
+// inputs); "adds" is gemm adding to what is there, as o and down do in a model, "gated" gate_up
+// with the activation behind it.
 //
 //   cuda_products [bf16|int8|fp8|fp8w|int4]... [ROWS...]     default: all, 1 16 64 160 512 4096
 #include <cuda_fp8.h>
@@ -37,6 +38,11 @@ struct Shape {
 };
 constexpr Shape kShapes[] = {
     {"qkv", 6144, 4096}, {"o", 4096, 4096}, {"gate_up", 28672, 4096}, {"down", 4096, 14336}};
+
+// What becomes of a product.
+enum class Result { written, added, gated };
+
+double silu(double value) { return value / (1 + std::exp(-value)); }
 
 enum class Type { bf16, int8, fp8, fp8_weights, int4 };
 constexpr const char* kNames[] = {"bf16", "int8", "fp8", "fp8w", "int4"};
@@ -147,18 +153,23 @@ void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_lis
     check(cudaMemcpy(scales.as<void>(), ones.data(), ones.size() * 4, cudaMemcpyHostToDevice),
           "copy");
 
-    const auto run_kernels = [&](bool portable, const uint8_t* w, bool f32) {
-      const Output to{y.as<void>(), f32, shape.out, nullptr};
+    const auto run_kernels = [&](bool portable, Result result, const uint8_t* w, bool f32) {
+      const bool gated = result == Result::gated;
+      const int64_t out = gated ? shape.out / 2 : shape.out;
+      const Output to{y.as<void>(), f32, out, nullptr, result == Result::added};
       if (type == Type::int4)
-        return (portable ? portable_int4 : gemm_int4)({w, int4_scale.as<float>(), kGroup, false},
-                                                      shape.out, shape.in, x.as<__nv_bfloat16>(),
-                                                      rows, to, stream);
+        return (portable ? portable_int4
+                : gated  ? gated_int4
+                         : gemm_int4)({w, int4_scale.as<float>(), kGroup, false}, out, shape.in,
+                                     x.as<__nv_bfloat16>(), rows, to, stream);
       Gemm gemm;
       gemm.weight = w;
       gemm.x = x.as<void>();
       gemm.row_scale = gemm.column_scale = scales.as<float>();
       gemm.rows = rows;
-      gemm.out = gemm.w_rows = shape.out;
+      gemm.out = out;
+      gemm.gated = gated;
+      gemm.w_rows = shape.out;
       gemm.in = shape.in;
       gemm.x_stride = shape.in * element;
       gemm.w_stride = weight_bytes / shape.out;
@@ -168,35 +179,52 @@ void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_lis
       if (type == Type::fp8) return gemm_fp8(gemm, stream);
       portable_fp8(gemm, stream);
     };
-    const auto run_gemm = [&](const uint8_t* w, bool f32) { run_kernels(false, w, f32); };
-    const auto run_portable = [&](const uint8_t* w, bool f32) { run_kernels(true, w, f32); };
+    const auto with = [&](bool portable, Result result) {
+      return [&run_kernels, portable, result](const uint8_t* w, bool f32) {
+        run_kernels(portable, result, w, f32);
+      };
+    };
     const auto run_skinny = [&](const uint8_t* w, bool f32) {
       skinny_bf16(reinterpret_cast<const __nv_bfloat16*>(w), shape.out, shape.in,
                   x.as<__nv_bfloat16>(), rows, {y.as<void>(), f32, shape.out, nullptr}, stream);
     };
 
-    const auto worst = [&](const auto& run) {
-      run(weights.as<uint8_t>(), true);
+    // An output, and the root of the sum of the squares of the products that it is a sum of.
+    const auto expected_of = [&](int64_t r, int64_t n) {
+      double sum = 0, squares = 0;
+      for (int64_t k = 0; k < shape.in; ++k) {
+        const double product = value_of(input_of(type), x_host, r * shape.in + k) *
+                               weight_host.values[static_cast<size_t>(n * shape.in + k)];
+        sum += product;
+        squares += product * product;
+      }
+      return std::pair(sum, std::sqrt(squares));
+    };
+    const auto worst = [&](const auto& run, Result result) {
+      const bool gated = result == Result::gated, f32 = result == Result::written;
+      check(cudaMemset(y.as<void>(), 0, static_cast<size_t>(rows * shape.out * 4)), "clearing");
+      run(weights.as<uint8_t>(), f32);
       check(cudaStreamSynchronize(stream), "a kernel");
-      std::vector<float> got(static_cast<size_t>(rows * shape.out));
-      check(cudaMemcpy(got.data(), y.as<void>(), got.size() * 4, cudaMemcpyDeviceToHost), "copy");
+      const int64_t out = gated ? shape.out / 2 : shape.out;
+      std::vector<uint8_t> got(static_cast<size_t>(rows * out * (f32 ? 4 : 2)));
+      check(cudaMemcpy(got.data(), y.as<void>(), got.size(), cudaMemcpyDeviceToHost), "copy");
       double largest = 0;
       for (int64_t sample = 0; sample < 200; ++sample) {
-        const int64_t r = sample * 7919 % rows, n = sample * 104729 % shape.out;
-        double sum = 0, squares = 0;
-        for (int64_t k = 0; k < shape.in; ++k) {
-          const double product = value_of(input_of(type), x_host, r * shape.in + k) *
-                                 weight_host.values[static_cast<size_t>(n * shape.in + k)];
-          sum += product;
-          squares += product * product;
+        const int64_t r = sample * 7919 % rows, n = sample * 104729 % out;
+        auto [expected, magnitude] = expected_of(r, n);
+        if (gated) {
+          const auto [up, magnitude_of_up] = expected_of(r, n + out);
+          expected = silu(expected) * up;
+          magnitude *= magnitude_of_up;
         }
-        largest = std::max(largest, std::fabs(got[static_cast<size_t>(r * shape.out + n)] - sum) /
-                                        std::sqrt(squares));
+        const double value = f32 ? reinterpret_cast<const float*>(got.data())[r * out + n]
+                                 : value_of(Type::bf16, got, r * out + n);
+        largest = std::max(largest, std::fabs(value - expected) / magnitude);
       }
       return largest;
     };
-    const auto report = [&](const char* name, const auto& run) {
-      const double error = worst(run);
+    const auto report = [&](const char* name, const auto& run, Result result = Result::written) {
+      const double error = worst(run, result);
       const double microseconds =
           time_of([&](int i) { run(weights.as<uint8_t>() + i % copies * weight_bytes, false); },
                   rows > 1000 ? 20 : 100, stream);
@@ -209,8 +237,14 @@ void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_lis
           kNames[static_cast<int>(type)], shape.name, rows, name, microseconds,
           bytes / microseconds / 1e6, operations / microseconds / 1e6, error);
     };
-    if (hopper && type != Type::fp8_weights) report("gemm", run_gemm);
-    if (type != Type::fp8) report("portable", run_portable);
+    const bool is_gate_up = std::string_view(shape.name) == "gate_up";
+    if (hopper && type != Type::fp8_weights) {
+      report("gemm", with(false, Result::written));
+      if (is_gate_up && (type != Type::int4 || rows > kFewInt4Rows))
+        report("gated", with(false, Result::gated), Result::gated);
+      if (shape.out == 4096) report("adds", with(false, Result::added), Result::added);
+    }
+    if (type != Type::fp8) report("portable", with(true, Result::written));
     if (type == Type::bf16 && rows <= 64) report("skinny", run_skinny);
   }
   cudaStreamDestroy(stream);

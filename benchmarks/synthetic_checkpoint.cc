@@ -25,12 +25,12 @@ const Json kLlama8B = {{"architectures", {"LlamaForCausalLM"}},
 namespace {
 
 // A million random numbers, repeated: enough to be incompressible for a memory system, made in no
-// time.
+// time. seed: of each tensor another, else a gate is what it lets pass, and a query its own key.
 template <class T, class Make>
-Tensor repeated(DType dtype, std::vector<int64_t> shape, Make make) {
+Tensor repeated(DType dtype, std::vector<int64_t> shape, uint32_t seed, Make make) {
   Tensor tensor(dtype, std::move(shape));
   const auto values = tensor.as<T>();
-  std::mt19937 random(17);
+  std::mt19937 random(seed);
   constexpr size_t kPeriod = 1'000'003;
   for (size_t i = 0; i < std::min(kPeriod, values.size()); ++i) values[i] = make(random);
   for (size_t done = kPeriod; done < values.size(); done += kPeriod)
@@ -39,13 +39,20 @@ Tensor repeated(DType dtype, std::vector<int64_t> shape, Make make) {
   return tensor;
 }
 
-Tensor normals(DType dtype, std::vector<int64_t> shape, float mean, float spread) {
+Tensor normals(DType dtype, std::vector<int64_t> shape, uint32_t seed, float mean, float spread) {
   std::normal_distribution<float> distribution(mean, spread);
   if (dtype == DType::f8_e4m3)
-    return repeated<f8_e4m3>(dtype, std::move(shape),
+    return repeated<f8_e4m3>(dtype, std::move(shape), seed,
                              [&](auto& random) { return to_f8_e4m3(distribution(random)); });
-  return repeated<bf16>(dtype, std::move(shape),
+  return repeated<bf16>(dtype, std::move(shape), seed,
                         [&](auto& random) { return to_bf16(distribution(random)); });
+}
+
+uint32_t seed_of(const std::string& name) {
+  std::seed_seq sequence(name.begin(), name.end());
+  uint32_t seed = 0;
+  sequence.generate(&seed, &seed + 1);
+  return seed;
 }
 
 bool ends_with(const std::string& text, const std::string& end) {
@@ -109,9 +116,10 @@ Tensor SyntheticCheckpoint::read(const std::string& name) const {
   const size_t dot = name.rfind('.');
   const std::string module = name.substr(0, dot), tensor = name.substr(dot + 1);
   const auto shape = shape_of(module);
-  if (shape.size() == 1) return normals(DType::bf16, shape, 1, 0.05f);
+  const uint32_t seed = seed_of(name);
+  if (shape.size() == 1) return normals(DType::bf16, shape, seed, 1, 0.05f);
   const Scheme of_module = scheme(module);
-  if (of_module.dense()) return normals(DType::bf16, shape, 0, kSpread);
+  if (of_module.dense()) return normals(DType::bf16, shape, seed, 0, kSpread);
   const QuantArgs& args = *of_module.weights;
   const int64_t groups =
       args.strategy == QuantArgs::Strategy::group ? shape[1] / args.group_size : 1;
@@ -120,13 +128,14 @@ Tensor SyntheticCheckpoint::read(const std::string& name) const {
     const float grid = args.type == QuantArgs::Type::floating ? 448.0f
                        : args.bits == 8                       ? 127.5f
                                                               : 7.5f;
-    return normals(DType::bf16, {shape[0], groups}, 4 * kSpread / grid, 0.1f * kSpread / grid);
+    return normals(DType::bf16, {shape[0], groups}, seed, 4 * kSpread / grid,
+                   0.1f * kSpread / grid);
   }
   if (tensor == "weight_packed")
-    return repeated<int32_t>(DType::i32, {shape[0], shape[1] / 8},
+    return repeated<int32_t>(DType::i32, {shape[0], shape[1] / 8}, seed,
                              [](auto& random) { return static_cast<int32_t>(random()); });
   if (tensor == "weight_zero_point")
-    return repeated<int32_t>(DType::i32, {shape[0] / 8, groups},
+    return repeated<int32_t>(DType::i32, {shape[0] / 8, groups}, seed,
                              [](auto& random) { return static_cast<int32_t>(random()); });
   if (tensor == "weight_shape") {
     Tensor value(DType::i64, {2});
@@ -134,9 +143,10 @@ Tensor SyntheticCheckpoint::read(const std::string& name) const {
     value.as<int64_t>()[1] = shape[1];
     return value;
   }
-  if (args.type == QuantArgs::Type::floating) return normals(DType::f8_e4m3, shape, 0, 448.0f / 4);
+  if (args.type == QuantArgs::Type::floating)
+    return normals(DType::f8_e4m3, shape, seed, 0, 448.0f / 4);
   std::normal_distribution<float> codes(0, 127.5f / 4);
-  return repeated<int8_t>(DType::i8, shape, [&](auto& random) {
+  return repeated<int8_t>(DType::i8, shape, seed, [&](auto& random) {
     return static_cast<int8_t>(std::clamp(codes(random), -128.0f, 127.0f));
   });
 }

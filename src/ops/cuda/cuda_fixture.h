@@ -161,6 +161,28 @@ class Cuda : public testing::Test {
     return back(out, x.dim(0), linear.out(), result);
   }
 
+  // Whether a perceptron over `x`, which is added to it, gives the bits of its operations one by
+  // one.
+  bool has_bits_of_parts(const Linear& gate_up, const Linear& down, const DeviceBuffer& gamma,
+                         const Tensor& x) {
+    const int64_t rows = x.dim(0), hidden = x.dim(1), inner = down.in();
+    const DeviceBuffer normed = cuda_->allocate(rows * hidden * 2);
+    const DeviceBuffer gates = cuda_->allocate(rows * 2 * inner * 2);
+    const DeviceBuffer activated = cuda_->allocate(rows * inner * 2);
+    const DeviceBuffer y = cuda_->allocate(rows * hidden * 2);
+    const Mlp mlp{gate_up,
+                  down,
+                  matrix(normed, rows, hidden),
+                  matrix(gates, rows, 2 * inner),
+                  matrix(activated, rows, inner),
+                  matrix(y, rows, hidden)};
+    const DeviceBuffer a = device(x), b = device(x);
+    cuda_->Backend::norm_mlp_add(matrix(a, rows, hidden), gamma, 1e-5f, mlp);
+    cuda_->norm_mlp_add(matrix(b, rows, hidden), gamma, 1e-5f, mlp);
+    const Tensor expected = back(a, rows, hidden), got = back(b, rows, hidden);
+    return std::memcmp(got.data(), expected.data(), static_cast<size_t>(got.size_bytes())) == 0;
+  }
+
   // Portable kernels multiply e4m3 weights with bf16 inputs.
   Tensor expected_product(const PackedLinear& packed, const Tensor& x) {
     Tensor wide = x.to(DType::f32), expected(DType::f32, {x.dim(0), packed.out});

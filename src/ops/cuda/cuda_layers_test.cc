@@ -106,26 +106,9 @@ TEST_F(CudaLayers, OfLlamaHaveTheBitsOfTheirParts) {
       const auto gate_up = cuda_->prepare(parts), down = cuda_->prepare(std::span(&last, 1));
       const DeviceBuffer gamma = cuda_->prepare(normal({hidden}, DType::f32));
       const Tensor few = normal({kRowPeriod, hidden}, DType::bf16);
-      for (const int64_t rows : {1, 16, 64, 130, 256, 8192}) {
-        const Tensor x = repeated_rows(few, rows);
-        const DeviceBuffer normed = cuda_->allocate(rows * hidden * 2);
-        const DeviceBuffer gates = cuda_->allocate(rows * 2 * inner * 2);
-        const DeviceBuffer activated = cuda_->allocate(rows * inner * 2);
-        const DeviceBuffer y = cuda_->allocate(rows * hidden * 2);
-        const Mlp mlp{*gate_up,
-                      *down,
-                      matrix(normed, rows, hidden),
-                      matrix(gates, rows, 2 * inner),
-                      matrix(activated, rows, inner),
-                      matrix(y, rows, hidden)};
-        const DeviceBuffer a = device(x), b = device(x);
-        cuda_->Backend::norm_mlp_add(matrix(a, rows, hidden), gamma, 1e-5f, mlp);
-        cuda_->norm_mlp_add(matrix(b, rows, hidden), gamma, 1e-5f, mlp);
-        const Tensor expected = back(a, rows, hidden), got = back(b, rows, hidden);
-        EXPECT_EQ(std::memcmp(got.data(), expected.data(), static_cast<size_t>(got.size_bytes())),
-                  0)
+      for (const int64_t rows : {1, 16, 64, 130, 256, 8192})
+        EXPECT_TRUE(has_bits_of_parts(*gate_up, *down, gamma, repeated_rows(few, rows)))
             << name << " in " << format << ", " << rows << " rows";
-      }
     }
 }
 

@@ -378,25 +378,10 @@ TEST_F(Cuda, PerceptronsHaveTheBitsOfTheirParts) {
         const DeviceBuffer gamma = cuda_->prepare(normal({hidden}, DType::f32));
         std::vector<int64_t> many = {1024, 1161};
         if (inner > 8192) many.insert(many.end(), {1, 20, 64, 65, 130, 256, 300, 640});
-        for (const int64_t rows : many) {
-          const Tensor x = normal({rows, hidden}, DType::bf16);
-          const DeviceBuffer normed = cuda_->allocate(rows * hidden * 2);
-          const DeviceBuffer gates = cuda_->allocate(rows * 2 * inner * 2);
-          const DeviceBuffer activated = cuda_->allocate(rows * inner * 2);
-          const DeviceBuffer y = cuda_->allocate(rows * hidden * 2);
-          const Mlp mlp{*gate_up,
-                        *down,
-                        matrix(normed, rows, hidden),
-                        matrix(gates, rows, 2 * inner),
-                        matrix(activated, rows, inner),
-                        matrix(y, rows, hidden)};
-          const DeviceBuffer a = device(x), b = device(x);
-          cuda_->Backend::norm_mlp_add(matrix(a, rows, hidden), gamma, 1e-5f, mlp);
-          cuda_->norm_mlp_add(matrix(b, rows, hidden), gamma, 1e-5f, mlp);
-          const Tensor expected = back(a, rows, hidden), got = back(b, rows, hidden);
-          EXPECT_EQ(std::memcmp(got.data(), expected.data(), rows * hidden * 4), 0)
+        for (const int64_t rows : many)
+          EXPECT_TRUE(
+              has_bits_of_parts(*gate_up, *down, gamma, normal({rows, hidden}, DType::bf16)))
               << format << " " << hidden << " to " << inner << ", " << rows << " rows";
-        }
       }
 }
 

@@ -15,6 +15,8 @@
 #include <cstring>
 #include <iostream>
 #include <random>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "arguments.h"
@@ -202,7 +204,10 @@ void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_lis
     };
     const auto worst = [&](const auto& run, Result result) {
       const bool gated = result == Result::gated, f32 = result == Result::written;
-      check(cudaMemset(y.as<void>(), 0, static_cast<size_t>(rows * shape.out * 4)), "clearing");
+      // What is added to: 0x4141 or 0x4848 as bf16, no smaller than sums are.
+      const int before = result != Result::added ? 0 : type == Type::int8 ? 0x48 : 0x41;
+      check(cudaMemset(y.as<void>(), before, static_cast<size_t>(rows * shape.out * 4)), "filling");
+      const double added = value_of(Type::bf16, std::vector<uint8_t>(2, before), 0);
       run(weights.as<uint8_t>(), f32);
       check(cudaStreamSynchronize(stream), "a kernel");
       const int64_t out = gated ? shape.out / 2 : shape.out;
@@ -217,6 +222,7 @@ void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_lis
           expected = silu(expected) * up;
           magnitude *= magnitude_of_up;
         }
+        expected += added;
         const double value = f32 ? reinterpret_cast<const float*>(got.data())[r * out + n]
                                  : value_of(Type::bf16, got, r * out + n);
         largest = std::max(largest, std::fabs(value - expected) / magnitude);
@@ -228,8 +234,11 @@ void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_lis
       const double microseconds =
           time_of([&](int i) { run(weights.as<uint8_t>() + i % copies * weight_bytes, false); },
                   rows > 1000 ? 20 : 100, stream);
+      const int64_t bytes_of_y = shape.out * (result == Result::gated   ? 1
+                                              : result == Result::added ? 4
+                                                                        : 2);
       const double bytes = static_cast<double>(weight_bytes) +
-                           static_cast<double>(rows * (shape.in * element + shape.out * 2));
+                           static_cast<double>(rows * (shape.in * element + bytes_of_y));
       const double operations =
           2.0 * static_cast<double>(rows * shape.out) * static_cast<double>(shape.in);
       std::cout << fmt::format(

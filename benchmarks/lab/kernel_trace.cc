@@ -1,5 +1,6 @@
-// A library that writes which kernels and copies a program runs on the GPU, a line each in the order
-// of their start: start and end in nanoseconds, and the kernel's name as compiled or "memcpy".
+// A library that writes which kernels and copies a program runs on the GPU, a line each in the
+// order of their start: start and end in nanoseconds, and the kernel's name as compiled or
+// "memcpy".
 //
 //   CUDA_INJECTION64_PATH=build/libkernel_trace.so KERNEL_TRACE=FILE PROGRAM...
 //
@@ -65,10 +66,9 @@ void write_activities() {
 // What the driver calls when it starts.
 extern "C" int InitializeInjection() {
   activities();  // outlives write_activities()
-  const bool traces =
-      cuptiActivityRegisterCallbacks(make_buffer, take_buffer) == CUPTI_SUCCESS &&
-      cuptiActivityEnable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) == CUPTI_SUCCESS &&
-      cuptiActivityEnable(CUPTI_ACTIVITY_KIND_MEMCPY) == CUPTI_SUCCESS;
+  const bool traces = cuptiActivityRegisterCallbacks(make_buffer, take_buffer) == CUPTI_SUCCESS &&
+                      cuptiActivityEnable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) == CUPTI_SUCCESS &&
+                      cuptiActivityEnable(CUPTI_ACTIVITY_KIND_MEMCPY) == CUPTI_SUCCESS;
   if (!traces) std::fprintf(stderr, "kernel_trace: CUPTI refuses\n");
   return traces && std::atexit(write_activities) == 0;
 }

@@ -4,7 +4,10 @@
 // multiple of: so a small product by `reference` has what every one of 870 million outputs should
 // be, and whatever lands in another place than its own is seen.
 #include <algorithm>
-#include <numeric>
+#include <cmath>
+#include <span>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 

@@ -304,12 +304,12 @@ TEST_F(Cuda, NormsBehindProductsHaveTheSameBitsAmongMany) {
     const auto second = cuda_->prepare(std::span(&behind, 1));
     const DeviceBuffer x = device(normal({kRows, kInputs}, DType::bf16));
     const DeviceBuffer gamma = cuda_->prepare(normal({hidden}, DType::f32));
-    const DeviceBuffer product = cuda_->allocate(kRows * hidden * 2);
-    const DeviceBuffer normed = cuda_->allocate(kRows * hidden * 2);
-    const DeviceBuffer y = cuda_->allocate(kRows * kOutputs * 4);
     const Tensor before = normal({kRows, hidden}, DType::bf16);
     const auto run = [&](int64_t rows) {
       const DeviceBuffer residual = device(before);
+      const DeviceBuffer product = cuda_->allocate(rows * hidden * 2);
+      const DeviceBuffer normed = cuda_->allocate(rows * hidden * 2);
+      const DeviceBuffer y = cuda_->allocate(rows * kOutputs * 4);
       cuda_->linear_add(*first, matrix(x, rows, kInputs), matrix(product, rows, hidden),
                         matrix(residual, rows, hidden));
       cuda_->norm_linear(matrix(residual, rows, hidden), gamma, 1e-5f, matrix(normed, rows, hidden),
@@ -361,7 +361,7 @@ TEST_F(Cuda, PerceptronsHaveTheBitsOfTheirParts) {
     int64_t hidden, intermediate;
   };
   // Of many rows, or outputs, the activation is part of the product. Widths that tiles of no size
-  // divide, and two, of 8328 and in four bits of 1472, that do not join gate and up. 4848: on 132
+  // divide, and two, of 8328 and in four bits of 352, that do not join gate and up. 4848: on 132
   // processors 1161 rows of bf16 are taken in tiles of 256.
   const std::vector<Shape> any = {{576, 1488}, {136, 336},  {136, 4848}, {136, 8336},
                                   {128, 8336}, {128, 8328}, {256, 14336}},

@@ -36,8 +36,8 @@ void with_width(std::integer_sequence<int, kOuts...>, int width, Launch launch) 
 }
 
 // Blocks of 64 rows that each of two warpgroups has in an activated product's tile of this width.
-// 256 rows by 192 outputs bring a fifth less to shared memory for a product than 128 by 256, which
-// counts where the card's power limit is what holds products up.
+// 256 rows by 192 outputs bring a fifth less to shared memory for a product than 128 by 256: that
+// gains a few per cent where the card's power limit is what holds products up.
 template <MmaType type>
 constexpr int gated_high(int width) {
   return type == MmaType::bf16 && width == 192 ? 2 : 1;

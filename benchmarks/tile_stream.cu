@@ -1,16 +1,23 @@
-// A stream of a matrix of weights into the shared memory of all processors, as products ask for it.
-#pragma once
+#include "tile_stream.h"
 
 #include <cuda.h>
 
+#include <cstdint>
+#include <random>
+#include <vector>
+
 #include "base/error.h"
 #include "device_timing.h"
+#include "ops/cuda/capability.h"
 #include "ops/cuda/hopper.cuh"
 
-namespace narrow::ops::cuda {
+namespace narrow::benchmarks {
+namespace {
 
-inline constexpr int64_t kRowBytes = 14336, kBytes = int64_t{4} << 30;
-inline constexpr int kMostStages = 32, kRingOfOne = 160 << 10, kRingOfTwo = 96 << 10;
+using namespace ops::cuda;
+
+constexpr int64_t kRowBytes = 14336, kBytes = int64_t{4} << 30;
+constexpr int kMostCopies = 32, kRingOfOne = 160 << 10, kRingOfTwo = 96 << 10;
 
 struct Stream {
   const uint8_t* bytes;
@@ -22,7 +29,7 @@ struct Stream {
 // One warp: its first lane starts copies and waits for them.
 __global__ void stream_tiles(const __grid_constant__ CUtensorMap map, Stream work) {
   extern __shared__ uint8_t memory[];
-  __shared__ uint64_t full[kMostStages];
+  __shared__ uint64_t full[kMostCopies];
   uint8_t* ring = memory + (1024 - shared_address(memory) % 1024) % 1024;
   if (threadIdx.x != 0) return;
   for (int s = 0; s < work.stages; ++s) init_barrier(&full[s], 1);
@@ -47,7 +54,7 @@ __global__ void stream_tiles(const __grid_constant__ CUtensorMap map, Stream wor
 }
 
 // As atoms_map() (tensor_map.h), which does not leave the promotion to its caller.
-inline CUtensorMap map_of(const void* data, int rows, int atoms, CUtensorMapL2promotion promotion) {
+CUtensorMap map_of(const void* data, int rows, int atoms, CUtensorMapL2promotion promotion) {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found{};
   check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
@@ -67,26 +74,56 @@ inline CUtensorMap map_of(const void* data, int rows, int atoms, CUtensorMapL2pr
   return map;
 }
 
-// Bytes a second. A stage is a box of `rows` rows of `atoms` atoms with that promotion to the
-// second-level cache, or, if `plain`, as many bytes that lie together. `bytes`: kBytes of them.
-inline double stream_rate(const uint8_t* bytes, int rows, int atoms, int blocks_of_processor,
-                          CUtensorMapL2promotion promotion, bool plain) {
-  const int ring = blocks_of_processor == 1 ? kRingOfOne : kRingOfTwo;
-  int processors = 0;
-  check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, 0), "processors");
+CUtensorMapL2promotion promotion_to(int bytes) {
+  switch (bytes) {
+    case 64:
+      return CU_TENSOR_MAP_L2_PROMOTION_L2_64B;
+    case 128:
+      return CU_TENSOR_MAP_L2_PROMOTION_L2_128B;
+    case 256:
+      return CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
+    default:
+      return CU_TENSOR_MAP_L2_PROMOTION_NONE;
+  }
+}
+
+// Random bytes, since zeros would take less energy.
+void fill(uint8_t* to) {
+  std::mt19937 random(29);
+  std::vector<uint32_t> some(int64_t{4} << 20);
+  for (uint32_t& word : some) word = static_cast<uint32_t>(random());
+  const auto bytes = static_cast<int64_t>(some.size() * sizeof(uint32_t));
+  static_assert(kBytes % ((int64_t{4} << 20) * sizeof(uint32_t)) == 0);
+  for (int64_t done = 0; done < kBytes; done += bytes)
+    check(cudaMemcpy(to + done, some.data(), static_cast<size_t>(bytes), cudaMemcpyHostToDevice),
+          "copy");
+}
+
+}  // namespace
+
+double stream_rate(const StreamWay& way) {
+  const DeviceMemory bytes(kBytes);
+  fill(bytes.as<uint8_t>());
   check(cudaFuncSetAttribute(stream_tiles, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              kRingOfOne + 1024),
         "shared memory");
-  const int blocks = processors * blocks_of_processor;
-  Stream work{bytes, rows, atoms, ring / (rows * atoms * kAtomBytes)};
-  work.tiles = static_cast<int>(kBytes / kRowBytes / rows) / blocks * blocks;
-  work.steps = static_cast<int>(kRowBytes / kAtomBytes) / atoms;
-  work.plain = plain;
-  const double moved = double(work.tiles) * work.steps * rows * atoms * kAtomBytes;
-  const CUtensorMap map = map_of(bytes, rows, atoms, promotion);
+  const int ring = way.blocks_of_processor == 1 ? kRingOfOne : kRingOfTwo;
+  const int blocks = processors() * way.blocks_of_processor;
+  const int stage = way.rows * way.atoms * kAtomBytes;
+  Stream work{bytes.as<uint8_t>(), way.rows, way.atoms, ring / stage};
+  work.tiles = static_cast<int>(kBytes / kRowBytes / way.rows) / blocks * blocks;
+  work.steps = static_cast<int>(kRowBytes / kAtomBytes) / way.atoms;
+  work.plain = way.plain;
+  const CUtensorMap map =
+      map_of(bytes.as<void>(), way.rows, way.atoms, promotion_to(way.promotion));
   const double microseconds =
       time_of([&](int) { stream_tiles<<<blocks, 32, ring + 1024>>>(map, work); }, 5, nullptr);
-  return moved / microseconds * 1e6;
+  return double(work.tiles) * work.steps * stage / microseconds * 1e6;
 }
 
-}  // namespace narrow::ops::cuda
+std::optional<double> memory_rate() {
+  if (compute_capability() != 90) return {};
+  return stream_rate({});
+}
+
+}  // namespace narrow::benchmarks

@@ -43,4 +43,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except FileNotFoundError as error:
+        sys.exit(f"kernels_not_run: there is no {error.filename}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"kernels_not_run: {error.stderr.strip()}")

@@ -4,7 +4,8 @@
 //
 //   CUDA_INJECTION64_PATH=build/libkernel_trace.so KERNEL_TRACE=FILE PROGRAM...
 //
-// kernels_not_run.py tells from such files which kernels of a library no program has run.
+// kernel_times.py makes a table of such a file; kernels_not_run.py tells which kernels of a library
+// are in none.
 #include <cupti.h>
 
 #include <algorithm>

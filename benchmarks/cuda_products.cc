@@ -204,7 +204,7 @@ void measure(Type type, const Shape& shape, const std::vector<int64_t>& rows_lis
     };
     const auto worst = [&](const auto& run, Result result) {
       const bool gated = result == Result::gated, f32 = result == Result::written;
-      // What is added to: 0x4141 or 0x4848 as bf16, no smaller than sums are.
+      // What is added to, 0x4141 or 0x4848 as bf16: of about the size of the sums.
       const int before = result != Result::added ? 0 : type == Type::int8 ? 0x48 : 0x41;
       check(cudaMemset(y.as<void>(), before, static_cast<size_t>(rows * shape.out * 4)), "filling");
       const double added = value_of(Type::bf16, std::vector<uint8_t>(2, before), 0);

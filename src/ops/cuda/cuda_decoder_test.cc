@@ -32,7 +32,7 @@ class CudaDecoder : public Cuda {
     // Large ones repeat: making numbers takes longer than all else.
     constexpr int64_t kPeriod = 4093;
     const PackedLinear packed =
-        out * in <= (int64_t{1} << 26)
+        out * in <= (int64_t{1} << 24)
             ? layer(format, out, in, 128, bias)
             : repeated(layer(format, std::min(out, kPeriod), in, 128, bias), out);
     return cuda_->prepare(std::span(&packed, 1));

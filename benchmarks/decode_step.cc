@@ -1,7 +1,7 @@
 // Time of a decode step of a Llama-3.1-8B-shaped model with random weights, keys and values, by
 // batch size, from the host's clock around what the engine does: plan, kernels, the likeliest
-// tokens back on the host. Before that, steps of as many sequences through one such layer are
-// checked against `reference`.
+// tokens back on the host. Before that, the logits of such steps through one layer, all rows, are
+// compared with those of `reference`.
 //
 //   decode_step FORMAT [BACKEND [CONTEXT [BATCH|fp8_kv...]]]     default: cuda 512 1 8 32 80 160
 //

@@ -147,8 +147,7 @@ void skinny_bf16(const __nv_bfloat16* weight, int64_t out, int64_t in, const __n
 
 // y[r][n] = Σ_k x[r][k] · w[n][k], times row_scale[r] · column_scale[n] for 8-bit types. Rows of x
 // and w begin at multiples of 16 bytes; `in`: elements, past which x is not read and w holds zeros,
-// for 8-bit types a multiple of kByteStep.
-// A row's result does not depend on the others (gemm.cuh).
+// for 8-bit types a multiple of kByteStep. A row's result does not depend on the others (gemm.cuh).
 // gated (Hopper's kernels): w has 2 out rows, and y in bf16 is silu(first half) · second half of
 // what it would be without, each rounded first as it would be.
 struct Gemm {

@@ -1,8 +1,9 @@
-// How far a backend's next-token log-probabilities are from transformers' (tests/goldens/logits).
+// How far a backend's next-token log-probabilities are from transformers' (tests/goldens).
 #pragma once
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,9 +19,10 @@ struct Gap {
   double mean() const { return sum / static_cast<double>(count); }
 };
 
-// Over every position of every prompt of `golden`, a JSON-lines file.
+// Over every position of every prompt of `golden`, a JSON-lines file. kv_dtype: of the cache, the
+// backend's own unless given.
 inline Gap logits_gap(const std::string& model, const std::string& backend_name,
-                      const std::string& golden) {
+                      const std::string& golden, std::optional<DType> kv_dtype = {}) {
   const auto backend = ops::make_backend(backend_name);
   const auto checkpoint = checkpoint::open(model);
   model::Decoder decoder(*checkpoint, *backend);
@@ -29,7 +31,7 @@ inline Gap logits_gap(const std::string& model, const std::string& backend_name,
     const auto ids = row["token_ids"].get<std::vector<int32_t>>();
     const auto expected = row["next_token_logprobs"].get<std::vector<double>>();
     const auto argmax = row["argmax_ids"].get<std::vector<int32_t>>();
-    model::for_each_logits(decoder, ids, [&](int64_t first, View<const float> logits) {
+    const auto compare = [&](int64_t first, View<const float> logits) {
       for (int64_t r = 0; r < logits.rows; ++r) {
         std::vector<float> copy(logits.row(r).begin(), logits.row(r).end());
         const auto position = static_cast<size_t>(first + r);
@@ -44,7 +46,8 @@ inline Gap logits_gap(const std::string& model, const std::string& backend_name,
           ++gap.count;
         }
       }
-    });
+    };
+    model::for_each_logits(decoder, ids, compare, kv_dtype);
   });
   std::printf("%s on %s: largest %.2e mean %.2e over %ld, argmax differs %ld\n", model.c_str(),
               backend_name.c_str(), gap.largest, gap.mean(), static_cast<long>(gap.count),

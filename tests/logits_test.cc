@@ -1,4 +1,6 @@
-// Log-probabilities and greedy text against transformers (tests/goldens/logits/README.md).
+// Log-probabilities against transformers' (tests/goldens/logits/README.md), and of checkpoints that
+// llmcompressor made against what transformers computes from them
+// (tests/goldens/compressed-tensors/make_peers.py).
 #include <gtest/gtest.h>
 
 #include "logits_gap.h"
@@ -41,6 +43,35 @@ TEST(Logits, SmolLM2OnReference) {
 // stay float32 here, so the cpu backend must come closer.
 TEST(Logits, SmolLM2OnCpu) {
   const Gap gap = run(kSmolLM, "cpu", "SmolLM2-135M-Instruct-float32.jsonl");
+  EXPECT_LT(gap.largest, 0.2);
+  EXPECT_LT(gap.mean(), 0.03);
+}
+
+Gap run_peer(const std::string& variant, const std::string& backend,
+             std::optional<DType> kv_dtype = {}) {
+  const std::string folder =
+      std::string(NARROW_SOURCE_DIR) + "/tests/goldens/compressed-tensors/" + variant;
+  return logits_gap(folder, backend, folder + "/logits.jsonl", kv_dtype);
+}
+
+// The rounding itself moves them by 0.27 in the mean.
+TEST(Logits, OfACacheWithScalesOnReference) {
+  const Gap gap = run_peer("kv_fp8", "reference", DType::f8_e4m3);
+  EXPECT_GT(gap.count, 300);
+  EXPECT_LT(gap.largest, 1e-4);
+  EXPECT_EQ(gap.argmax_differs, 0);
+}
+
+TEST(Logits, OfGroupsInTheOrderOfActivationsOnReference) {
+  const Gap gap = run_peer("w4a16_gptq_group", "reference");
+  EXPECT_GT(gap.count, 300);
+  EXPECT_LT(gap.largest, 1e-4);
+  EXPECT_EQ(gap.argmax_differs, 0);
+}
+
+// With the bf16 cache.
+TEST(Logits, OfGroupsInTheOrderOfActivationsOnCpu) {
+  const Gap gap = run_peer("w4a16_gptq_group", "cpu");
   EXPECT_LT(gap.largest, 0.2);
   EXPECT_LT(gap.mean(), 0.03);
 }

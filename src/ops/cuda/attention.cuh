@@ -35,19 +35,33 @@ struct QueryStep {
   uint2 low, high;
 };
 template <int kHeadDim>
-struct Queries {
-  uint2 low[kHeadDim / 16], high[kHeadDim / 16];
+class Queries {
+ public:
+  __device__ QueryStep step(int s) const {
+    const uint4& of = step_[s];
+    return {{of.x, of.z}, {of.y, of.w}};
+  }
 
-  __device__ QueryStep step(int s) const { return {low[s], high[s]}; }
-
-  // Null: a row that is not there.
+  // Rows in global memory. Null: a row that is not there.
   __device__ void load(const __nv_bfloat16* low_row, const __nv_bfloat16* high_row, int t) {
 #pragma unroll
     for (int s = 0; s < kHeadDim / 16; ++s) {
-      low[s] = low_row ? *reinterpret_cast<const uint2*>(low_row + 16 * s + 4 * t) : uint2{};
-      high[s] = high_row ? *reinterpret_cast<const uint2*>(high_row + 16 * s + 4 * t) : uint2{};
+      step_[s] = {};
+      if (low_row) load_four(low_row + 16 * s + 4 * t, step_[s].x, step_[s].z);
+      if (high_row) load_four(high_row + 16 * s + 4 * t, step_[s].y, step_[s].w);
     }
   }
+
+ private:
+  // By two loads: one would tie the two to registers that lie together, and they would be copied to
+  // those of the operand each time.
+  __device__ static void load_four(const __nv_bfloat16* from, uint32_t& first, uint32_t& second) {
+    asm volatile("ld.global.b32 %0, [%2];\n\tld.global.b32 %1, [%2 + 4];"
+                 : "=&r"(first), "=r"(second)
+                 : "l"(from));
+  }
+
+  uint4 step_[kHeadDim / 16];  // in the order of mma's operand
 };
 
 // Scores of a page, as mma leaves them: [half][row g: tokens 8 half + 2t, + 1; row g + 8: the
@@ -55,20 +69,28 @@ struct Queries {
 using PageScores = float[2][4];
 
 // q: Queries, or what else gives a QueryStep for each step. key(half, s): the 8 bytes of token
-// 8 half + g, dims 16 s + 4t …
-template <int kHeadDim, class Query, class Key>
-__device__ inline void page_scores(const Query& q, Key key, PageScores& score) {
+// 8 half + g, dims 16 s + 4t … beside(s): what is to be done while products of step s are on their
+// way.
+template <int kHeadDim, class Query, class Key, class Beside>
+__device__ inline void page_scores(const Query& q, Key key, PageScores& score, Beside beside) {
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
+  for (int half = 0; half < 2; ++half)
 #pragma unroll
     for (int c = 0; c < 4; ++c) score[half][c] = 0;
 #pragma unroll
-    for (int s = 0; s < kHeadDim / 16; ++s) {
+  for (int s = 0; s < kHeadDim / 16; ++s) {
+    const QueryStep of = q.step(s);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
       const uint2 k = key(half, s);
-      const QueryStep of = q.step(s);
       mma_bf16(score[half], of.low.x, of.high.x, of.low.y, of.high.y, k.x, k.y);
     }
+    beside(s);
   }
+}
+template <int kHeadDim, class Query, class Key>
+__device__ inline void page_scores(const Query& q, Key key, PageScores& score) {
+  page_scores<kHeadDim>(q, key, score, [](int) {});
 }
 
 // A score, -∞ where the row does not see the token.
@@ -175,20 +197,20 @@ struct PieceSums {
 
 // Leaves the weights of all pages in `exchange`. scale: of scores, to units of log2. Called by all
 // threads of the kPages warps, of which sync() is a barrier; what they wrote to shared memory
-// before is visible behind it.
-template <class Sync>
+// before is visible behind it. kHalves: 1 if rows g + 8 are none; then nothing is said of them.
+template <int kHalves = 2, class Sync>
 __device__ inline PieceSums weigh_piece(PageScores& score, float scale, Exchange& exchange,
                                         int warp, int lane, Sync sync) {
   const int g = lane / 4, t = lane % 4;
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
+  for (int r = 0; r < kHalves; ++r) {
     const float most = quad_max(largest_of(score, r));
     if (t == 0) exchange.largest[warp][g + 8 * r] = most;
   }
   sync();
   PieceSums piece;
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
+  for (int r = 0; r < kHalves; ++r) {
     float largest = exchange.largest[0][g + 8 * r];
     for (int page = 1; page < kPages; ++page)
       largest = fmaxf(largest, exchange.largest[page][g + 8 * r]);
@@ -199,7 +221,7 @@ __device__ inline PieceSums weigh_piece(PageScores& score, float scale, Exchange
   exchange.weights[warp][lane] = pack_weights(score);
   sync();
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
+  for (int r = 0; r < kHalves; ++r) {
     piece.sum[r] = exchange.sum[0][r][lane];
     for (int page = 1; page < kPages; ++page) piece.sum[r] += exchange.sum[page][r][lane];
     piece.sum[r] = quad_sum(piece.sum[r]);

@@ -13,18 +13,20 @@ namespace {
 using bf16_t = __nv_bfloat16;
 
 constexpr int kWarps = kPages;
-constexpr size_t kStaticBytes = 6 << 10;  // of a block's shared memory, at most
+constexpr int kStaticBytes = 6 << 10;  // of a block's shared memory, at most
+constexpr int kMostAtWork = 4;         // blocks on a processor, of which registers hold no more
 
-template <int kHeadDim, class Kv>
-__global__ void __launch_bounds__(kWarps* kWarpSize)
+// kHalves: of eight rows of a tile of mma: 1 if no more than eight queries share a key.
+template <int kHeadDim, class Kv, int kHalves>
+__global__ void __launch_bounds__(kWarps* kWarpSize, kMostAtWork)
     walk_attention_kernel(DeviceBatch batch, AttentionLayer layer, const bf16_t* qkv, bf16_t* out,
                           int stages) {
-  using Ring = CachePiece<kHeadDim, Kv>;
+  using Piece = CachePiece<kHeadDim, Kv>;
   constexpr int kOperands = kHeadDim / 32;  // of eight dims, of a warp
   extern __shared__ uint4 memory[];
   __shared__ Exchange exchange;
   static_assert(sizeof exchange + 1024 <= kStaticBytes);
-  auto* ring = reinterpret_cast<Ring*>(memory);
+  const uint32_t ring = shared_address(memory), ring_end = ring + stages * sizeof(Piece);
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
   const int g = lane / 4, t = lane % 4;
   const int queries = layer.heads / layer.kv_heads;
@@ -33,131 +35,159 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const int row = batch.single_row[single], end = batch.single_visible[single];
   const int32_t* table = batch.block_table + batch.single_table[single];
   const int pieces = pieces_of(end);
-  const int64_t page_numbers = kPage * kHeadDim;
-  const PageCopies<kWarps * kWarpSize, kHeadDim, Kv> copies(
-      static_cast<const Kv*>(layer.kv) + kv_head * page_numbers, 2 * layer.kv_heads * page_numbers,
-      layer.kv_heads * page_numbers);
+  const PageCopies<kWarps * kWarpSize, kHeadDim, Kv> copies(layer.kv, layer.kv_heads, kv_head);
 
-  // Where the pages of the next piece lie; 0 stands for those behind the end.
+  int begun = 0;       // the next piece to be copied
+  uint32_t to = ring;  // where it goes
+  // Where its pages lie; 0 stands for those behind the end.
   int32_t pages[kPages];
-  const auto find_pages = [&](int piece) {
+  const auto find_pages = [&] {
 #pragma unroll
     for (int page = 0; page < kPages; ++page) {
-      const int at = piece * kPages + page;
+      const int at = begun * kPages + page;
       pages[page] = at * kPage < end ? __ldg(table + at) : 0;
     }
   };
-  int filled = 0;  // the stage that the next piece goes to
-  const auto load_piece = [&](int piece) {
-#pragma unroll
-    for (int page = 0; page < kPages; ++page)
-      copies.start(ring[filled], page, pages[page], end - piece * kDecodeChunk - page * kPage);
-    filled = filled + 1 < stages ? filled + 1 : 0;
+  const auto start_page = [&](int page, bool wanted) {
+    copies.start(to, page, pages[page], end - begun * kDecodeChunk - page * kPage, wanted);
   };
+  const auto finish_piece = [&] {
+    commit_copies();
+    to = to + sizeof(Piece) < ring_end ? to + sizeof(Piece) : ring;
+    ++begun;
+    find_pages();
+  };
+  const auto begin_piece = [&] {
+#pragma unroll
+    for (int page = 0; page < kPages; ++page) start_page(page, begun < pieces);
+    finish_piece();
+  };
+  find_pages();
   // The newest token's key and value are what the kernel before this one writes.
   const int settled = (end - 1) / kDecodeChunk;
-  const auto begin_piece = [&](int piece) {
-    find_pages(piece);
-    if (piece < pieces) load_piece(piece);
-    commit_copies();
-  };
-  int begun = 0;
-  for (; begun < min(stages - 1, settled); ++begun) begin_piece(begun);
+  while (begun < min(stages, settled)) begin_piece();
   wait_for_previous_kernel();
-  for (; begun < stages - 1; ++begun) begin_piece(begun);
-  find_pages(stages - 1);
+  while (begun < stages) begin_piece();
 
   Queries<kHeadDim> q;
   const bf16_t* q_rows =
       qkv + (static_cast<int64_t>(row) * (layer.heads + 2 * layer.kv_heads) + kv_head * queries) *
                 kHeadDim;
   q.load(g < queries ? q_rows + g * kHeadDim : nullptr,
-         g + 8 < queries ? q_rows + (g + 8) * kHeadDim : nullptr, t);
+         kHalves == 2 && g + 8 < queries ? q_rows + (g + 8) * kHeadDim : nullptr, t);
 
+  const typename Piece::Lane places(warp, lane);
   const float scale = layer.scale * kLog2E;
-  Joined joined[2];
-  float value[kOperands][4] = {};
-  for (int piece = 0, stage = 0; piece < pieces; ++piece) {
-    wait_for_copies(stages - 2);
+  Joined joined[kHalves];
+  float value[kOperands][2 * kHalves] = {};
+  uint32_t at = ring;
+  int under_way = stages - 1;
+  for (int piece = 0; piece < pieces; ++piece) {
+    wait_for_copies(under_way);
+    under_way = stages - 2;
     __syncthreads();  // the piece is there, and all are done with the one before
-    if (const int next = piece + stages - 1; next < pieces) {
-      load_piece(next);
-      find_pages(next + 1);
-    }
-    commit_copies();
-    const Ring& at = ring[stage];
-    stage = stage + 1 < stages ? stage + 1 : 0;
     PageScores score;
+    // The stage of the one before is free. At the first piece all are taken.
+    const bool begins = piece > 0;
+    constexpr int kSteps = kHeadDim / 16 / kPages;  // of the scores, for each page asked for
     page_scores<kHeadDim>(
-        q, [&](int half, int s) { return at.key(warp * kPage + 8 * half + g, s, t); }, score);
+        q, [&](int half, int s) { return places.key(at, half, s); }, score,
+        [&](int s) {
+          if (s % kSteps == 0) start_page(s / kSteps, begins && begun < pieces);
+        });
+    if (begins) finish_piece();
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
-      for (int c = 0; c < 4; ++c) {
+      for (int c = 0; c < 2 * kHalves; ++c) {
         const int token = piece * kDecodeChunk + warp * kPage + 8 * half + 2 * t + (c & 1);
         score[half][c] = masked(score[half][c], token < end);
       }
-    const PieceSums sums = weigh_piece(score, scale, exchange, warp, lane, [] { __syncthreads(); });
-    Joined::Shares shares[2];
+    const PieceSums sums =
+        weigh_piece<kHalves>(score, scale, exchange, warp, lane, [] { __syncthreads(); });
+    Joined::Shares shares[kHalves];
 #pragma unroll
-    for (int r = 0; r < 2; ++r) shares[r] = joined[r].join(sums.reference[r], sums.sum[r]);
+    for (int r = 0; r < kHalves; ++r) shares[r] = joined[r].join(sums.reference[r], sums.sum[r]);
     float weighted[kOperands][4] = {};
 #pragma unroll
     for (int page = 0; page < kPages; ++page) {
       const uint4 w = exchange.weights[page][lane];
       uint2 v[kOperands];
-      at.load_values(page, warp, lane, v);
+      places.load_values(at, page, v);
 #pragma unroll
       for (int i = 0; i < kOperands; ++i) mma_bf16(weighted[i], w.x, w.y, w.z, w.w, v[i].x, v[i].y);
     }
 #pragma unroll
     for (int i = 0; i < kOperands; ++i)
 #pragma unroll
-      for (int c = 0; c < 4; ++c)
+      for (int c = 0; c < 2 * kHalves; ++c)
         value[i][c] =
             fmaf(weighted[i][c], shares[c >> 1].piece, value[i][c] * shares[c >> 1].before);
+    at = at + sizeof(Piece) < ring_end ? at + sizeof(Piece) : ring;
   }
 
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
+  for (int r = 0; r < kHalves; ++r) {
     if (g + 8 * r >= queries) continue;
     const Quotient over_sum(joined[r].sum);
-    bf16_t* to =
+    bf16_t* to_row =
         out + (static_cast<int64_t>(row) * layer.heads + kv_head * queries + g + 8 * r) * kHeadDim;
 #pragma unroll
     for (int i = 0; i < kOperands; ++i)
 #pragma unroll
       for (int c = 0; c < 2; ++c)
         // A padding row sees nothing.
-        to[Ring::dim(warp, i, 2 * t + c)] =
+        to_row[Piece::dim(warp, i, 2 * t + c)] =
             __float2bfloat16_rn(pieces > 0 ? over_sum(value[i][2 * r + c]) : 0);
   }
+}
+
+// What a launch of `share` blocks for each processor gives a block.
+struct WalkMemory {
+  int stages, bytes;
+};
+template <int kHeadDim, class Kv>
+WalkMemory memory_of_walk(int share) {
+  constexpr int kPieceBytes = sizeof(CachePiece<kHeadDim, Kv>);
+  constexpr bool kWidens = sizeof(Kv) == 1;
+  const int memory = shared_memory_of_processor();
+  const int fit = std::clamp(memory / (2 * kPieceBytes + kStaticBytes), 1, kMostAtWork);
+  // How many of a processor's blocks are at work at a time: as few as make no more rounds, which
+  // have more pieces under way then. (Widening numbers takes longer than reading them: of blocks
+  // that do it as many as fit.)
+  const int at_work = kWidens ? std::min(share, fit) : div_up(share, div_up(share, fit));
+  // A block alone takes no more than half of the memory: the rest is for blocks of the next kernel.
+  const int stages =
+      std::clamp((memory / std::max(at_work, 2) - kStaticBytes) / kPieceBytes, 2, kWidens ? 2 : 3);
+  // Blocks begin where those of the kernels in front leave, and as many would begin together as fit
+  // while other processors idle: so a block takes what lets no more than `at_work` do so.
+  return {stages, std::max(stages * kPieceBytes, memory / (at_work + 1))};
+}
+
+template <int kHeadDim, class Kv, int kHalves>
+void launch_walk_of(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
+                    bf16_t* out, cudaStream_t stream) {
+  const auto kernel = walk_attention_kernel<kHeadDim, Kv, kHalves>;
+  static const bool allowed = [&] {
+    int most = 0;
+    for (int share = 1; share <= kMostAtWork; ++share)
+      most = std::max(most, memory_of_walk<kHeadDim, Kv>(share).bytes);
+    allow_shared_memory(kernel, static_cast<size_t>(most));
+    return true;
+  }();
+  (void)allowed;
+  const auto [stages, bytes] =
+      memory_of_walk<kHeadDim, Kv>(div_up(layer.kv_heads * batch.singles, processors()));
+  launch(kernel, dim3(static_cast<unsigned>(layer.kv_heads), static_cast<unsigned>(batch.singles)),
+         kWarps * kWarpSize, static_cast<size_t>(bytes), stream, batch, layer, qkv, out, stages);
 }
 
 template <int kHeadDim, class Kv>
 void launch_walk(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
                  bf16_t* out, cudaStream_t stream) {
-  constexpr size_t kPieceBytes = sizeof(CachePiece<kHeadDim, Kv>);
-  const auto memory = static_cast<size_t>(shared_memory_of_processor());
-  // Two or four blocks on a processor, two at a time: three stages. Else three blocks at a time.
-  const int blocks = layer.kv_heads * batch.singles;
-  const bool deep = sizeof(Kv) == 2 && 2 * (3 * kPieceBytes + kStaticBytes) <= memory;
-  const int pairs = div_up(blocks, 2 * processors());
-  const bool even = 8 * blocks > 7 * pairs * 2 * processors();
-  const int stages = deep && pairs <= 2 && even ? 3 : 2;
-  // Blocks begin where those of the kernels in front leave, and as many would begin together as fit
-  // while other processors idle: so a block takes what lets no more than its share do so.
-  const auto share = static_cast<size_t>(div_up(blocks, processors()));
-  const size_t bytes = std::max(stages * kPieceBytes, memory / (share + 1));
-  static const bool allowed = [&] {
-    allow_shared_memory(walk_attention_kernel<kHeadDim, Kv>,
-                        std::max((deep ? 3 : 2) * kPieceBytes, memory / 2));
-    return true;
-  }();
-  (void)allowed;
-  launch(walk_attention_kernel<kHeadDim, Kv>,
-         dim3(static_cast<unsigned>(layer.kv_heads), static_cast<unsigned>(batch.singles)),
-         kWarps * kWarpSize, bytes, stream, batch, layer, qkv, out, stages);
+  const auto run = layer.heads / layer.kv_heads <= 8 ? launch_walk_of<kHeadDim, Kv, 1>
+                                                     : launch_walk_of<kHeadDim, Kv, 2>;
+  run(batch, layer, qkv, out, stream);
 }
 
 }  // namespace

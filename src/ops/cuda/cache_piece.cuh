@@ -9,13 +9,36 @@ namespace narrow::ops::cuda {
 
 // Sixteen tokens by sixteen dims of values as two B operands: x, y for the first eight dims, z, w
 // for the others.
-__device__ inline uint4 load_transposed(const void* unit) {
+__device__ inline uint4 load_transposed_at(uint32_t unit) {
   uint4 result;
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(result.x), "=r"(result.y), "=r"(result.z), "=r"(result.w)
-               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(unit)))
+               : "r"(unit)
                : "memory");
   return result;
+}
+__device__ inline uint4 load_transposed(const void* unit) {
+  return load_transposed_at(static_cast<uint32_t>(__cvta_generic_to_shared(unit)));
+}
+
+// Two, four or eight bytes of shared memory, which copies have brought: stores of the same thread
+// before it need not be seen.
+template <class T>
+__device__ inline T load_shared(uint32_t at) {
+  static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8);
+  if constexpr (sizeof(T) == 8) {
+    uint2 bytes;
+    asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(bytes.x), "=r"(bytes.y) : "r"(at));
+    return *reinterpret_cast<T*>(&bytes);
+  } else if constexpr (sizeof(T) == 4) {
+    uint32_t bytes;
+    asm volatile("ld.shared.b32 %0, [%1];" : "=r"(bytes) : "r"(at));
+    return *reinterpret_cast<T*>(&bytes);
+  } else {
+    uint16_t bytes;
+    asm volatile("ld.shared.b16 %0, [%1];" : "=h"(bytes) : "r"(at));
+    return *reinterpret_cast<T*>(&bytes);
+  }
 }
 
 // Keys and values of a piece as rows of 16-byte units. A unit's place is exchanged within its row
@@ -51,6 +74,39 @@ struct CachePiece<kHeadDim, __nv_bfloat16> {
   __device__ static int dim(int quarter, int i, int column) {
     return quarter * (kHeadDim / 4) + 8 * i + column;
   }
+
+  // What a lane of a warp reads of every piece: the keys of page `warp`, and the values of that
+  // quarter of the dims. Its places are found once: tokens that are a multiple of eight apart have
+  // their units exchanged alike. piece: a shared address.
+  class Lane {
+   public:
+    __device__ Lane(int warp, int lane) {
+      const int g = lane / 4, t = lane % 4;
+#pragma unroll
+      for (int s = 0; s < 4; ++s)
+        key_[s] = (warp * kPage + g) * kRowBytes + key_unit(g, 2 * s + t / 2) * 16 + t % 2 * 8;
+#pragma unroll
+      for (int d = 0; d < kHeadDim / 64; ++d)
+        value_[d] = kValues + lane % 16 * kRowBytes +
+                    value_unit(lane, 2 * (warp * (kHeadDim / 64) + d) + lane / 16) * 16;
+    }
+    // Dims 16 s + 4t … of token 8 half + g.
+    __device__ uint2 key(uint32_t piece, int half, int s) const {
+      return load_shared<uint2>(piece + key_[s % 4] + s / 4 * 128 + half * 8 * kRowBytes);
+    }
+    __device__ void load_values(uint32_t piece, int page, uint2 (&to)[kHeadDim / 32]) const {
+#pragma unroll
+      for (int d = 0; d < kHeadDim / 64; ++d) {
+        const uint4 v = load_transposed_at(piece + value_[d] + page * kPage * kRowBytes);
+        to[2 * d] = make_uint2(v.x, v.y);
+        to[2 * d + 1] = make_uint2(v.z, v.w);
+      }
+    }
+
+   private:
+    static constexpr int kRowBytes = kUnits * 16, kValues = kDecodeChunk * kRowBytes;
+    uint32_t key_[4], value_[kHeadDim / 64];
+  };
 };
 
 template <int kHeadDim>
@@ -80,6 +136,43 @@ struct CachePiece<kHeadDim, e4m3_t> {
           reinterpret_cast<const e4m3_t*>(&values[token][value_unit(token, byte / 16)]) +
           byte % 16);
     }
+    widen_values(codes, to);
+  }
+  __device__ static int dim(int quarter, int i, int column) {
+    return quarter * (kHeadDim / 4) + kDims * column + i;
+  }
+
+  class Lane {
+   public:
+    __device__ Lane(int warp, int lane) {
+      const int g = lane / 4, t = lane % 4, byte = warp * (kHeadDim / 4) + kDims * g;
+#pragma unroll
+      for (int s = 0; s < kHeadDim / 16; ++s)
+        key_[s] = (warp * kPage + g) * kRowBytes + key_unit(g, s) * 16 + t * 4;
+      value_ = kValues + 2 * t * kRowBytes + value_unit(2 * t, byte / 16) * 16 + byte % 16;
+    }
+    __device__ uint2 key(uint32_t piece, int half, int s) const {
+      const auto codes = load_shared<uint32_t>(piece + key_[s] + half * 8 * kRowBytes);
+      return make_uint2(widen_pair(codes), widen_pair(codes >> 16));
+    }
+    __device__ void load_values(uint32_t piece, int page, uint2 (&to)[kDims]) const {
+      Numbers<e4m3_t, kDims> codes[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        codes[i] = load_shared<Numbers<e4m3_t, kDims>>(
+            piece + value_ + (page * kPage + (i & 1) + 8 * (i >> 1)) * kRowBytes);
+      widen_values(codes, to);
+    }
+
+   private:
+    static constexpr int kRowBytes = kUnits * 16, kValues = kDecodeChunk * kRowBytes;
+    uint32_t key_[kHeadDim / 16], value_;
+  };
+
+ private:
+  // codes: of tokens 2t, 2t + 1, 2t + 8, 2t + 9.
+  __device__ static void widen_values(const Numbers<e4m3_t, kDims> (&codes)[4],
+                                      uint2 (&to)[kDims]) {
 #pragma unroll
     for (int d = 0; d < kDims / 2; ++d) {
       uint32_t dims[4];
@@ -90,52 +183,52 @@ struct CachePiece<kHeadDim, e4m3_t> {
         to[2 * d + j] = make_uint2(across(dims[0], dims[1], j), across(dims[2], dims[3], j));
     }
   }
-  __device__ static int dim(int quarter, int i, int column) {
-    return quarter * (kHeadDim / 4) + kDims * column + i;
-  }
 };
 
-// Copies pages of one key/value head to pieces, with kThreads threads, all of which call it.
+// Copies pages of a key/value head to pieces, with kThreads threads, all of which call it.
 template <int kThreads, int kHeadDim, class Kv>
 class PageCopies {
  public:
   using Piece = CachePiece<kHeadDim, Kv>;
 
-  // keys: the head's in the cache's first block; numbers from there to the next block's, and from
-  // keys to values.
-  __device__ PageCopies(const Kv* keys, int64_t to_next, int64_t to_values)
-      : from_(keys + threadIdx.x * kNumbers), to_next_(to_next), to_values_(to_values) {
+  // cache: its first block.
+  __device__ PageCopies(const void* cache, int kv_heads, int kv_head)
+      : half_block_(kv_heads * kPageBytes),
+        keys_(static_cast<const uint8_t*>(cache) + kv_head * kPageBytes +
+              threadIdx.x * kUnitBytes) {
     const int unit = threadIdx.x % kUnits;
-    key_ = token() * kUnits + Piece::key_unit(token(), unit);
-    value_ = token() * kUnits + Piece::value_unit(token(), unit);
+    key_ = (token() * kUnits + Piece::key_unit(token(), unit)) * kUnitBytes;
+    value_ = ((kDecodeChunk + token()) * kUnits + Piece::value_unit(token(), unit)) * kUnitBytes;
   }
 
-  // Starts copying a page, of which the first `visible` tokens are the sequence's. What lies beyond
-  // may be another's, or no number at all: zeros stand in for it.
-  __device__ void start(Piece& to, int page, int32_t block, int visible) const {
-    const Kv* keys = from_ + block * to_next_;
-    const Kv* values = keys + to_values_;
+  // Starts copying a page to its place in a piece, whose shared address is given. The first
+  // `visible` tokens are the sequence's. What lies beyond may be another's, or no number at all:
+  // zeros stand in for it. wanted: else nothing happens.
+  __device__ void start(uint32_t piece, int page, int32_t block, int visible,
+                        bool wanted = true) const {
+    const uint8_t* const keys = keys_ + int64_t{block} * (2 * half_block_);
+    const uint8_t* const values = keys + half_block_;
 #pragma unroll
     for (int first = 0; first < kCopies; first += kThreads) {
       if (kCopies < kThreads && static_cast<int>(threadIdx.x) >= kCopies) break;
       const bool there = first / kUnits + token() < visible;
-      const int place = page * kCopies + first;
-      copy_unit_async(&to.keys[0][0] + place + key_, keys + first * kNumbers, there);
-      copy_unit_async(&to.values[0][0] + place + value_, values + first * kNumbers, there);
+      const int unit = (page * kCopies + first) * kUnitBytes;
+      copy_unit_async(piece + key_ + unit, keys + first * kUnitBytes, there, wanted);
+      copy_unit_async(piece + value_ + unit, values + first * kUnitBytes, there, wanted);
     }
   }
 
  private:
-  static constexpr int kUnits = Piece::kUnits, kNumbers = 16 / sizeof(Kv);
+  static constexpr int kUnits = Piece::kUnits, kPageBytes = kPage * kHeadDim * sizeof(Kv);
   static constexpr int kCopies = kPage * kUnits;  // of keys
   // So the tokens of a thread's copies have their units exchanged alike.
   static_assert(kThreads / kUnits % 8 == 0 && (kCopies < kThreads || kCopies % kThreads == 0));
 
   __device__ static int token() { return threadIdx.x / kUnits; }
 
-  const Kv* from_;
-  int64_t to_next_, to_values_;
-  int key_, value_;  // places of the first copies in a page
+  int half_block_;        // bytes from keys to values
+  const uint8_t* keys_;   // of the head in the first block, the thread's first
+  uint32_t key_, value_;  // places of the first copies in a piece, in bytes
 };
 
 }  // namespace narrow::ops::cuda

@@ -92,8 +92,9 @@ TEST_F(Cuda, AttentionOfARowIsTheSameInAnyPiece) {
   for (const AttentionShape& shape :
        {AttentionShape{8, 2, 128, 0.09f}, AttentionShape{9, 3, 64, 0.125f},
         AttentionShape{14, 2, 64, 0.125f}, AttentionShape{16, 1, 128, 0.09f},
-        AttentionShape{2, 2, 64, 0.125f}, AttentionShape{8, 2, 128, 3.0f},
-        AttentionShape{9, 3, 64, 3.0f}, AttentionShape{4, 2, 24, 0.2f}}) {
+        AttentionShape{16, 1, 64, 0.125f}, AttentionShape{2, 2, 64, 0.125f},
+        AttentionShape{8, 2, 128, 3.0f}, AttentionShape{9, 3, 64, 3.0f},
+        AttentionShape{4, 2, 24, 0.2f}}) {
     constexpr int64_t kContext = 450;  // a row is walked until it sees six pieces
     constexpr int32_t kBlocks = 29;
     const int64_t width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
@@ -214,14 +215,16 @@ TEST_F(Cuda, AttentionOfSomeRowsSeesWhatTheirStepStored) {
 
 // A row among many has the bits of one alone.
 TEST_F(Cuda, AttentionOfARowIsTheSameAmongMany) {
-  for (const int64_t head_dim : {64, 128})
+  for (const AttentionShape& shape :
+       {AttentionShape{8, 2, 64, 0.09f}, AttentionShape{8, 2, 128, 0.09f},
+        AttentionShape{32, 2, 64, 0.09f}, AttentionShape{32, 2, 128, 0.09f}})
     for (const DType dtype : kCaches) {
-      const AttentionShape shape{8, 2, head_dim, 0.09f};
       constexpr int64_t kRows = 300, kBlocks = 40;
-      const int64_t width = 12 * head_dim, out_width = 8 * head_dim;
+      const int64_t width = (shape.heads + 4) * shape.head_dim;
+      const int64_t out_width = shape.heads * shape.head_dim;
       const DeviceBuffer qkv = device(normal({kRows, width}, DType::bf16));
-      const DeviceBuffer kv =
-          device_cache(normal({KvShape{kBlocks, 2, head_dim}.elements()}, DType::bf16), dtype);
+      const DeviceBuffer kv = device_cache(
+          normal({KvShape{kBlocks, 2, shape.head_dim}.elements()}, DType::bf16), dtype);
       const DeviceBuffer out = cuda_->allocate(kRows * out_width * 2);
       const auto attend = [&](int64_t first, int64_t rows) {
         Batch batch;

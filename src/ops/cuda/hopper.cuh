@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "ops/cuda/device.cuh"
+
 namespace narrow::ops::cuda {
 
 inline constexpr int kWarpgroup = 128;  // threads
@@ -16,10 +18,6 @@ inline constexpr int kAtomBytes = 128;  // of a row in shared memory
 // all lanes: descriptors of tiles are then computed once for a warp. Called by whole warps.
 __device__ inline int warpgroup() {
   return __shfl_sync(0xffffffff, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
-}
-
-__device__ inline uint32_t shared_address(const void* pointer) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
 // Bytes from a block's memory to the first multiple of 1024, where a swizzled tile may lie.

@@ -18,11 +18,17 @@ inline constexpr int kUnitBytes = 16;  // of a copy, of a lane's load
 inline constexpr int kAtomUnits = 8;   // of a row of x in shared memory: 128 bytes
 
 // A unit from global to shared memory; zeros where it is not `there` (`from` is then not read).
+// to: a shared address, or a pointer into shared memory. wanted: else nothing happens.
+__device__ inline void copy_unit_async(uint32_t to, const void* from, bool there,
+                                       bool wanted = true) {
+  asm volatile(
+      "{\n\t.reg .pred wanted;\n\tsetp.ne.u32 wanted, %3, 0;\n\t"
+      "@wanted cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;\n\t}" ::"r"(to),
+      "l"(from), "r"(there ? kUnitBytes : 0), "r"(static_cast<uint32_t>(wanted))
+      : "memory");
+}
 __device__ inline void copy_unit_async(void* to, const void* from, bool there) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(
-                   static_cast<uint32_t>(__cvta_generic_to_shared(to))),
-               "l"(from), "r"(there ? kUnitBytes : 0)
-               : "memory");
+  copy_unit_async(static_cast<uint32_t>(__cvta_generic_to_shared(to)), from, there);
 }
 
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }

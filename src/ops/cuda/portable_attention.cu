@@ -38,14 +38,12 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const int32_t* table = batch.block_table + batch.tile_table[tile];
   const int pieces = pieces_of(end);
 
-  const int64_t page_numbers = kPage * kHeadDim;
-  const PageCopies<kWarps * kWarpSize, kHeadDim, Kv> copies(
-      static_cast<const Kv*>(layer.kv) + kv_head * page_numbers, 2 * layer.kv_heads * page_numbers,
-      layer.kv_heads * page_numbers);
+  const PageCopies<kWarps * kWarpSize, kHeadDim, Kv> copies(layer.kv, layer.kv_heads, kv_head);
   const auto load_piece = [&](int piece) {
     for (int page = 0; page < kPages; ++page) {
       const int first = piece * kDecodeChunk + page * kPage;
-      copies.start(ring[piece % 2], page, first < end ? table[first / kPage] : 0, end - first);
+      copies.start(shared_address(&ring[piece % 2]), page, first < end ? table[first / kPage] : 0,
+                   end - first);
     }
     commit_copies();
   };

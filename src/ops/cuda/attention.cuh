@@ -23,12 +23,6 @@ inline constexpr int kPages = kDecodeChunk / kPage;  // of a piece
 inline constexpr int kMmaRows = 16;
 inline constexpr float kLog2E = 1.4426950408889634f;
 
-__device__ inline float power_of_two(float x) {
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
-
 // Queries as the A operand: rows g and g + 8 of sixteen; of every step of sixteen dims a lane has
 // 4t … 4t + 3.
 struct QueryStep {
@@ -47,20 +41,12 @@ class Queries {
 #pragma unroll
     for (int s = 0; s < kHeadDim / 16; ++s) {
       step_[s] = {};
-      if (low_row) load_four(low_row + 16 * s + 4 * t, step_[s].x, step_[s].z);
-      if (high_row) load_four(high_row + 16 * s + 4 * t, step_[s].y, step_[s].w);
+      if (low_row) load_apart(low_row + 16 * s + 4 * t, step_[s].x, step_[s].z);
+      if (high_row) load_apart(high_row + 16 * s + 4 * t, step_[s].y, step_[s].w);
     }
   }
 
  private:
-  // By two loads: one would tie the two to registers that lie together, and they would be copied to
-  // those of the operand each time.
-  __device__ static void load_four(const __nv_bfloat16* from, uint32_t& first, uint32_t& second) {
-    asm volatile("ld.global.b32 %0, [%2];\n\tld.global.b32 %1, [%2 + 4];"
-                 : "=&r"(first), "=r"(second)
-                 : "l"(from));
-  }
-
   uint4 step_[kHeadDim / 16];  // in the order of mma's operand
 };
 

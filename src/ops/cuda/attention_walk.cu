@@ -23,10 +23,9 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, kMostAtWork)
                           int stages) {
   using Piece = CachePiece<kHeadDim, Kv>;
   constexpr int kOperands = kHeadDim / 32;  // of eight dims, of a warp
-  extern __shared__ uint4 memory[];
   __shared__ Exchange exchange;
   static_assert(sizeof exchange + 1024 <= kStaticBytes);
-  const uint32_t ring = shared_address(memory), ring_end = ring + stages * sizeof(Piece);
+  const uint32_t ring = shared_address(block_memory()), ring_end = ring + stages * sizeof(Piece);
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
   const int g = lane / 4, t = lane % 4;
   const int queries = layer.heads / layer.kv_heads;

@@ -7,40 +7,6 @@
 
 namespace narrow::ops::cuda {
 
-// Sixteen tokens by sixteen dims of values as two B operands: x, y for the first eight dims, z, w
-// for the others.
-__device__ inline uint4 load_transposed_at(uint32_t unit) {
-  uint4 result;
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(result.x), "=r"(result.y), "=r"(result.z), "=r"(result.w)
-               : "r"(unit)
-               : "memory");
-  return result;
-}
-__device__ inline uint4 load_transposed(const void* unit) {
-  return load_transposed_at(static_cast<uint32_t>(__cvta_generic_to_shared(unit)));
-}
-
-// Two, four or eight bytes of shared memory, which copies have brought: stores of the same thread
-// before it need not be seen.
-template <class T>
-__device__ inline T load_shared(uint32_t at) {
-  static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8);
-  if constexpr (sizeof(T) == 8) {
-    uint2 bytes;
-    asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(bytes.x), "=r"(bytes.y) : "r"(at));
-    return *reinterpret_cast<T*>(&bytes);
-  } else if constexpr (sizeof(T) == 4) {
-    uint32_t bytes;
-    asm volatile("ld.shared.b32 %0, [%1];" : "=r"(bytes) : "r"(at));
-    return *reinterpret_cast<T*>(&bytes);
-  } else {
-    uint16_t bytes;
-    asm volatile("ld.shared.b16 %0, [%1];" : "=h"(bytes) : "r"(at));
-    return *reinterpret_cast<T*>(&bytes);
-  }
-}
-
 // Keys and values of a piece as rows of 16-byte units. A unit's place is exchanged within its row
 // so that the reads below touch each bank once.
 template <int kHeadDim, class Kv>
@@ -59,13 +25,13 @@ struct CachePiece<kHeadDim, __nv_bfloat16> {
     const uint4& unit = keys[token][key_unit(token, 2 * s + t / 2)];
     return reinterpret_cast<const uint2*>(&unit)[t % 2];
   }
-  // A quarter of the dims of a page's values as B operands.
+  // A quarter of the dims of a page's values as B operands, two for sixteen dims.
   __device__ void load_values(int page, int quarter, int lane, uint2 (&to)[kHeadDim / 32]) const {
     const int token = page * kPage + lane % 16;
 #pragma unroll
     for (int d = 0; d < kHeadDim / 64; ++d) {
       const int unit = 2 * (quarter * (kHeadDim / 64) + d) + lane / 16;
-      const uint4 v = load_transposed(&values[token][value_unit(token, unit)]);
+      const uint4 v = load_transposed(shared_address(&values[token][value_unit(token, unit)]));
       to[2 * d] = make_uint2(v.x, v.y);
       to[2 * d + 1] = make_uint2(v.z, v.w);
     }
@@ -97,7 +63,7 @@ struct CachePiece<kHeadDim, __nv_bfloat16> {
     __device__ void load_values(uint32_t piece, int page, uint2 (&to)[kHeadDim / 32]) const {
 #pragma unroll
       for (int d = 0; d < kHeadDim / 64; ++d) {
-        const uint4 v = load_transposed_at(piece + value_[d] + page * kPage * kRowBytes);
+        const uint4 v = load_transposed(piece + value_[d] + page * kPage * kRowBytes);
         to[2 * d] = make_uint2(v.x, v.y);
         to[2 * d + 1] = make_uint2(v.z, v.w);
       }

@@ -63,8 +63,59 @@ __device__ inline uint4 load_matrices(const void* row) {
   return result;
 }
 
+// The same transposed, by the shared address of a row: of each a lane gets column g, rows 2t and
+// 2t + 1.
+__device__ inline uint4 load_transposed(uint32_t row) {
+  uint4 result;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(result.x), "=r"(result.y), "=r"(result.z), "=r"(result.w)
+               : "r"(row)
+               : "memory");
+  return result;
+}
+
 __device__ inline uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+// The memory that a launch gives each block.
+__device__ inline uint4* block_memory() {
+  extern __shared__ uint4 memory[];
+  return memory;
+}
+
+// Two, four or eight bytes of shared memory, which copies have brought: stores of the same thread
+// before it need not be seen.
+template <class T>
+__device__ inline T load_shared(uint32_t at) {
+  static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8);
+  if constexpr (sizeof(T) == 8) {
+    uint2 bytes;
+    asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(bytes.x), "=r"(bytes.y) : "r"(at));
+    return *reinterpret_cast<T*>(&bytes);
+  } else if constexpr (sizeof(T) == 4) {
+    uint32_t bytes;
+    asm volatile("ld.shared.b32 %0, [%1];" : "=r"(bytes) : "r"(at));
+    return *reinterpret_cast<T*>(&bytes);
+  } else {
+    uint16_t bytes;
+    asm volatile("ld.shared.b16 %0, [%1];" : "=h"(bytes) : "r"(at));
+    return *reinterpret_cast<T*>(&bytes);
+  }
+}
+
+// Two words of global memory by a load each: one for both would tie them to registers that lie
+// together, from which they would be copied to those of an operand each time.
+__device__ inline void load_apart(const void* from, uint32_t& first, uint32_t& second) {
+  asm volatile("ld.global.b32 %0, [%2];\n\tld.global.b32 %1, [%2 + 4];"
+               : "=&r"(first), "=r"(second)
+               : "l"(from));
+}
+
+__device__ inline float power_of_two(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
 }
 
 __device__ inline uint32_t pack_bf16(float low, float high) {

@@ -20,8 +20,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
                               bf16_t* out) {
   using Piece = CachePiece<kHeadDim, Kv>;
   constexpr int kOperands = kHeadDim / 32;  // of a quarter of the dims
-  extern __shared__ uint4 memory[];
-  auto* ring = reinterpret_cast<Piece*>(memory);
+  auto* ring = reinterpret_cast<Piece*>(block_memory());
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
   const int g = lane / 4, t = lane % 4;
   const int queries = layer.heads / layer.kv_heads;

@@ -1,0 +1,232 @@
+#include "emulation/block.h"
+
+#include <ucontext.h>
+
+#include <array>
+#include <bit>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+
+namespace narrow::emulation {
+namespace {
+
+constexpr int kWarp = 32, kCopyBytes = 16;
+
+struct Copy {
+  uint32_t to;
+  const void* from;
+  bool there;
+};
+using Group = std::vector<Copy>;
+
+constexpr size_t kStackBytes = 256 << 10;
+
+struct Fiber {
+  ucontext_t context;
+  std::unique_ptr<std::byte[]> stack = std::make_unique<std::byte[]>(kStackBytes);
+  bool done;
+  int turn;  // of what it gave last
+  std::deque<Group> groups;
+  Group open;
+};
+
+// Threads that wait for each other: the last one to come lets all go on.
+struct Barrier {
+  int arrived = 0, round = 0;
+};
+
+struct Block {
+  std::vector<Fiber> fibers;
+  ucontext_t host;
+  int running = 0, left = 0;
+  const std::function<void()>* thread = nullptr;
+  Barrier all;
+  std::vector<Barrier> warps;
+  std::vector<std::array<uint32_t, 6>> given[2];  // to the warp, by each thread, in turns
+  std::vector<std::byte> memory;
+  std::vector<int> under_way;  // copies, to each of its units of kCopyBytes
+  std::string error;           // the first
+};
+Block block;
+
+void note(const std::string& error) {
+  if (block.error.empty())
+    block.error = "block " + std::to_string(block_index.x) + ", " + std::to_string(block_index.y) +
+                  ", thread " + std::to_string(block.running) + ": " + error;
+}
+
+void switch_to(int fiber, ucontext_t& from) {
+  block.running = thread_index.x = fiber;
+  swapcontext(&from, &block.fibers[static_cast<size_t>(fiber)].context);
+}
+
+// To the next thread that has not ended.
+void hand_over() {
+  const int me = block.running, threads = static_cast<int>(block.fibers.size());
+  int next = me;
+  do {
+    next = (next + 1) % threads;
+  } while (block.fibers[static_cast<size_t>(next)].done);
+  if (next != me) switch_to(next, block.fibers[static_cast<size_t>(me)].context);
+}
+
+void wait_at(Barrier& barrier, int threads) {
+  const int round = barrier.round;
+  if (++barrier.arrived == threads) {
+    barrier.arrived = 0;
+    ++barrier.round;
+  }
+  while (barrier.round == round) hand_over();
+}
+
+void sync_warp() { wait_at(block.warps[static_cast<size_t>(block.running / kWarp)], kWarp); }
+
+Fiber& self() { return block.fibers[static_cast<size_t>(block.running)]; }
+
+// What lane `lane` of the running thread's warp gave last.
+const std::array<uint32_t, 6>& given_by(int lane) {
+  return block.given[self().turn][static_cast<size_t>(block.running / kWarp * kWarp + lane)];
+}
+
+// Gives the warp words that all may read until the next call. (What was given before that is not
+// needed: who has come here again has read it.)
+void give(std::array<uint32_t, 6> words) {
+  self().turn ^= 1;
+  block.given[self().turn][static_cast<size_t>(block.running)] = words;
+  sync_warp();
+}
+
+void fiber_main() {
+  (*block.thread)();
+  Fiber& me = self();
+  if (!me.open.empty()) note("ends with copies of no group");
+  for (const Group& group : me.groups)
+    if (!group.empty()) note("ends before its copies");
+  me.done = true;
+  if (--block.left == 0) setcontext(&block.host);
+  hand_over();
+}
+
+void run_block(int threads) {
+  if (block.fibers.size() != static_cast<size_t>(threads))
+    block.fibers = std::vector<Fiber>(static_cast<size_t>(threads));
+  block.warps.assign(static_cast<size_t>(threads / kWarp), {});
+  for (auto& given : block.given) given.assign(static_cast<size_t>(threads), {});
+  block.all = {};
+  block.left = threads;
+  std::memset(block.memory.data(), 0xff, block.memory.size());
+  block.under_way.assign(block.memory.size() / kCopyBytes + 1, 0);
+  for (Fiber& fiber : block.fibers) {
+    fiber.done = false;
+    fiber.turn = 0;
+    fiber.groups.clear();
+    fiber.open.clear();
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.uc_stack.ss_size = kStackBytes;
+    fiber.context.uc_link = nullptr;
+    makecontext(&fiber.context, fiber_main, 0);
+  }
+  switch_to(0, block.host);
+}
+
+float half_of(uint32_t pair, int half) {
+  return std::bit_cast<float>(half == 0 ? pair << 16 : pair & 0xffff0000u);
+}
+
+}  // namespace
+
+void run_grid(Index blocks, int threads, size_t shared_bytes, const std::function<void()>& thread) {
+  grid_size = blocks;
+  block.memory.resize(shared_bytes);
+  block.thread = &thread;
+  block.error.clear();
+  for (int y = 0; y < blocks.y; ++y)
+    for (int x = 0; x < blocks.x; ++x) {
+      block_index = {x, y, 0};
+      run_block(threads);
+      if (!block.error.empty()) throw Error::failed(block.error);
+    }
+}
+
+void sync_block() { wait_at(block.all, static_cast<int>(block.fibers.size())); }
+
+uint32_t exchange(uint32_t value, int lane) {
+  give({value});
+  return given_by(lane)[0];
+}
+
+std::byte* block_memory() { return block.memory.data(); }
+
+void read_shared(uint32_t at, void* to, int bytes) {
+  if (at % static_cast<uint32_t>(bytes) != 0) note("reads across a boundary");
+  if (at + static_cast<uint32_t>(bytes) > block.memory.size()) {
+    note("reads beyond the block's memory");
+    std::memset(to, 0xff, static_cast<size_t>(bytes));
+    return;
+  }
+  if (block.under_way[at / kCopyBytes] > 0) note("reads what a copy may not have brought yet");
+  std::memcpy(to, block.memory.data() + at, static_cast<size_t>(bytes));
+}
+
+void start_copy(uint32_t to, const void* from, bool there) {
+  if (to % kCopyBytes != 0 || to + kCopyBytes > block.memory.size())
+    return note("copies beyond the block's memory or across a boundary");
+  std::memset(block.memory.data() + to, 0xff, kCopyBytes);
+  ++block.under_way[to / kCopyBytes];
+  self().open.push_back({to, from, there});
+}
+
+void commit_copies() {
+  self().groups.push_back(std::move(self().open));
+  self().open.clear();
+}
+
+void wait_for_copies(int pending) {
+  std::deque<Group>& groups = self().groups;
+  for (; groups.size() > static_cast<size_t>(pending); groups.pop_front())
+    for (const Copy& copy : groups.front()) {
+      --block.under_way[copy.to / kCopyBytes];
+      std::byte* const to = block.memory.data() + copy.to;
+      if (copy.there) {
+        std::memcpy(to, copy.from, kCopyBytes);
+      } else {
+        std::memset(to, 0, kCopyBytes);
+      }
+    }
+}
+
+void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  give({a[0], a[1], a[2], a[3], b[0], b[1]});
+  const int lane = block.running % kWarp, g = lane / 4, t = lane % 4;
+  for (int i = 0; i < 4; ++i) {
+    const int column = 2 * t + i % 2;
+    double sum = c[i];
+    for (int k = 0; k < 16; ++k) {
+      const int of = k % 8 / 2, upper = k / 8;  // the lane of its four, which of its words
+      const uint32_t row_word = given_by(4 * g + of)[static_cast<size_t>(i / 2 + 2 * upper)];
+      const uint32_t column_word = given_by(4 * column + of)[static_cast<size_t>(4 + upper)];
+      sum += static_cast<double>(half_of(row_word, k % 2)) * half_of(column_word, k % 2);
+    }
+    c[i] = static_cast<float>(sum);
+  }
+}
+
+void load_transposed(uint32_t row, uint32_t (&to)[4]) {
+  give({row});
+  const int lane = block.running % kWarp, g = lane / 4, t = lane % 4;
+  for (int matrix = 0; matrix < 4; ++matrix) {
+    uint16_t pair[2];
+    for (int i = 0; i < 2; ++i)
+      read_shared(given_by(8 * matrix + 2 * t + i)[0] + 2 * static_cast<uint32_t>(g), &pair[i], 2);
+    to[matrix] = pair[0] | static_cast<uint32_t>(pair[1]) << 16;
+  }
+}
+
+}  // namespace narrow::emulation

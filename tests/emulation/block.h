@@ -1,0 +1,48 @@
+// Runs the source of CUDA kernels on the host, where no GPU is: their source is compiled with the
+// headers in cuda/ in place of NVIDIA's and of those of ours that hold instructions. A block runs
+// at a time. Its threads are fibers that take turns at barriers and at exchanges of a warp.
+//
+// Copies to shared memory (cp.async) come as late as they may: when their group is waited for. From
+// when one is started on, what it overwrites is spoilt, and to read it is an error. Errors are
+// those of the kernel under test; run_grid() throws the first as Error::failed.
+//
+// Not like a GPU: one thread runs until it hands over, so that plain stores are seen at once; sums
+// of products of matrices are exact before they are rounded.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+namespace narrow::emulation {
+
+struct Index {
+  int x = 0, y = 0, z = 0;
+};
+// Of the thread that runs, of its block, of the grid.
+inline Index thread_index, block_index, grid_size;
+
+// thread(): what each thread does. threads: a multiple of 32.
+void run_grid(Index blocks, int threads, size_t shared_bytes, const std::function<void()>& thread);
+
+// --- Called by threads --------------------------------------------------------------------------
+
+void sync_block();
+// The value that lane `lane` of the warp gives.
+uint32_t exchange(uint32_t value, int lane);
+
+// Shared memory that the launch gives. Addresses count from its beginning.
+std::byte* block_memory();
+void read_shared(uint32_t at, void* to, int bytes);
+
+// 16 bytes, or as many zeros; of the thread's open group.
+void start_copy(uint32_t to, const void* from, bool there);
+void commit_copies();
+// Until at most `pending` of the thread's latest groups are under way.
+void wait_for_copies(int pending);
+
+// mma m16n8k16 and ldmatrix.x4.trans, as device.cuh has them.
+void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+void load_transposed(uint32_t row, uint32_t (&to)[4]);
+
+}  // namespace narrow::emulation

@@ -1,0 +1,59 @@
+// In place of NVIDIA's header: what kernels that run on the host (emulation/block.h) use of CUDA.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+#include "emulation/block.h"
+
+#define __device__
+#define __host__
+#define __global__
+#define __shared__ static  // a block runs at a time
+#define __launch_bounds__(...)
+#define threadIdx narrow::emulation::thread_index
+#define blockIdx narrow::emulation::block_index
+#define gridDim narrow::emulation::grid_size
+
+using cudaStream_t = void*;
+
+struct uint2 {
+  uint32_t x, y;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+struct float2 {
+  float x, y;
+};
+struct dim3 {
+  unsigned x, y = 1, z = 1;
+};
+inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
+inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
+
+using std::max;
+using std::min;
+
+inline void __syncthreads() { narrow::emulation::sync_block(); }
+inline float __shfl_xor_sync(uint32_t, float value, int mask) {
+  const int lane = threadIdx.x % 32 ^ mask;
+  return std::bit_cast<float>(narrow::emulation::exchange(std::bit_cast<uint32_t>(value), lane));
+}
+
+template <class T>
+T __ldg(const T* at) {
+  return *at;
+}
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+// Bytes of y : x, which the nibbles of `which` number.
+inline uint32_t __byte_perm(uint32_t x, uint32_t y, uint32_t which) {
+  const uint64_t bytes = static_cast<uint64_t>(y) << 32 | x;
+  uint32_t result = 0;
+  for (int i = 0; i < 4; ++i)
+    result |= static_cast<uint32_t>(bytes >> 8 * (which >> 4 * i & 7) & 0xff) << 8 * i;
+  return result;
+}

@@ -1,0 +1,59 @@
+// In place of src/ops/cuda/device.cuh on the host: the same functions without instructions.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime_api.h>
+
+#include <bit>
+
+namespace narrow::ops::cuda {
+
+inline constexpr int kWarpSize = 32;
+
+inline void wait_for_previous_kernel() {}
+inline void let_next_kernel_start() {}
+
+inline void mma_bf16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                     uint32_t b1) {
+  emulation::mma_bf16(c, {a0, a1, a2, a3}, {b0, b1});
+}
+
+inline uint4 load_transposed(uint32_t row) {
+  uint32_t words[4];
+  emulation::load_transposed(row, words);
+  return {words[0], words[1], words[2], words[3]};
+}
+
+inline uint4* block_memory() { return reinterpret_cast<uint4*>(emulation::block_memory()); }
+inline uint32_t shared_address(const void* pointer) {
+  return static_cast<uint32_t>(static_cast<const std::byte*>(pointer) - emulation::block_memory());
+}
+
+template <class T>
+T load_shared(uint32_t at) {
+  T value;
+  emulation::read_shared(at, &value, sizeof(T));
+  return value;
+}
+
+inline void load_apart(const void* from, uint32_t& first, uint32_t& second) {
+  first = static_cast<const uint32_t*>(from)[0];
+  second = static_cast<const uint32_t*>(from)[1];
+}
+
+inline float power_of_two(float x) { return std::exp2(x); }
+
+inline uint32_t pack_bf16(float low, float high) {
+  return to_bf16(low).bits | static_cast<uint32_t>(to_bf16(high).bits) << 16;
+}
+
+class Quotient {
+ public:
+  explicit Quotient(float divisor) : divisor_(divisor) {}
+  float operator()(float value) const { return value / divisor_; }
+
+ private:
+  float divisor_;
+};
+
+}  // namespace narrow::ops::cuda

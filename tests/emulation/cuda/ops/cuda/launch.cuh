@@ -1,0 +1,21 @@
+// In place of src/ops/cuda/launch.cuh on the host: a launch runs the kernel and returns.
+#pragma once
+
+#include "emulation/block.h"
+#include "ops/cuda/capability.h"
+#include "ops/cuda/device.cuh"
+#include "ops/cuda/divide.h"
+
+namespace narrow::ops::cuda {
+
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_bytes,
+            cudaStream_t, Arguments... arguments) {
+  emulation::run_grid({static_cast<int>(grid.x), static_cast<int>(grid.y), 1}, threads,
+                      shared_bytes, [&] { kernel(arguments...); });
+}
+
+template <class Kernel>
+void allow_shared_memory(Kernel, size_t) {}
+
+}  // namespace narrow::ops::cuda

@@ -54,7 +54,8 @@ Gap run_peer(const std::string& variant, const std::string& backend,
   return logits_gap(folder, backend, folder + "/logits.jsonl", kv_dtype);
 }
 
-// The rounding itself moves them by 0.27 in the mean.
+// Rounding keys and values to e4m3 moves these log-probabilities by 0.27 in the mean, in
+// transformers as here: both round the same numbers alike.
 TEST(Logits, OfACacheWithScalesOnReference) {
   const Gap gap = run_peer("kv_fp8", "reference", DType::f8_e4m3);
   EXPECT_GT(gap.count, 300);
@@ -69,7 +70,7 @@ TEST(Logits, OfGroupsInTheOrderOfActivationsOnReference) {
   EXPECT_EQ(gap.argmax_differs, 0);
 }
 
-// With the bf16 cache.
+// The bf16 cache alone moves them by 0.16 at most and 0.020 in the mean.
 TEST(Logits, OfGroupsInTheOrderOfActivationsOnCpu) {
   const Gap gap = run_peer("w4a16_gptq_group", "cpu");
   EXPECT_LT(gap.largest, 0.2);

@@ -17,6 +17,7 @@
 #include "ops/cuda/capability.h"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/portable.h"
+#include "tensor/dtype.h"
 
 namespace narrow::ops::cuda {
 
@@ -224,6 +225,17 @@ TEST(Emulation, SeesReadsBeforeCopiesAreThere) {
   };
   EXPECT_NO_THROW(run(true));
   EXPECT_THROW(run(false), Error);
+}
+
+TEST(Emulation, SeesBarriersThatNotAllReach) {
+  const auto run = [](int absent) {
+    emulation::run_grid({1, 1, 1}, 64, 16, [&] {
+      if (emulation::thread_index.x != absent) emulation::sync_block();
+    });
+  };
+  EXPECT_NO_THROW(run(-1));
+  EXPECT_THROW(run(7), Error);
+  EXPECT_NO_THROW(run(-1));
 }
 
 }  // namespace

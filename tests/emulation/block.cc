@@ -45,6 +45,7 @@ struct Block {
   std::vector<Fiber> fibers;
   ucontext_t host;
   int running = 0, left = 0;
+  int idle = 0;  // threads that were switched to since one last came to a barrier or ended
   const std::function<void()>* thread = nullptr;
   Barrier all;
   std::vector<Barrier> warps;
@@ -78,11 +79,18 @@ void hand_over() {
 
 void wait_at(Barrier& barrier, int threads) {
   const int round = barrier.round;
+  block.idle = 0;
   if (++barrier.arrived == threads) {
     barrier.arrived = 0;
     ++barrier.round;
   }
-  while (barrier.round == round) hand_over();
+  while (barrier.round == round) {
+    if (++block.idle > 2 * static_cast<int>(block.fibers.size())) {
+      note("waits for threads that do not come");
+      setcontext(&block.host);
+    }
+    hand_over();
+  }
 }
 
 void sync_warp() { wait_at(block.warps[static_cast<size_t>(block.running / kWarp)], kWarp); }
@@ -109,6 +117,7 @@ void fiber_main() {
   for (const Group& group : me.groups)
     if (!group.empty()) note("ends before its copies");
   me.done = true;
+  block.idle = 0;
   if (--block.left == 0) setcontext(&block.host);
   hand_over();
 }
@@ -120,6 +129,7 @@ void run_block(int threads) {
   for (auto& given : block.given) given.assign(static_cast<size_t>(threads), {});
   block.all = {};
   block.left = threads;
+  block.idle = 0;
   std::memset(block.memory.data(), 0xff, block.memory.size());
   block.under_way.assign(block.memory.size() / kCopyBytes + 1, 0);
   for (Fiber& fiber : block.fibers) {
@@ -166,7 +176,7 @@ std::byte* block_memory() { return block.memory.data(); }
 
 void read_shared(uint32_t at, void* to, int bytes) {
   if (at % static_cast<uint32_t>(bytes) != 0) note("reads across a boundary");
-  if (at + static_cast<uint32_t>(bytes) > block.memory.size()) {
+  if (size_t{at} + static_cast<size_t>(bytes) > block.memory.size()) {
     note("reads beyond the block's memory");
     std::memset(to, 0xff, static_cast<size_t>(bytes));
     return;
@@ -176,7 +186,7 @@ void read_shared(uint32_t at, void* to, int bytes) {
 }
 
 void start_copy(uint32_t to, const void* from, bool there) {
-  if (to % kCopyBytes != 0 || to + kCopyBytes > block.memory.size())
+  if (to % kCopyBytes != 0 || size_t{to} + kCopyBytes > block.memory.size())
     return note("copies beyond the block's memory or across a boundary");
   std::memset(block.memory.data() + to, 0xff, kCopyBytes);
   ++block.under_way[to / kCopyBytes];

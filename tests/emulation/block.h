@@ -3,11 +3,12 @@
 // at a time. Its threads are fibers that take turns at barriers and at exchanges of a warp.
 //
 // Copies to shared memory (cp.async) come as late as they may: when their group is waited for. From
-// when one is started on, what it overwrites is spoilt, and to read it is an error. Errors are
-// those of the kernel under test; run_grid() throws the first as Error::failed.
+// when one is started on, what it overwrites is spoilt (NaN in every type), and read_shared() and
+// load_transposed() tell who reads it. So do barriers that not all threads reach.
 //
 // Not like a GPU: one thread runs until it hands over, so that plain stores are seen at once; sums
-// of products of matrices are exact before they are rounded.
+// of products of matrices are in double; powers of two are those of the C library; variables that
+// a kernel declares __shared__ keep what the last block left; no limit on shared memory is known.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +23,8 @@ struct Index {
 // Of the thread that runs, of its block, of the grid.
 inline Index thread_index, block_index, grid_size;
 
-// thread(): what each thread does. threads: a multiple of 32.
+// thread(): what each thread does, without throwing. threads: a multiple of 32. Throws
+// Error::failed with the first error that a block's threads made.
 void run_grid(Index blocks, int threads, size_t shared_bytes, const std::function<void()>& thread);
 
 // --- Called by threads --------------------------------------------------------------------------

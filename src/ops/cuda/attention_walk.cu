@@ -151,8 +151,8 @@ WalkMemory memory_of_walk(int share) {
   constexpr bool kWidens = sizeof(Kv) == 1;
   const int memory = shared_memory_of_processor();
   const int fit = std::clamp(memory / (2 * kPieceBytes + kStaticBytes), 1, kMostAtWork);
-  // How many of a processor's blocks are at work at a time: as few as make no more rounds, which
-  // have more pieces under way then. (Widening numbers takes longer than reading them: of blocks
+  // How many of a processor's blocks are at work at a time: as few as make no more rounds, since
+  // fewer blocks have more pieces each. (Widening numbers takes longer than reading them: of blocks
   // that do it as many as fit.)
   const int at_work = kWidens ? std::min(share, fit) : div_up(share, div_up(share, fit));
   // A block alone takes no more than half of the memory: the rest is for blocks of the next kernel.

@@ -108,6 +108,7 @@ struct CachePiece<kHeadDim, e4m3_t> {
     return quarter * (kHeadDim / 4) + kDims * column + i;
   }
 
+  // As that of bf16.
   class Lane {
    public:
     __device__ Lane(int warp, int lane) {

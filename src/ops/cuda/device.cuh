@@ -74,14 +74,15 @@ __device__ inline uint4 load_transposed(uint32_t row) {
   return result;
 }
 
+// Of what lies in shared memory, as instructions take it.
 __device__ inline uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
 // The memory that a launch gives each block.
 __device__ inline uint4* block_memory() {
-  extern __shared__ uint4 memory[];
-  return memory;
+  extern __shared__ uint4 launch_memory[];
+  return launch_memory;
 }
 
 // Two, four or eight bytes of shared memory, which copies have brought: stores of the same thread
@@ -112,6 +113,7 @@ __device__ inline void load_apart(const void* from, uint32_t& first, uint32_t& s
                : "l"(from));
 }
 
+// 2^x to a few units of float32's last place; denormal numbers count as zero.
 __device__ inline float power_of_two(float x) {
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));

@@ -1,4 +1,4 @@
-// In place of NVIDIA's header (cuda_runtime_api.h).
+// In place of NVIDIA's header.
 #pragma once
 
 #include "tensor/dtype.h"

@@ -1,5 +1,5 @@
-// In place of NVIDIA's headers of 16 and 8 bits (cuda_runtime_api.h): e4m3 by way of a half, which
-// has each of its numbers, so a float stands for it here.
+// In place of NVIDIA's headers of numbers of 16 and of 8 bits: e4m3 by way of a half, which has
+// each of its numbers, so a float stands for it here.
 #pragma once
 
 #include <cuda_runtime_api.h>

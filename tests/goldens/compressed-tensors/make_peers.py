@@ -18,6 +18,7 @@ compressed-tensors made in bfloat16; of kv_fp8 with keys and values rounded by c
 import gzip
 import json
 import math
+import os
 import pathlib
 import shutil
 import sys
@@ -30,7 +31,7 @@ from llmcompressor.modifiers.quantization import GPTQModifier, QuantizationModif
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-HERE = pathlib.Path(__file__).parent
+HERE = pathlib.Path(__file__).resolve().parent
 SOURCE = HERE.parent / "stories260k"
 PROMPTS = ("short_story", "capital", "wiki_300")
 
@@ -73,7 +74,7 @@ def widened(variant, folder):
     model = load(folder)
     model(torch.tensor([[1, 2]]))  # decompresses
     if variant == "kv_fp8":
-        return torch.nn.Module.float(model)
+        return torch.nn.Module.float(model)  # the model's own float() refuses quantized ones
     # Widened itself, this version would decompress again, in float32.
     plain = load(SOURCE).float()
     own = dict(plain.named_modules())
@@ -85,17 +86,19 @@ def widened(variant, folder):
 
 @torch.no_grad()
 def main():
-    variant, calibration = sys.argv[1:]
+    variant, calibration = sys.argv[1], pathlib.Path(sys.argv[2]).resolve()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(SOURCE)
     folder = HERE / variant
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        made = pathlib.Path(scratch)
+        os.chdir(scratch)  # where llmcompressor leaves its logs
+        made = pathlib.Path(scratch) / "made"
         make(variant, calibration, made)
         for name in ("config.json", "model.safetensors"):
             shutil.copyfile(made / name, folder / name)
+        os.chdir(HERE)
     model = widened(variant, folder)
     with open(folder / "logits.jsonl", "w", encoding="utf-8") as out:
         for line in open(HERE.parent / "logits" / "prompts.jsonl", encoding="utf-8"):

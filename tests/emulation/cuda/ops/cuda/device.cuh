@@ -1,10 +1,17 @@
-// In place of src/ops/cuda/device.cuh on the host: the same functions without instructions.
+// In place of src/ops/cuda/device.cuh on the host: those of its functions that the kernels run here
+// use, without instructions.
 #pragma once
 
 #include <cuda_bf16.h>
 #include <cuda_runtime_api.h>
 
-#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "emulation/block.h"
+#include "tensor/dtype.h"
 
 namespace narrow::ops::cuda {
 
@@ -37,8 +44,8 @@ T load_shared(uint32_t at) {
 }
 
 inline void load_apart(const void* from, uint32_t& first, uint32_t& second) {
-  first = static_cast<const uint32_t*>(from)[0];
-  second = static_cast<const uint32_t*>(from)[1];
+  std::memcpy(&first, from, sizeof first);
+  std::memcpy(&second, static_cast<const std::byte*>(from) + sizeof first, sizeof second);
 }
 
 inline float power_of_two(float x) { return std::exp2(x); }

@@ -44,5 +44,7 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (FileNotFoundError, ValueError) as error:
+    except FileNotFoundError as error:
+        sys.exit(f"kernel_times: there is no {error.filename}")
+    except ValueError as error:
         sys.exit(f"kernel_times: {error}")

@@ -359,6 +359,9 @@ Tokenizer::~Tokenizer() = default;
 
 Tokenizer Tokenizer::from_json(const std::string& tokenizer_json,
                                const std::string& tokenizer_config_json) {
+  if (tokenizer_json.empty())
+    throw Error::refused("the model has none, or an empty one", kWhere,
+                         "put the file that its publisher has beside the weights");
   const SortedJson config = tokenizer_config_json.empty()
                                 ? SortedJson::object()
                                 : parse_sorted_json(tokenizer_config_json, "tokenizer_config.json");

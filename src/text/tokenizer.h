@@ -16,8 +16,8 @@ namespace narrow::text {
 
 class Tokenizer {
  public:
-  // Texts of tokenizer.json and tokenizer_config.json (may be empty). Throws Error::refused for
-  // what is malformed or not supported, naming the field.
+  // Texts of tokenizer.json, empty where there is none, and tokenizer_config.json (may be empty).
+  // Throws Error::refused for none and for what is malformed or not supported, naming the field.
   static Tokenizer from_json(const std::string& tokenizer_json,
                              const std::string& tokenizer_config_json);
   Tokenizer(Tokenizer&&) noexcept;

@@ -1,4 +1,5 @@
 // Every malformed tokenizer.json that fuzzing found, or that is like one, is refused with an Error.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -18,6 +19,16 @@ TEST(TokenizerJson, RegressionsAreRefused) {
     ++files;
   }
   EXPECT_GE(files, 6);
+}
+
+TEST(TokenizerJson, NoneIsNotCalledDamaged) {
+  try {
+    Tokenizer::from_json("", "");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("the model has none"));
+    EXPECT_EQ(error.kind(), Error::Kind::refused);
+  }
 }
 
 }  // namespace

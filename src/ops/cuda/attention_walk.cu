@@ -1,8 +1,9 @@
 // Attention of single rows over the paged cache when they are many enough to keep every processor
 // busy: a block takes one row's heads of one key/value head and walks the pieces of the keys with
-// the next one or two under way. Warp w scores page w of a piece, then weighs the values of all its
-// pages in a quarter of the dimensions.
+// the next ones under way, their keys and their values apart. Warp w scores page w of a piece, then
+// weighs the values of all its pages in a quarter of the dimensions.
 #include <algorithm>
+#include <type_traits>
 
 #include "ops/cuda/cache_piece.cuh"
 #include "ops/cuda/launch.cuh"
@@ -16,16 +17,22 @@ constexpr int kWarps = kPages;
 constexpr int kStaticBytes = 6 << 10;  // of a block's shared memory, at most
 constexpr int kMostAtWork = 4;         // blocks on a processor, of which registers hold no more
 
-// kHalves: of eight rows of a tile of mma: 1 if no more than eight queries share a key.
-template <int kHeadDim, class Kv, int kHalves>
+// kRowHalves: of eight rows of a tile of mma: 1 if no more than eight queries share a key.
+// kRing: how many halves of pieces the ring of shared memory holds: keys of a piece, its values,
+// keys of the next one … Where values have been read keys are next if it is odd, else values.
+template <int kHeadDim, class Kv, int kRowHalves, int kRing>
 __global__ void __launch_bounds__(kWarps* kWarpSize, kMostAtWork)
-    walk_attention_kernel(DeviceBatch batch, AttentionLayer layer, const bf16_t* qkv, bf16_t* out,
-                          int stages) {
+    walk_attention_kernel(DeviceBatch batch, AttentionLayer layer, const bf16_t* qkv, bf16_t* out) {
   using Piece = CachePiece<kHeadDim, Kv>;
-  constexpr int kOperands = kHeadDim / 32;  // of eight dims, of a warp
+  constexpr bool kValuesFirst = kRing % 2 == 0;  // of what is asked for beside a piece
+  constexpr int kOperands = kHeadDim / 32;       // of eight dims, of a warp
+  constexpr uint32_t kHalfBytes = sizeof(Piece::keys);
   __shared__ Exchange exchange;
   static_assert(sizeof exchange + 1024 <= kStaticBytes);
-  const uint32_t ring = shared_address(block_memory()), ring_end = ring + stages * sizeof(Piece);
+  const uint32_t ring = shared_address(block_memory()), ring_end = ring + kRing * kHalfBytes;
+  const auto behind = [&](uint32_t half) {
+    return half + kHalfBytes < ring_end ? half + kHalfBytes : ring;
+  };
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
   const int g = lane / 4, t = lane % 4;
   const int queries = layer.heads / layer.kv_heads;
@@ -36,77 +43,88 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, kMostAtWork)
   const int pieces = pieces_of(end);
   const PageCopies<kWarps * kWarpSize, kHeadDim, Kv> copies(layer.kv, layer.kv_heads, kv_head);
 
-  int begun = 0;       // the next piece to be copied
-  uint32_t to = ring;  // where it goes
-  // Where its pages lie; 0 stands for those behind the end.
-  int32_t pages[kPages];
-  const auto find_pages = [&] {
-#pragma unroll
-    for (int page = 0; page < kPages; ++page) {
-      const int at = begun * kPages + page;
-      pages[page] = at * kPage < end ? __ldg(table + at) : 0;
+  // Where pages lie: a lane has one of eight pieces and one of the eight behind them; 0 stands for
+  // those behind the end.
+  const auto find_page = [&](int at) { return at * kPage < end ? __ldg(table + at) : 0; };
+  int32_t found = find_page(lane), found_next = find_page(kWarpSize + lane);
+  int asked = -1;                 // the last piece whose keys are asked for,
+  int32_t blocks[kPages];         // where its pages lie,
+  int rest = end + kDecodeChunk;  // and how many tokens are left from its first on
+  uint32_t to = ring;             // where the next half goes
+  const auto find_next_piece = [&] {
+    ++asked;
+    rest -= kDecodeChunk;
+    const int first = asked * kPages % kWarpSize;
+    if (first == 0 && asked > 0) {
+      found = found_next;
+      found_next = find_page(asked * kPages + kWarpSize + lane);
     }
-  };
-  const auto start_page = [&](int page, bool wanted) {
-    copies.start(to, page, pages[page], end - begun * kDecodeChunk - page * kPage, wanted);
-  };
-  const auto finish_piece = [&] {
-    commit_copies();
-    to = to + sizeof(Piece) < ring_end ? to + sizeof(Piece) : ring;
-    ++begun;
-    find_pages();
-  };
-  const auto begin_piece = [&] {
 #pragma unroll
-    for (int page = 0; page < kPages; ++page) start_page(page, begun < pieces);
-    finish_piece();
+    for (int page = 0; page < kPages; ++page)
+      blocks[page] = __shfl_sync(0xffffffffu, found, first + page);
   };
-  find_pages();
+  const auto start_page = [&](bool values, int page, bool wanted) {
+    copies.start(values, to, page, blocks[page], rest - page * kPage, wanted && rest > 0);
+  };
+  const auto finish_half = [&] {
+    commit_copies();
+    to = behind(to);
+  };
+  const auto begin_half = [&](bool values) {
+    if (!values) find_next_piece();
+#pragma unroll
+    for (int page = 0; page < kPages; ++page) start_page(values, page, true);
+    finish_half();
+  };
   // The newest token's key and value are what the kernel before this one writes.
-  const int settled = (end - 1) / kDecodeChunk;
-  while (begun < min(stages, settled)) begin_piece();
+  const int settled = 2 * ((end - 1) / kDecodeChunk);
+  int begun = 0;
+  for (; begun < min(kRing, settled); ++begun) begin_half(begun % 2 == 1);
   wait_for_previous_kernel();
-  while (begun < stages) begin_piece();
+  for (; begun < kRing; ++begun) begin_half(begun % 2 == 1);
 
   Queries<kHeadDim> q;
   const bf16_t* q_rows =
       qkv + (static_cast<int64_t>(row) * (layer.heads + 2 * layer.kv_heads) + kv_head * queries) *
                 kHeadDim;
   q.load(g < queries ? q_rows + g * kHeadDim : nullptr,
-         kHalves == 2 && g + 8 < queries ? q_rows + (g + 8) * kHeadDim : nullptr, t);
+         kRowHalves == 2 && g + 8 < queries ? q_rows + (g + 8) * kHeadDim : nullptr, t);
 
   const typename Piece::Lane places(warp, lane);
   const float scale = layer.scale * kLog2E;
-  Joined joined[kHalves];
-  float value[kOperands][2 * kHalves] = {};
+  Joined joined[kRowHalves];
+  float value[kOperands][2 * kRowHalves] = {};
   uint32_t at = ring;
-  int under_way = stages - 1;
-  for (int piece = 0; piece < pieces; ++piece) {
-    wait_for_copies(under_way);
-    under_way = stages - 2;
-    __syncthreads();  // the piece is there, and all are done with the one before
+  wait_for_copies(kRing - 1);
+  int seen = end - warp * kPage - 2 * t;  // of the piece's tokens, from this lane's first on
+  for (int piece = 0; piece < pieces; ++piece, seen -= kDecodeChunk) {
+    const bool begins = piece > 0;  // before that all of the ring is taken
+    __syncthreads();  // the keys are there, and all are done with the values before them
+    if (begins && !kValuesFirst) find_next_piece();
     PageScores score;
-    // The stage of the one before is free. At the first piece all are taken.
-    const bool begins = piece > 0;
     constexpr int kSteps = kHeadDim / 16 / kPages;  // of the scores, for each page asked for
     page_scores<kHeadDim>(
         q, [&](int half, int s) { return places.key(at, half, s); }, score,
         [&](int s) {
-          if (s % kSteps == 0) start_page(s / kSteps, begins && begun < pieces);
+          if (s % kSteps == 0) start_page(kValuesFirst, s / kSteps, begins);
         });
-    if (begins) finish_piece();
+    if (begins) finish_half();
+    at = behind(at);
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
-      for (int c = 0; c < 2 * kHalves; ++c) {
-        const int token = piece * kDecodeChunk + warp * kPage + 8 * half + 2 * t + (c & 1);
-        score[half][c] = masked(score[half][c], token < end);
-      }
-    const PieceSums sums =
-        weigh_piece<kHalves>(score, scale, exchange, warp, lane, [] { __syncthreads(); });
-    Joined::Shares shares[kHalves];
+      for (int c = 0; c < 2 * kRowHalves; ++c)
+        score[half][c] = masked(score[half][c], 8 * half + (c & 1) < seen);
+    bool keys_read = false;
+    const PieceSums sums = weigh_piece<kRowHalves>(score, scale, exchange, warp, lane, [&] {
+      if (keys_read) wait_for_copies(kRing - 1);  // the values are there behind the barrier
+      __syncthreads();
+      if (!keys_read) begin_half(!kValuesFirst);  // where the keys were
+      keys_read = true;
+    });
+    Joined::Shares shares[kRowHalves];
 #pragma unroll
-    for (int r = 0; r < kHalves; ++r) shares[r] = joined[r].join(sums.reference[r], sums.sum[r]);
+    for (int r = 0; r < kRowHalves; ++r) shares[r] = joined[r].join(sums.reference[r], sums.sum[r]);
     float weighted[kOperands][4] = {};
 #pragma unroll
     for (int page = 0; page < kPages; ++page) {
@@ -119,14 +137,15 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, kMostAtWork)
 #pragma unroll
     for (int i = 0; i < kOperands; ++i)
 #pragma unroll
-      for (int c = 0; c < 2 * kHalves; ++c)
+      for (int c = 0; c < 2 * kRowHalves; ++c)
         value[i][c] =
             fmaf(weighted[i][c], shares[c >> 1].piece, value[i][c] * shares[c >> 1].before);
-    at = at + sizeof(Piece) < ring_end ? at + sizeof(Piece) : ring;
+    at = behind(at);
+    wait_for_copies(kRing - 2);
   }
 
 #pragma unroll
-  for (int r = 0; r < kHalves; ++r) {
+  for (int r = 0; r < kRowHalves; ++r) {
     if (g + 8 * r >= queries) continue;
     const Quotient over_sum(joined[r].sum);
     bf16_t* to_row =
@@ -143,30 +162,33 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, kMostAtWork)
 
 // What a launch of `share` blocks for each processor gives a block.
 struct WalkMemory {
-  int stages, bytes;
+  int halves, bytes;  // of pieces in its ring; of its shared memory
 };
+constexpr int kFewHalves = 3;
+template <class Kv>
+constexpr int kManyHalves = sizeof(Kv) == 1 ? 5 : 6;  // measured (docs/performance/attention.md)
 template <int kHeadDim, class Kv>
 WalkMemory memory_of_walk(int share) {
-  constexpr int kPieceBytes = sizeof(CachePiece<kHeadDim, Kv>);
+  constexpr int kHalfBytes = sizeof(CachePiece<kHeadDim, Kv>::keys);
   constexpr bool kWidens = sizeof(Kv) == 1;
   const int memory = shared_memory_of_processor();
-  const int fit = std::clamp(memory / (2 * kPieceBytes + kStaticBytes), 1, kMostAtWork);
-  // How many of a processor's blocks are at work at a time: as few as make no more rounds, since
-  // fewer blocks have more pieces each. (Widening numbers takes longer than reading them: of blocks
-  // that do it as many as fit.)
+  const int fit = std::clamp(memory / (kFewHalves * kHalfBytes + kStaticBytes), 1, kMostAtWork);
+  // How many of a processor's blocks are at work at a time: as few as make no more rounds, which
+  // have more under way then. (Widening numbers takes longer than reading them: of blocks that do
+  // it as many as fit.)
   const int at_work = kWidens ? std::min(share, fit) : div_up(share, div_up(share, fit));
   // A block alone takes no more than half of the memory: the rest is for blocks of the next kernel.
-  const int stages =
-      std::clamp((memory / std::max(at_work, 2) - kStaticBytes) / kPieceBytes, 2, kWidens ? 2 : 3);
+  const int most = (memory / std::max(at_work, 2) - kStaticBytes) / kHalfBytes;
+  const int halves = most < kManyHalves<Kv> ? kFewHalves : kManyHalves<Kv>;
   // Blocks begin where those of the kernels in front leave, and as many would begin together as fit
   // while other processors idle: so a block takes what lets no more than `at_work` do so.
-  return {stages, std::max(stages * kPieceBytes, memory / (at_work + 1))};
+  return {halves, std::max(halves * kHalfBytes, memory / (at_work + 1))};
 }
 
-template <int kHeadDim, class Kv, int kHalves>
-void launch_walk_of(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
-                    bf16_t* out, cudaStream_t stream) {
-  const auto kernel = walk_attention_kernel<kHeadDim, Kv, kHalves>;
+template <int kHeadDim, class Kv, int kRowHalves, int kRing>
+void launch_walk_of(int bytes, const DeviceBatch& batch, const AttentionLayer& layer,
+                    const bf16_t* qkv, bf16_t* out, cudaStream_t stream) {
+  const auto kernel = walk_attention_kernel<kHeadDim, Kv, kRowHalves, kRing>;
   static const bool allowed = [&] {
     int most = 0;
     for (int share = 1; share <= kMostAtWork; ++share)
@@ -175,18 +197,25 @@ void launch_walk_of(const DeviceBatch& batch, const AttentionLayer& layer, const
     return true;
   }();
   (void)allowed;
-  const auto [stages, bytes] =
-      memory_of_walk<kHeadDim, Kv>(div_up(layer.kv_heads * batch.singles, processors()));
   launch(kernel, dim3(static_cast<unsigned>(layer.kv_heads), static_cast<unsigned>(batch.singles)),
-         kWarps * kWarpSize, static_cast<size_t>(bytes), stream, batch, layer, qkv, out, stages);
+         kWarps * kWarpSize, static_cast<size_t>(bytes), stream, batch, layer, qkv, out);
 }
 
 template <int kHeadDim, class Kv>
 void launch_walk(const DeviceBatch& batch, const AttentionLayer& layer, const bf16_t* qkv,
                  bf16_t* out, cudaStream_t stream) {
-  const auto run = layer.heads / layer.kv_heads <= 8 ? launch_walk_of<kHeadDim, Kv, 1>
-                                                     : launch_walk_of<kHeadDim, Kv, 2>;
-  run(batch, layer, qkv, out, stream);
+  const auto [halves, bytes] =
+      memory_of_walk<kHeadDim, Kv>(div_up(layer.kv_heads * batch.singles, processors()));
+  const auto launch_ring = [&]<int kRing>(std::integral_constant<int, kRing>) {
+    const auto run = layer.heads / layer.kv_heads <= 8 ? launch_walk_of<kHeadDim, Kv, 1, kRing>
+                                                       : launch_walk_of<kHeadDim, Kv, 2, kRing>;
+    run(bytes, batch, layer, qkv, out, stream);
+  };
+  if (halves == kFewHalves) {
+    launch_ring(std::integral_constant<int, kFewHalves>());
+  } else {
+    launch_ring(std::integral_constant<int, kManyHalves<Kv>>());
+  }
 }
 
 }  // namespace

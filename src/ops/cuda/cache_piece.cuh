@@ -43,7 +43,7 @@ struct CachePiece<kHeadDim, __nv_bfloat16> {
 
   // What a lane of a warp reads of every piece: the keys of page `warp`, and the values of that
   // quarter of the dims. Its places are found once: tokens that are a multiple of eight apart have
-  // their units exchanged alike. piece: a shared address.
+  // their units exchanged alike. keys, values: shared addresses of either half of a piece.
   class Lane {
    public:
     __device__ Lane(int warp, int lane) {
@@ -53,24 +53,24 @@ struct CachePiece<kHeadDim, __nv_bfloat16> {
         key_[s] = (warp * kPage + g) * kRowBytes + key_unit(g, 2 * s + t / 2) * 16 + t % 2 * 8;
 #pragma unroll
       for (int d = 0; d < kHeadDim / 64; ++d)
-        value_[d] = kValues + lane % 16 * kRowBytes +
+        value_[d] = lane % 16 * kRowBytes +
                     value_unit(lane, 2 * (warp * (kHeadDim / 64) + d) + lane / 16) * 16;
     }
     // Dims 16 s + 4t … of token 8 half + g.
-    __device__ uint2 key(uint32_t piece, int half, int s) const {
-      return load_shared<uint2>(piece + key_[s % 4] + s / 4 * 128 + half * 8 * kRowBytes);
+    __device__ uint2 key(uint32_t keys, int half, int s) const {
+      return load_shared<uint2>(keys + key_[s % 4] + s / 4 * 128 + half * 8 * kRowBytes);
     }
-    __device__ void load_values(uint32_t piece, int page, uint2 (&to)[kHeadDim / 32]) const {
+    __device__ void load_values(uint32_t values, int page, uint2 (&to)[kHeadDim / 32]) const {
 #pragma unroll
       for (int d = 0; d < kHeadDim / 64; ++d) {
-        const uint4 v = load_transposed(piece + value_[d] + page * kPage * kRowBytes);
+        const uint4 v = load_transposed(values + value_[d] + page * kPage * kRowBytes);
         to[2 * d] = make_uint2(v.x, v.y);
         to[2 * d + 1] = make_uint2(v.z, v.w);
       }
     }
 
    private:
-    static constexpr int kRowBytes = kUnits * 16, kValues = kDecodeChunk * kRowBytes;
+    static constexpr int kRowBytes = kUnits * 16;
     uint32_t key_[4], value_[kHeadDim / 64];
   };
 };
@@ -116,23 +116,23 @@ struct CachePiece<kHeadDim, e4m3_t> {
 #pragma unroll
       for (int s = 0; s < kHeadDim / 16; ++s)
         key_[s] = (warp * kPage + g) * kRowBytes + key_unit(g, s) * 16 + t * 4;
-      value_ = kValues + 2 * t * kRowBytes + value_unit(2 * t, byte / 16) * 16 + byte % 16;
+      value_ = 2 * t * kRowBytes + value_unit(2 * t, byte / 16) * 16 + byte % 16;
     }
-    __device__ uint2 key(uint32_t piece, int half, int s) const {
-      const auto codes = load_shared<uint32_t>(piece + key_[s] + half * 8 * kRowBytes);
+    __device__ uint2 key(uint32_t keys, int half, int s) const {
+      const auto codes = load_shared<uint32_t>(keys + key_[s] + half * 8 * kRowBytes);
       return make_uint2(widen_pair(codes), widen_pair(codes >> 16));
     }
-    __device__ void load_values(uint32_t piece, int page, uint2 (&to)[kDims]) const {
+    __device__ void load_values(uint32_t values, int page, uint2 (&to)[kDims]) const {
       Numbers<e4m3_t, kDims> codes[4];
 #pragma unroll
       for (int i = 0; i < 4; ++i)
         codes[i] = load_shared<Numbers<e4m3_t, kDims>>(
-            piece + value_ + (page * kPage + (i & 1) + 8 * (i >> 1)) * kRowBytes);
+            values + value_ + (page * kPage + (i & 1) + 8 * (i >> 1)) * kRowBytes);
       widen_values(codes, to);
     }
 
    private:
-    static constexpr int kRowBytes = kUnits * 16, kValues = kDecodeChunk * kRowBytes;
+    static constexpr int kRowBytes = kUnits * 16;
     uint32_t key_[kHeadDim / 16], value_;
   };
 
@@ -160,28 +160,28 @@ class PageCopies {
 
   // cache: its first block.
   __device__ PageCopies(const void* cache, int kv_heads, int kv_head)
-      : half_block_(kv_heads * kPageBytes),
+      : half_block_(static_cast<uint32_t>(kv_heads * kPageBytes)),
         keys_(static_cast<const uint8_t*>(cache) + kv_head * kPageBytes +
               threadIdx.x * kUnitBytes) {
     const int unit = threadIdx.x % kUnits;
     key_ = (token() * kUnits + Piece::key_unit(token(), unit)) * kUnitBytes;
-    value_ = ((kDecodeChunk + token()) * kUnits + Piece::value_unit(token(), unit)) * kUnitBytes;
+    value_ = (token() * kUnits + Piece::value_unit(token(), unit)) * kUnitBytes;
   }
 
-  // Starts copying a page to its place in a piece, whose shared address is given. The first
-  // `visible` tokens are the sequence's. What lies beyond may be another's, or no number at all:
-  // zeros stand in for it. wanted: else nothing happens.
-  __device__ void start(uint32_t piece, int page, int32_t block, int visible,
+  // Starts copying the keys (or values) of a page to their place in that half of a piece, whose
+  // shared address is given. The first `visible` tokens are the sequence's. What lies beyond may be
+  // another's, or no number at all: zeros stand in for it. wanted: else nothing happens.
+  __device__ void start(bool values, uint32_t to, int page, int32_t block, int visible,
                         bool wanted = true) const {
-    const uint8_t* const keys = keys_ + int64_t{block} * (2 * half_block_);
-    const uint8_t* const values = keys + half_block_;
+    const uint8_t* const from = keys_ + uint64_t{static_cast<uint32_t>(block)} * (2 * half_block_) +
+                                (values ? half_block_ : 0);
+    to += values ? value_ : key_;
+    const int there = visible - token();
 #pragma unroll
     for (int first = 0; first < kCopies; first += kThreads) {
       if (kCopies < kThreads && static_cast<int>(threadIdx.x) >= kCopies) break;
-      const bool there = first / kUnits + token() < visible;
-      const int unit = (page * kCopies + first) * kUnitBytes;
-      copy_unit_async(piece + key_ + unit, keys + first * kUnitBytes, there, wanted);
-      copy_unit_async(piece + value_ + unit, values + first * kUnitBytes, there, wanted);
+      copy_unit_async(to + (page * kCopies + first) * kUnitBytes, from + first * kUnitBytes,
+                      first / kUnits < there, wanted);
     }
   }
 
@@ -193,9 +193,9 @@ class PageCopies {
 
   __device__ static int token() { return threadIdx.x / kUnits; }
 
-  int half_block_;        // bytes from keys to values
+  uint32_t half_block_;   // bytes from keys to values
   const uint8_t* keys_;   // of the head in the first block, the thread's first
-  uint32_t key_, value_;  // places of the first copies in a piece, in bytes
+  uint32_t key_, value_;  // places of the first copies in either half, in bytes
 };
 
 }  // namespace narrow::ops::cuda

@@ -41,8 +41,9 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const auto load_piece = [&](int piece) {
     for (int page = 0; page < kPages; ++page) {
       const int first = piece * kDecodeChunk + page * kPage;
-      copies.start(shared_address(&ring[piece % 2]), page, first < end ? table[first / kPage] : 0,
-                   end - first);
+      const int32_t block = first < end ? table[first / kPage] : 0;
+      copies.start(false, shared_address(ring[piece % 2].keys), page, block, end - first);
+      copies.start(true, shared_address(ring[piece % 2].values), page, block, end - first);
     }
     commit_copies();
   };

@@ -43,6 +43,10 @@ inline float __shfl_xor_sync(uint32_t, float value, int mask) {
   return std::bit_cast<float>(narrow::emulation::exchange(std::bit_cast<uint32_t>(value), lane));
 }
 
+inline int __shfl_sync(uint32_t, int value, int lane) {
+  return static_cast<int>(narrow::emulation::exchange(static_cast<uint32_t>(value), lane));
+}
+
 template <class T>
 T __ldg(const T* at) {
   return *at;

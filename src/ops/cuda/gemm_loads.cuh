@@ -1,9 +1,9 @@
 // The two threads that keep the ring of gemm.cuh filled.
 //
-// Of weights no more are asked for at a time than keep the memory busy, though the ring may have
-// place for them: all that is read meanwhile would wait behind them, rows of x and what the kernels
-// in between read (docs/performance/products.md). So two threads: one that waits for weights to
-// land could not ask for x as soon as it is there.
+// Of weights no more are asked for at a time than keep the memory busy while a ring is filled for
+// the first time, though it may have place for them: all that is read meanwhile would wait behind
+// them, rows of x and what the kernels in between read (docs/performance/products.md). So two
+// threads: one that waits for weights to land could not ask for x as soon as it is there.
 #pragma once
 
 #include "ops/cuda/device.cuh"
@@ -16,7 +16,7 @@ struct GemmWork {
   int steps;         // along k, of a stage each
   bool whole;        // the width is a multiple of an atom (tensor_map.h)
   int stages;        // of the ring
-  int under_way;     // stages of weights, at most
+  int under_way;     // stages of weights, at most, until the ring has been full
   int x_bytes;       // of an atom of a stage's rows of x; the weights lie behind all of them
   int last_x_bytes;  // the same in the last tile along the rows: the copy engine is slow where
                      // there are no rows, twice as slow as where there are
@@ -76,14 +76,11 @@ __device__ void load_weights(const CUtensorMap& map, const GemmWork& work, int s
                              TileBarriers& barriers, uint8_t* to) {
   constexpr int kColumns = kGated ? kOut / 2 : kOut;
   prefetch_map(&map);
-  StagePlace landing;
   for_each_step<kElements, kAtoms, kAllRows, kSharers>(
       work, barriers, [](const TilePlace& place) { return place.outs * kColumns; },
       [&](int row, int element, int atom, int stage, int i) {
-        if (i >= work.under_way) {
-          wait(&barriers.weights[landing.stage], landing.parity);
-          landing.advance(work.stages);
-        }
+        if (i >= work.under_way && i < work.stages)
+          wait(&barriers.weights[i - work.under_way], /*parity=*/0);
         uint64_t* const landed = &barriers.weights[stage];
         arrive_expecting(landed, kAtoms * kOut * kAtomBytes);
         if constexpr (kGated) {

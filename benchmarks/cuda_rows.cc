@@ -82,7 +82,7 @@ void silu_formula(const std::vector<bf16>& x, const std::vector<float>&, std::ve
 
 void run_norm(const __nv_bfloat16* x, const float* gamma, __nv_bfloat16* y, QuantizedRows quantized,
               int64_t rows, int64_t cols, cudaStream_t stream) {
-  rms_norm(x, gamma, kEpsilon, y, quantized, rows, cols, stream);
+  rms_norm(x, gamma, kEpsilon, y, quantized, nullptr, rows, cols, stream);
 }
 
 void run_silu(const __nv_bfloat16* x, const float*, __nv_bfloat16* y, QuantizedRows quantized,

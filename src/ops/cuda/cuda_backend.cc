@@ -167,8 +167,8 @@ class CudaBackend : public Backend {
     const auto& own = static_cast<const CudaPlan&>(plan);
     if (!own.recordable()) return enqueue();
     int growths = 0;
-    for (const GrowingBuffer* buffer :
-         {&codes_, &code_scales_, &in_order_, &partials_, &counters_, &row_pieces_, &indices_})
+    for (const GrowingBuffer* buffer : {&codes_, &code_scales_, &largest_, &in_order_, &partials_,
+                                        &counters_, &row_pieces_, &indices_})
       growths += buffer->growths();
     if (growths != growths_) recordings_.clear();
     growths_ = growths;
@@ -196,8 +196,8 @@ class CudaBackend : public Backend {
     check_linear(layer, normed, y);
     if (x.rows == 0) return;
     const QuantizedRows quantized = codes_for(layer, x.rows);
-    cuda::rms_norm(bf16_of(x), floats_of(gamma), epsilon, bf16_of(normed), quantized, x.rows,
-                   x.cols, stream_);
+    cuda::rms_norm(bf16_of(x), floats_of(gamma), epsilon, bf16_of(normed), quantized, nullptr,
+                   x.rows, x.cols, stream_);
     multiply(layer, normed, quantized, y, Result::plain);
   }
 
@@ -218,11 +218,24 @@ class CudaBackend : public Backend {
                      mlp.activated.cols, stream_);
       return multiply(mlp.down, mlp.activated, quantized, residual, Result::added);
     }
+    const CudaPart& gates = parts.front();
+    const CudaPart& down = static_cast<const CudaLinear&>(mlp.down).parts().front();
+    // The product that activates finds the largest number of each row, so that quantizing them
+    // does not have to.
+    const bool finds_largest =
+        gates.input() != Codes::none && down.input() != Codes::none && mlp.activated.cols % 8 == 0;
+    uint32_t* const largest =
+        finds_largest ? largest_.at_least<uint32_t>(rows * int64_t{sizeof(uint32_t)}, stream_)
+                      : nullptr;
     const QuantizedRows quantized = codes_for(mlp.gate_up, rows);
     cuda::rms_norm(bf16_of(residual), floats_of(gamma), epsilon, bf16_of(mlp.normed), quantized,
-                   rows, residual.cols, stream_);
-    multiply(parts.front(), mlp.normed, quantized, mlp.activated, Result::activated);
-    linear_add(mlp.down, mlp.activated, mlp.out, residual);
+                   largest, rows, residual.cols, stream_);
+    multiply(gates, mlp.normed, quantized, mlp.activated, Result::activated, largest);
+    if (!largest) return linear_add(mlp.down, mlp.activated, mlp.out, residual);
+    const QuantizedRows of_activated = codes_for(mlp.down, rows);
+    quantize_known_rows(bf16_of(mlp.activated), largest, of_activated, rows, mlp.activated.cols,
+                        stream_);
+    multiply(mlp.down, mlp.activated, of_activated, residual, Result::added);
   }
 
   void embed(const Plan& plan, const DeviceBuffer& table, const DeviceBuffer& chosen,
@@ -235,7 +248,8 @@ class CudaBackend : public Backend {
 
   void rms_norm(Matrix x, const DeviceBuffer& gamma, float epsilon, Matrix y) override {
     check_rms_norm(x, gamma, y);
-    cuda::rms_norm(bf16_of(x), floats_of(gamma), epsilon, bf16_of(y), {}, x.rows, x.cols, stream_);
+    cuda::rms_norm(bf16_of(x), floats_of(gamma), epsilon, bf16_of(y), {}, nullptr, x.rows, x.cols,
+                   stream_);
   }
 
   void add(Matrix residual, Matrix x) override {
@@ -388,8 +402,9 @@ class CudaBackend : public Backend {
             (part.kind == CudaPart::Kind::bf16 && part.in % 8 == 0));
   }
 
+  // largest: as Gemm has it.
   void multiply(const CudaPart& part, Matrix x, const QuantizedRows& quantized, Matrix y,
-                Result result) {
+                Result result, uint32_t* largest = nullptr) {
     const bool gated = result == Result::activated;
     Output to;
     to.f32 = y.dtype == DType::f32;
@@ -402,6 +417,7 @@ class CudaBackend : public Backend {
     gemm.rows = x.rows;
     gemm.out = gated ? part.out / 2 : part.out;
     gemm.gated = gated;
+    gemm.largest = largest;
     gemm.w_rows = part.out_padded();
     gemm.y = to;
     gemm.column_scale = floats_of(part.scale);
@@ -451,7 +467,8 @@ class CudaBackend : public Backend {
   std::unique_ptr<StepMemory> step_memory_;
   std::unique_ptr<Uploader> uploader_;  // made for the first weight
   std::unique_ptr<Staging> staging_;
-  GrowingBuffer codes_, code_scales_, in_order_, partials_, counters_, row_pieces_, indices_;
+  GrowingBuffer codes_, code_scales_, largest_, in_order_, partials_, counters_, row_pieces_,
+      indices_;
   SummarySlots summaries_;
   Recordings recordings_;
   int growths_ = 0;       // of all growing buffers, when the recordings were made

@@ -214,8 +214,8 @@ TEST_F(Cuda, PartsWithColumnsInOneOrderGatherThemOnce) {
 }
 
 TEST_F(Cuda, ElementwiseAgreesWithReference) {
-  // Up to a row of Llama-3.1 405B's perceptron.
-  for (const int64_t cols : {64, 576, 4096, 8192, 16384, 53248, 100}) {
+  // A row of Llama-3.1 405B's perceptron, and the widest that there are kernels for.
+  for (const int64_t cols : {64, 576, 4096, 8192, 16384, 53248, 65536, 100, 16383}) {
     const int64_t rows = 9;
     const Tensor x = normal({rows, cols}, DType::bf16), other = normal({rows, cols}, DType::bf16);
     const Tensor gamma = normal({cols}, DType::f32);
@@ -363,8 +363,8 @@ TEST_F(Cuda, PerceptronsHaveTheBitsOfTheirParts) {
   // Of many rows, or outputs, the activation is part of the product. Widths that tiles of no size
   // divide, and two, of 8328 and in four bits of 352, that do not join gate and up. 4848: on 132
   // processors 1161 rows of bf16 are taken in tiles of 256.
-  const std::vector<Shape> any = {{576, 1488}, {136, 336},  {136, 4848}, {136, 8336},
-                                  {128, 8336}, {128, 8328}, {256, 14336}},
+  const std::vector<Shape> any = {{576, 1488}, {136, 336},  {136, 4848},  {136, 8336},
+                                  {128, 8336}, {128, 8328}, {256, 14336}, {128, 53248}},
                            of_groups = {{576, 1472}, {128, 352}, {256, 14336}};
   for (const char* format : {"bf16", "w8a8-fp", "w8a8-int", "w4a16-int", "w4a16-awq"})
     for (const Shape& shape : std::string_view(format).starts_with("w4") ? of_groups : any)

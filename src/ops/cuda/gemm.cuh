@@ -197,8 +197,12 @@ template <MmaType type>
 GemmWork describe_gemm(const Gemm& gemm, int tokens, int columns, int atoms) {
   constexpr int kElementBytes = type == MmaType::bf16 ? 2 : 1;
   GemmWork work{};
-  work.to = {static_cast<int>(gemm.rows), static_cast<int>(gemm.out), gemm.row_scale,
-             gemm.column_scale, gemm.y};
+  work.to = {static_cast<int>(gemm.rows),
+             static_cast<int>(gemm.out),
+             gemm.row_scale,
+             gemm.column_scale,
+             gemm.largest,
+             gemm.y};
   work.token_tiles = div_up(gemm.rows, tokens);
   work.tiles = work.token_tiles * div_up(gemm.out, columns);
   work.tile_rows = div_up(div_up(gemm.rows, work.token_tiles), 16) * 16;

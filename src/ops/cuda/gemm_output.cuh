@@ -15,6 +15,7 @@ struct GemmOutput {
   int rows, out;              // of y
   const float* row_scale;     // 8-bit types
   const float* column_scale;  // 8-bit types
+  uint32_t* largest;          // as Gemm has it
   Output y;
 };
 
@@ -133,6 +134,43 @@ __device__ void store_numbers(const GemmOutput& to, bool has_rows, int row0, int
     }
 }
 
+// The largest magnitudes that a lane sees of its two rows of a gated tile.
+template <bool kWanted>
+class RowLargest {
+ public:
+  // columns: of y, from the lane's first in the tile on. pair: of the lane's i-th row, in the j-th
+  // block of eight columns.
+  __device__ explicit RowLargest(int columns) : columns_(columns) {}
+  __device__ void see(float2 pair, int i, int j) {
+    if (8 * j < columns_) largest_[i] = fmaxf(largest_[i], fabsf(pair.x));
+    if (8 * j + 1 < columns_) largest_[i] = fmaxf(largest_[i], fabsf(pair.y));
+  }
+  // Raises those of rows that are there. By all lanes of a warp.
+  __device__ void raise(const GemmOutput& to, bool has_rows, int row0) const {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      // Of numbers that are rounded alike the largest rounded is the rounded largest.
+      float most = __bfloat162float(__float2bfloat16_rn(largest_[i]));
+      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
+      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+      const int row = row0 + row_of_lane(i);
+      if (threadIdx.x % 4 == 0 && has_rows && row < to.rows)
+        atomicMax(to.largest + row, __float_as_uint(most));
+    }
+  }
+
+ private:
+  int columns_;
+  float largest_[2] = {};
+};
+template <>
+class RowLargest<false> {
+ public:
+  __device__ explicit RowLargest(int) {}
+  __device__ void see(float2, int, int) {}
+  __device__ void raise(const GemmOutput&, bool, int) const {}
+};
+
 // Writes a warpgroup's 64 rows of a tile; store_whole(value) those of y in bf16 that has whole
 // pieces. has_rows: whether the calling warp's rows are the tile's; a branch by it around all of
 // this would cost the loop over tiles its uniform descriptors. How is chosen once, and what is
@@ -143,6 +181,7 @@ __device__ void store_tile(const GemmOutput& to, const Sum (&sums)[kOut / 2],
                            const TileTerms<type, kOut, kGated>& terms, bool has_rows, int row0,
                            int column0, StoreWhole store_whole) {
   constexpr int kColumns = kGated ? kOut / 2 : kOut;
+  RowLargest<kGated && type != MmaType::bf16> largest(to.out - column0 - 2 * (threadIdx.x % 4));
   const auto store = [&]<bool kNeeded>(std::bool_constant<kNeeded>) {
     const auto value = [&](const Sum(&of)[kOut / 2], int i, int j) {
       if constexpr (!kGated) {
@@ -151,7 +190,9 @@ __device__ void store_tile(const GemmOutput& to, const Sum (&sums)[kOut / 2],
         const auto rounded = [](float2 pair) { return unpack_bf16(pack_bf16(pair.x, pair.y)); };
         const float2 gate = rounded(terms.template finish<kNeeded>(of, i, j));
         const float2 up = rounded(terms.template finish<kNeeded>(of, i, j + kOut / 16));
-        return make_float2(silu(gate.x) * up.x, silu(gate.y) * up.y);
+        const float2 activated = make_float2(silu(gate.x) * up.x, silu(gate.y) * up.y);
+        largest.see(activated, i, j);
+        return activated;
       }
     };
     if (!has_whole_pieces(to.out, to.y)) {
@@ -170,6 +211,7 @@ __device__ void store_tile(const GemmOutput& to, const Sum (&sums)[kOut / 2],
   if (!terms.needed()) return store(std::false_type());
   terms.share();
   store(std::true_type());
+  if (to.largest) largest.raise(to, has_rows, row0);
 }
 
 }  // namespace narrow::ops::cuda

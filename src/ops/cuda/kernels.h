@@ -43,9 +43,11 @@ void gather_rows(const __nv_bfloat16* x, const int32_t* rows, __nv_bfloat16* out
 void gather_columns(const __nv_bfloat16* x, const int32_t* columns, __nv_bfloat16* out,
                     int64_t rows, int64_t cols, cudaStream_t stream);
 
-// y = x / sqrt(mean(x²) + epsilon) · gamma, or its codes alone.
+// y = x / sqrt(mean(x²) + epsilon) · gamma, or its codes alone.  cleared: [rows], set to zero, or
+// null
 void rms_norm(const __nv_bfloat16* x, const float* gamma, float epsilon, __nv_bfloat16* y,
-              QuantizedRows quantized, int64_t rows, int64_t cols, cudaStream_t stream);
+              QuantizedRows quantized, uint32_t* cleared, int64_t rows, int64_t cols,
+              cudaStream_t stream);
 
 void add(__nv_bfloat16* residual, const __nv_bfloat16* x, int64_t elements, cudaStream_t stream);
 
@@ -55,6 +57,10 @@ void silu_mul(const __nv_bfloat16* gate_up, __nv_bfloat16* y, QuantizedRows quan
 
 void quantize_rows(const __nv_bfloat16* x, QuantizedRows quantized, int64_t rows, int64_t cols,
                    cudaStream_t stream);
+// The same where the largest magnitude of each row is known, by its bits in float32: no thread
+// waits for another. REQUIRES: cols is a multiple of eight.
+void quantize_known_rows(const __nv_bfloat16* x, const uint32_t* largest, QuantizedRows quantized,
+                         int64_t rows, int64_t cols, cudaStream_t stream);
 
 // --- Attention ----------------------------------------------------------------------------------
 
@@ -158,6 +164,9 @@ struct Gemm {
   int64_t rows = 0, out = 0, in = 0;
   int64_t x_stride = 0, w_stride = 0, w_rows = 0;
   bool gated = false;
+  // [rows], raised to the largest magnitude of each row of y, by its bits in float32; or null. Of
+  // gated products of 8-bit types.
+  uint32_t* largest = nullptr;
   Output y;
 };
 void gemm_bf16(const Gemm& gemm, cudaStream_t stream);

@@ -11,8 +11,9 @@ using bf16_t = __nv_bfloat16;
 // A thread does what kFolds threads would: the sum of squares has the order of so many times as
 // many. kRehearses: all of it is run on zeros first (rows.cuh).
 template <int kWidth, int kSlots, int kFolds, bool kEarly, bool kRehearses>
-__global__ void rms_norm_kernel(const bf16_t* x, const float* gamma, float epsilon, bf16_t* y,
-                                QuantizedRows quantized, int64_t cols) {
+__global__ void __launch_bounds__(threads_bound(kSlots))
+    rms_norm_kernel(const bf16_t* x, const float* gamma, float epsilon, bf16_t* y,
+                    QuantizedRows quantized, uint32_t* cleared, int64_t cols) {
   __shared__ float of_squares[kWarpSize], of_codes[kWarpSize];
   constexpr int kPieces = kSlots * kFolds;
   using Part = RowPart<kWidth, kPieces>;
@@ -22,7 +23,10 @@ __global__ void rms_norm_kernel(const bf16_t* x, const float* gamma, float epsil
   if constexpr (kEarly)
     Part::for_each(cols, [&](int64_t c, int slot) { load_table(gamma + c, early[slot]); });
   const auto run = [&](auto rehearsal) {
-    if (!rehearsal) wait_for_previous_kernel();
+    if (!rehearsal) {
+      wait_for_previous_kernel();
+      if (cleared && threadIdx.x == 0) cleared[row] = 0;
+    }
     Part part;
     Part::for_each(cols, [&](int64_t c, int slot) {
       part.piece[slot] = {};
@@ -65,7 +69,8 @@ __global__ void rms_norm_kernel(const bf16_t* x, const float* gamma, float epsil
 }  // namespace
 
 void rms_norm(const bf16_t* x, const float* gamma, float epsilon, bf16_t* y,
-              QuantizedRows quantized, int64_t rows, int64_t cols, cudaStream_t stream) {
+              QuantizedRows quantized, uint32_t* cleared, int64_t rows, int64_t cols,
+              cudaStream_t stream) {
   if (rows == 0) return;
   // The sum of squares depends on the number of threads, which is therefore the same for any rows,
   // though one may do the work of several.
@@ -75,7 +80,7 @@ void rms_norm(const bf16_t* x, const float* gamma, float epsilon, bf16_t* y,
     constexpr bool kSmall = width() * slots() <= 16;
     const auto run = [&](auto kernel, unsigned of_block) {
       launch(kernel, static_cast<unsigned>(rows), of_block, 0, stream, x, gamma, epsilon, y,
-             quantized, cols);
+             quantized, cleared, cols);
     };
     if constexpr (kSmall && width() == 8)
       if (rehearses(rows)) return run(rms_norm_kernel<width(), slots(), 1, true, true>, threads);

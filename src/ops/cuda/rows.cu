@@ -51,8 +51,8 @@ __global__ void add_kernel(bf16_t* residual, const bf16_t* x, int64_t elements) 
 }
 
 template <int kWidth, int kSlots>
-__global__ void silu_mul_kernel(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized,
-                                int64_t cols) {
+__global__ void __launch_bounds__(threads_bound(kSlots))
+    silu_mul_kernel(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized, int64_t cols) {
   __shared__ float scratch[kWarpSize];
   const int64_t row = blockIdx.x;
   let_next_kernel_start();
@@ -65,8 +65,6 @@ __global__ void silu_mul_kernel(const bf16_t* gate_up, bf16_t* y, QuantizedRows 
   });
   quantize(part, quantized, row, cols, scratch);
 }
-
-constexpr int64_t kThreads = 1024;  // at most, of a row that is quantized or gathered
 
 // Few long rows: the blocks of a cluster share one and tell each other their largest values.
 // kGated: x is gate and up of what is quantized.
@@ -113,7 +111,8 @@ __global__ void silu_mul_columns_kernel(const bf16_t* gate_up, bf16_t* y, int64_
 }
 
 template <int kWidth, int kSlots, bool kRehearses>
-__global__ void quantize_rows_kernel(const bf16_t* x, QuantizedRows quantized, int64_t cols) {
+__global__ void __launch_bounds__(threads_bound(kSlots))
+    quantize_rows_kernel(const bf16_t* x, QuantizedRows quantized, int64_t cols) {
   __shared__ float scratch[kWarpSize];
   const int64_t row = blockIdx.x;
   let_next_kernel_start();
@@ -129,6 +128,21 @@ __global__ void quantize_rows_kernel(const bf16_t* x, QuantizedRows quantized, i
   rehearse_and_run<kRehearses>(run);
 }
 
+template <class Code>
+__global__ void quantize_known_rows_kernel(const bf16_t* x, const uint32_t* largest,
+                                           QuantizedRows quantized, int64_t cols) {
+  const int64_t row = blockIdx.y;
+  const int64_t c = (blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x) * 8;
+  let_next_kernel_start();
+  wait_for_previous_kernel();
+  if (c >= quantized.stride) return;
+  float value[8] = {};  // beyond the row: codes of zeros are zeros
+  if (c < cols) Packed<8>::load(x + row * cols + c).unpack(value);
+  const float scale = scale_of(__uint_as_float(largest[row]), Code::kGrid);
+  store_codes<Code>(value, Divisor(scale), quantized.codes + row * quantized.stride + c);
+  if (c == 0) quantized.scales[row] = scale;
+}
+
 // Quantizes rows by clusters, a row each, where they are few and have `long_row` numbers at least;
 // else does nothing and returns false.
 template <bool kGated>
@@ -136,7 +150,8 @@ bool quantize_shared(const bf16_t* x, QuantizedRows quantized, int64_t rows, int
                      int64_t long_row, cudaStream_t stream) {
   constexpr int64_t kFewRows = 32;
   const int64_t threads = div_up(div_up(quantized.stride, 8 * kSharers), kWarpSize) * kWarpSize;
-  if (!has_clusters() || rows > kFewRows || cols < long_row || cols % 8 != 0 || threads > kThreads)
+  if (!has_clusters() || rows > kFewRows || cols < long_row || cols % 8 != 0 ||
+      threads > kMostThreads)
     return false;
   launch_clusters(kSharers,
                   quantized.kind == Codes::int8 ? quantize_shared_kernel<Int8Code, kGated>
@@ -168,7 +183,8 @@ void gather_columns(const bf16_t* x, const int32_t* columns, bf16_t* out, int64_
   constexpr int64_t kFewRows = 32;
   const int64_t vectors = div_up(cols, 8);
   const int64_t threads =
-      rows <= kFewRows ? 128 : std::min<int64_t>(div_up(vectors, kWarpSize) * kWarpSize, kThreads);
+      rows <= kFewRows ? 128
+                       : std::min<int64_t>(div_up(vectors, kWarpSize) * kWarpSize, kMostThreads);
   launch(gather_columns_kernel,
          dim3(static_cast<unsigned>(div_up(vectors, threads)), static_cast<unsigned>(rows)),
          static_cast<unsigned>(threads), 0, stream, x, columns, out, cols);
@@ -193,10 +209,21 @@ void silu_mul(const bf16_t* gate_up, bf16_t* y, QuantizedRows quantized, int64_t
   }
   constexpr int64_t kLongRow = 4096;
   if (quantize_shared<true>(gate_up, quantized, rows, cols, kLongRow, stream)) return;
-  for_row_shape(cols, kThreads, [&](auto width, auto slots, unsigned threads) {
+  for_row_shape(cols, kMostThreads, [&](auto width, auto slots, unsigned threads) {
     launch(silu_mul_kernel<width(), slots()>, static_cast<unsigned>(rows), threads, 0, stream,
            gate_up, y, quantized, cols);
   });
+}
+
+void quantize_known_rows(const bf16_t* x, const uint32_t* largest, QuantizedRows quantized,
+                         int64_t rows, int64_t cols, cudaStream_t stream) {
+  if (rows == 0) return;
+  constexpr int kOfBlock = 256;
+  launch(quantized.kind == Codes::int8 ? quantize_known_rows_kernel<Int8Code>
+                                       : quantize_known_rows_kernel<Fp8Code>,
+         dim3(static_cast<unsigned>(div_up(quantized.stride, 8 * kOfBlock)),
+              static_cast<unsigned>(rows)),
+         kOfBlock, 0, stream, x, largest, quantized, cols);
 }
 
 void quantize_rows(const bf16_t* x, QuantizedRows quantized, int64_t rows, int64_t cols,
@@ -205,7 +232,7 @@ void quantize_rows(const bf16_t* x, QuantizedRows quantized, int64_t rows, int64
   // Of many rows small blocks, of which one loads while another writes (docs/performance/step.md).
   constexpr int64_t kManyRows = 512, kThreadsOfMany = 256;
   if (rows == 0 || quantize_shared<false>(x, quantized, rows, cols, kLongRow, stream)) return;
-  for_row_shape(cols, rows > kManyRows ? kThreadsOfMany : kThreads,
+  for_row_shape(cols, rows > kManyRows ? kThreadsOfMany : kMostThreads,
                 [&](auto width, auto slots, unsigned threads) {
                   const auto run = [&](auto kernel) {
                     launch(kernel, static_cast<unsigned>(rows), threads, 0, stream, x, quantized,

@@ -175,11 +175,15 @@ __device__ void quantize(const RowPart<kWidth, kSlots>& part, const QuantizedRow
   if (to.kind == Codes::fp8) quantize<Fp8Code>(part, to, row, cols, scratch, rehearsal);
 }
 
-// Chooses width and slots for a row: a block of some `wanted` threads holds it whole, of up to 1024
-// where that is not enough.
+inline constexpr int64_t kMostThreads = 1024;  // of a block that holds a row
+// For __launch_bounds__ of kernels that for_row_shape() launches. 0, no bound: a thread of few
+// slots needs so few registers that all fit, and with a bound ptxas makes other code of it.
+constexpr int threads_bound(int slots) { return slots >= 8 ? int{kMostThreads} : 0; }
+
+// Chooses width and slots for a row: a block of some `wanted` threads holds it whole, of up to
+// kMostThreads where that is not enough.
 template <class Launch>
 void for_row_shape(int64_t cols, int64_t wanted, Launch launch_with) {
-  constexpr int64_t kMostThreads = 1024;
   const int width = cols % 8 == 0 ? 8 : 1;
   const int64_t vectors = cols / width;
   const auto with = [&](auto width_constant, auto slots) {

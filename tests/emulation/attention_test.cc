@@ -141,7 +141,7 @@ bool same_bits(const std::vector<bf16>& one, const std::vector<bf16>& other) {
 
 template <class Kv>
 void walk_in_any_memory(const Shape& shape) {
-  Rows<Kv> rows(shape, {0, 1, 15, 16, 63, 64, 65, 128, 129, 192, 193, 257, 330, 0});
+  Rows<Kv> rows(shape, {0, 1, 15, 16, 63, 64, 65, 128, 129, 192, 193, 257, 330, 513, 1100, 0});
   std::vector<bf16> first;
   // Shared memory of Hopper, of an A100 and of Ada; from one block for each processor to all on
   // one.

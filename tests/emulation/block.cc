@@ -48,6 +48,7 @@ struct Block {
   int idle = 0;  // threads that were switched to since one last came to a barrier or ended
   const std::function<void()>* thread = nullptr;
   Barrier all;
+  std::array<Barrier, 16> named;
   std::vector<Barrier> warps;
   std::vector<std::array<uint32_t, 6>> given[2];  // to the warp, by each thread, in turns
   std::vector<std::byte> memory;
@@ -55,12 +56,6 @@ struct Block {
   std::string error;           // the first
 };
 Block block;
-
-void note(const std::string& error) {
-  if (block.error.empty())
-    block.error = "block " + std::to_string(block_index.x) + ", " + std::to_string(block_index.y) +
-                  ", thread " + std::to_string(block.running) + ": " + error;
-}
 
 void switch_to(int fiber, ucontext_t& from) {
   block.running = thread_index.x = fiber;
@@ -79,21 +74,15 @@ void hand_over() {
 
 void wait_at(Barrier& barrier, int threads) {
   const int round = barrier.round;
-  block.idle = 0;
+  go_on();
   if (++barrier.arrived == threads) {
     barrier.arrived = 0;
     ++barrier.round;
   }
-  while (barrier.round == round) {
-    if (++block.idle > 2 * static_cast<int>(block.fibers.size())) {
-      note("waits for threads that do not come");
-      setcontext(&block.host);
-    }
-    hand_over();
-  }
+  wait_until([&] { return barrier.round != round; });
 }
 
-void sync_warp() { wait_at(block.warps[static_cast<size_t>(block.running / kWarp)], kWarp); }
+void wait_for_warp() { wait_at(block.warps[static_cast<size_t>(block.running / kWarp)], kWarp); }
 
 Fiber& self() { return block.fibers[static_cast<size_t>(block.running)]; }
 
@@ -107,7 +96,7 @@ const std::array<uint32_t, 6>& given_by(int lane) {
 void give(std::array<uint32_t, 6> words) {
   self().turn ^= 1;
   block.given[self().turn][static_cast<size_t>(block.running)] = words;
-  sync_warp();
+  wait_for_warp();
 }
 
 void fiber_main() {
@@ -116,8 +105,9 @@ void fiber_main() {
   if (!me.open.empty()) note("ends with copies of no group");
   for (const Group& group : me.groups)
     if (!group.empty()) note("ends before its copies");
+  if (engine.end_thread) engine.end_thread();
   me.done = true;
-  block.idle = 0;
+  go_on();
   if (--block.left == 0) setcontext(&block.host);
   hand_over();
 }
@@ -128,10 +118,12 @@ void run_block(int threads) {
   block.warps.assign(static_cast<size_t>(threads / kWarp), {});
   for (auto& given : block.given) given.assign(static_cast<size_t>(threads), {});
   block.all = {};
+  block.named = {};
   block.left = threads;
   block.idle = 0;
   std::memset(block.memory.data(), 0xff, block.memory.size());
   block.under_way.assign(block.memory.size() / kCopyBytes + 1, 0);
+  if (engine.begin_block) engine.begin_block();
   for (Fiber& fiber : block.fibers) {
     fiber.done = false;
     fiber.turn = 0;
@@ -165,7 +157,34 @@ void run_grid(Index blocks, int threads, size_t shared_bytes, const std::functio
     }
 }
 
+void note(const std::string& error) {
+  if (block.error.empty())
+    block.error = "block " + std::to_string(block_index.x) + ", " + std::to_string(block_index.y) +
+                  ", thread " + std::to_string(block.running) + ": " + error;
+}
+
+void wait_until(const std::function<bool()>& done) {
+  while (!done()) {
+    if (++block.idle > 2 * static_cast<int>(block.fibers.size())) {
+      if (!engine.go_on || !engine.go_on()) {
+        note("waits for threads that do not come");
+        setcontext(&block.host);
+      }
+      go_on();
+    }
+    hand_over();
+  }
+}
+
+void go_on() { block.idle = 0; }
+
 void sync_block() { wait_at(block.all, static_cast<int>(block.fibers.size())); }
+
+void sync_warp() { wait_for_warp(); }
+
+void sync_named(int barrier, int threads) {
+  wait_at(block.named[static_cast<size_t>(barrier)], threads);
+}
 
 uint32_t exchange(uint32_t value, int lane) {
   give({value});
@@ -173,6 +192,7 @@ uint32_t exchange(uint32_t value, int lane) {
 }
 
 std::byte* block_memory() { return block.memory.data(); }
+size_t block_memory_bytes() { return block.memory.size(); }
 
 void read_shared(uint32_t at, void* to, int bytes) {
   if (at % static_cast<uint32_t>(bytes) != 0) note("reads across a boundary");

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <string>
 
 namespace narrow::emulation {
 
@@ -27,14 +28,34 @@ inline Index thread_index, block_index, grid_size;
 // Error::failed with the first error that a block's threads made.
 void run_grid(Index blocks, int threads, size_t shared_bytes, const std::function<void()>& thread);
 
+// What else happens in a block than what its threads do (tiles.h).
+struct Engine {
+  void (*begin_block)() = nullptr;
+  bool (*go_on)() = nullptr;  // does one thing that it may do late; false: there is none
+  void (*end_thread)() = nullptr;
+};
+inline Engine engine;
+
 // --- Called by threads --------------------------------------------------------------------------
 
+// An error of the running thread.
+void note(const std::string& error);
+
+// Lets others run until done(); notes an error when none of them goes on, nor the engine.
+void wait_until(const std::function<bool()>& done);
+// Something happened that others may wait for.
+void go_on();
+
 void sync_block();
+// The same of `threads` threads that name the same barrier.
+void sync_named(int barrier, int threads);
+void sync_warp();
 // The value that lane `lane` of the warp gives.
 uint32_t exchange(uint32_t value, int lane);
 
 // Shared memory that the launch gives. Addresses count from its beginning.
 std::byte* block_memory();
+size_t block_memory_bytes();
 void read_shared(uint32_t at, void* to, int bytes);
 
 // 16 bytes, or as many zeros; of the thread's open group.

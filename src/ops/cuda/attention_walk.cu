@@ -19,7 +19,7 @@ constexpr int kMostAtWork = 4;         // blocks on a processor, of which regist
 
 // kRowHalves: of eight rows of a tile of mma: 1 if no more than eight queries share a key.
 // kRing: how many halves of pieces the ring of shared memory holds: keys of a piece, its values,
-// keys of the next one … Where values have been read keys are next if it is odd, else values.
+// keys of the next one … What takes the place of values are keys if it is odd, values if even.
 template <int kHeadDim, class Kv, int kRowHalves, int kRing>
 __global__ void __launch_bounds__(kWarps* kWarpSize, kMostAtWork)
     walk_attention_kernel(DeviceBatch batch, AttentionLayer layer, const bf16_t* qkv, bf16_t* out) {
@@ -43,8 +43,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, kMostAtWork)
   const int pieces = pieces_of(end);
   const PageCopies<kWarps * kWarpSize, kHeadDim, Kv> copies(layer.kv, layer.kv_heads, kv_head);
 
-  // Where pages lie: a lane has one of eight pieces and one of the eight behind them; 0 stands for
-  // those behind the end.
+  // Where pages lie: a lane has one page of eight pieces and one of the eight behind them; 0 stands
+  // for those behind the end.
   const auto find_page = [&](int at) { return at * kPage < end ? __ldg(table + at) : 0; };
   int32_t found = find_page(lane), found_next = find_page(kWarpSize + lane);
   int asked = -1;                 // the last piece whose keys are asked for,
@@ -164,7 +164,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, kMostAtWork)
 struct WalkMemory {
   int halves, bytes;  // of pieces in its ring; of its shared memory
 };
-constexpr int kFewHalves = 3;
+constexpr int kFewHalves = 3, kMoreHalves = 4;
 template <class Kv>
 constexpr int kManyHalves = sizeof(Kv) == 1 ? 5 : 6;  // measured (docs/performance/attention.md)
 template <int kHeadDim, class Kv>
@@ -179,7 +179,9 @@ WalkMemory memory_of_walk(int share) {
   const int at_work = kWidens ? std::min(share, fit) : div_up(share, div_up(share, fit));
   // A block alone takes no more than half of the memory: the rest is for blocks of the next kernel.
   const int most = (memory / std::max(at_work, 2) - kStaticBytes) / kHalfBytes;
-  const int halves = most < kManyHalves<Kv> ? kFewHalves : kManyHalves<Kv>;
+  const int halves = most >= kManyHalves<Kv> ? kManyHalves<Kv>
+                     : most >= kMoreHalves   ? kMoreHalves
+                                             : kFewHalves;
   // Blocks begin where those of the kernels in front leave, and as many would begin together as fit
   // while other processors idle: so a block takes what lets no more than `at_work` do so.
   return {halves, std::max(halves * kHalfBytes, memory / (at_work + 1))};
@@ -211,11 +213,9 @@ void launch_walk(const DeviceBatch& batch, const AttentionLayer& layer, const bf
                                                        : launch_walk_of<kHeadDim, Kv, 2, kRing>;
     run(bytes, batch, layer, qkv, out, stream);
   };
-  if (halves == kFewHalves) {
-    launch_ring(std::integral_constant<int, kFewHalves>());
-  } else {
-    launch_ring(std::integral_constant<int, kManyHalves<Kv>>());
-  }
+  if (halves == kFewHalves) return launch_ring(std::integral_constant<int, kFewHalves>());
+  if (halves == kMoreHalves) return launch_ring(std::integral_constant<int, kMoreHalves>());
+  launch_ring(std::integral_constant<int, kManyHalves<Kv>>());
 }
 
 }  // namespace

@@ -35,8 +35,8 @@ inline constexpr int kBlocks = kConsumers == 1 ? 2 : 1;
 template <int kConsumers>
 inline constexpr int kRingBytes = (kConsumers == 1 ? 208 : 204) << 10;
 inline constexpr int kRingBytesOfTwo = 100 << 10;
-// Of weights, asked for at a time on a processor by products of few rows: enough for all that
-// memory gives (gemm_loads.cuh).
+// Of weights, asked for at a time on a processor by products of few rows while a ring is filled for
+// the first time: enough for all that memory gives (gemm_loads.cuh).
 inline constexpr int kBytesUnderWay = 72 << 10;
 // wgmma reads 64 rows of x where a stage may hold fewer: what lies behind them is multiplied too
 // and not stored, but must be memory of the block: it is what tiles are staged in.
@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
   constexpr int kRows = 64 * kHigh;  // of a warpgroup
   constexpr int kColumns = kGated ? kOut / 2 : kOut;
   constexpr int kElements = type == MmaType::bf16 ? kAtomBytes / 2 : kAtomBytes;  // of a step
-  extern __shared__ uint8_t memory[];
+  auto* const memory = reinterpret_cast<uint8_t*>(block_memory());
   __shared__ TileBarriers barriers;
   __shared__ __align__(16) float2 columns[kConsumers][kOut];
   uint8_t* const ring = memory + to_first_tile(memory);

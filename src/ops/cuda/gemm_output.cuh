@@ -86,9 +86,7 @@ class TileTerms {
 
   // A branch to one of two barriers with numbers would cost the loop its uniform descriptors.
   __device__ static void sync_warpgroup() {
-    asm volatile("bar.sync %0, %1;" ::"r"(1 + static_cast<int>(threadIdx.x) / kWarpgroup),
-                 "n"(kWarpgroup)
-                 : "memory");
+    sync_threads<kWarpgroup>(1 + static_cast<int>(threadIdx.x) / kWarpgroup);
   }
 
   float2* column_;
@@ -134,16 +132,14 @@ __device__ void store_numbers(const GemmOutput& to, bool has_rows, int row0, int
     }
 }
 
-// The largest magnitudes that a lane sees of its two rows of a gated tile.
+// The largest magnitudes that a lane sees of its two rows of a gated tile. Columns beyond y are
+// zeros, since weights are.
 template <bool kWanted>
 class RowLargest {
  public:
-  // columns: of y, from the lane's first in the tile on. pair: of the lane's i-th row, in the j-th
-  // block of eight columns.
-  __device__ explicit RowLargest(int columns) : columns_(columns) {}
-  __device__ void see(float2 pair, int i, int j) {
-    if (8 * j < columns_) largest_[i] = fmaxf(largest_[i], fabsf(pair.x));
-    if (8 * j + 1 < columns_) largest_[i] = fmaxf(largest_[i], fabsf(pair.y));
+  // pair: of the lane's i-th row.
+  __device__ void see(float2 pair, int i) {
+    largest_[i] = fmaxf(largest_[i], fmaxf(fabsf(pair.x), fabsf(pair.y)));
   }
   // Raises those of rows that are there. By all lanes of a warp.
   __device__ void raise(const GemmOutput& to, bool has_rows, int row0) const {
@@ -160,14 +156,12 @@ class RowLargest {
   }
 
  private:
-  int columns_;
   float largest_[2] = {};
 };
 template <>
 class RowLargest<false> {
  public:
-  __device__ explicit RowLargest(int) {}
-  __device__ void see(float2, int, int) {}
+  __device__ void see(float2, int) {}
   __device__ void raise(const GemmOutput&, bool, int) const {}
 };
 
@@ -181,7 +175,7 @@ __device__ void store_tile(const GemmOutput& to, const Sum (&sums)[kOut / 2],
                            const TileTerms<type, kOut, kGated>& terms, bool has_rows, int row0,
                            int column0, StoreWhole store_whole) {
   constexpr int kColumns = kGated ? kOut / 2 : kOut;
-  RowLargest<kGated && type != MmaType::bf16> largest(to.out - column0 - 2 * (threadIdx.x % 4));
+  RowLargest<kGated && type != MmaType::bf16> largest;
   const auto store = [&]<bool kNeeded>(std::bool_constant<kNeeded>) {
     const auto value = [&](const Sum(&of)[kOut / 2], int i, int j) {
       if constexpr (!kGated) {
@@ -191,7 +185,7 @@ __device__ void store_tile(const GemmOutput& to, const Sum (&sums)[kOut / 2],
         const float2 gate = rounded(terms.template finish<kNeeded>(of, i, j));
         const float2 up = rounded(terms.template finish<kNeeded>(of, i, j + kOut / 16));
         const float2 activated = make_float2(silu(gate.x) * up.x, silu(gate.y) * up.y);
-        largest.see(activated, i, j);
+        largest.see(activated, i);
         return activated;
       }
     };

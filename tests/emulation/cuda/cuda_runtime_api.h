@@ -13,11 +13,20 @@
 #define __global__
 #define __shared__ static  // a block runs at a time
 #define __launch_bounds__(...)
+#define __grid_constant__
+#define __align__(bytes) __attribute__((aligned(bytes)))
 #define threadIdx narrow::emulation::thread_index
 #define blockIdx narrow::emulation::block_index
 #define gridDim narrow::emulation::grid_size
 
 using cudaStream_t = void*;
+using cudaError_t = int;
+using cudaDriverEntryPointQueryResult = int;
+enum { cudaSuccess, cudaEnableDefault };
+
+// Of cuTensorMapEncodeTiled alone.
+cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned version,
+                                             int flags, cudaDriverEntryPointQueryResult* result);
 
 struct uint2 {
   uint32_t x, y;
@@ -28,16 +37,22 @@ struct alignas(16) uint4 {
 struct float2 {
   float x, y;
 };
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
 struct dim3 {
-  unsigned x, y = 1, z = 1;
+  unsigned x, y, z;
+  dim3(unsigned of_x, unsigned of_y = 1, unsigned of_z = 1) : x(of_x), y(of_y), z(of_z) {}
 };
 inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
+inline float2 make_float2(float x, float y) { return {x, y}; }
 inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
 
 using std::max;
 using std::min;
 
 inline void __syncthreads() { narrow::emulation::sync_block(); }
+inline void __syncwarp() { narrow::emulation::sync_warp(); }
 inline float __shfl_xor_sync(uint32_t, float value, int mask) {
   const int lane = threadIdx.x % 32 ^ mask;
   return std::bit_cast<float>(narrow::emulation::exchange(std::bit_cast<uint32_t>(value), lane));
@@ -51,6 +66,8 @@ template <class T>
 T __ldg(const T* at) {
   return *at;
 }
+inline uint32_t __float_as_uint(float value) { return std::bit_cast<uint32_t>(value); }
+inline void atomicMax(uint32_t* at, uint32_t value) { *at = std::max(*at, value); }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 // Bytes of y : x, which the nibbles of `which` number.

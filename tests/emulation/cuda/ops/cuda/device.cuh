@@ -54,6 +54,12 @@ inline uint32_t pack_bf16(float low, float high) {
   return to_bf16(low).bits | static_cast<uint32_t>(to_bf16(high).bits) << 16;
 }
 
+inline float2 unpack_bf16(uint32_t pair) {
+  const auto half = [](uint32_t bits) { return to_float(bf16{static_cast<uint16_t>(bits)}); };
+  return {half(pair & 0xffff), half(pair >> 16)};
+}
+inline float silu(float x) { return x / (1 + std::exp(-x)); }
+
 class Quotient {
  public:
   explicit Quotient(float divisor) : divisor_(divisor) {}

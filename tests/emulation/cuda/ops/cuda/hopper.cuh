@@ -1,0 +1,112 @@
+// In place of src/ops/cuda/hopper.cuh on the host: those of its functions that products of
+// gemm.cuh use.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+#include "emulation/tiles.h"
+#include "ops/cuda/device.cuh"
+
+namespace narrow::ops::cuda {
+
+inline constexpr int kWarpgroup = 128;
+inline constexpr int kAtomBytes = 128;
+
+inline int warpgroup() { return threadIdx.x / kWarpgroup; }
+inline uint32_t to_first_tile(const void* memory) {
+  return (1024 - shared_address(memory) % 1024) % 1024;
+}
+template <int kCount>
+void sync_threads(int barrier) {
+  emulation::sync_named(barrier, kCount);
+}
+
+inline void init_barrier(uint64_t* barrier, uint32_t arrivals) {
+  emulation::init_barrier(shared_address(barrier), arrivals);
+}
+inline void publish_barriers() {}
+inline void arrive_at(uint32_t barrier) { emulation::arrive(barrier); }
+inline void arrive(uint64_t* barrier) { arrive_at(shared_address(barrier)); }
+inline void arrive_expecting(uint64_t* barrier, uint32_t bytes) {
+  emulation::arrive_expecting(shared_address(barrier), bytes);
+}
+inline void wait_at(uint32_t barrier, uint32_t parity) {
+  emulation::wait_at_barrier(barrier, parity);
+}
+inline void wait(const uint64_t* barrier, uint32_t parity) {
+  wait_at(shared_address(barrier), parity);
+}
+
+inline void copy_tile(void* to, const CUtensorMap* map, int inner, int row, int outer,
+                      uint64_t* barrier) {
+  const int at[] = {inner, row, outer};
+  emulation::copy_box(shared_address(to), *map, at, shared_address(barrier));
+}
+inline void copy_tile_of_halves(void* to, const CUtensorMap* map, int inner, int row, int outer,
+                                uint64_t* barrier) {
+  const int at[] = {inner, row, 0, outer};
+  emulation::copy_box(shared_address(to), *map, at, shared_address(barrier));
+}
+inline void copy_tile_out(const CUtensorMap* map, bool adds, int column, int row, uint32_t from) {
+  const int at[] = {column, row};
+  emulation::copy_box_out(*map, adds, at, from);
+}
+inline void close_copies() { emulation::close_copies_out(); }
+template <int kPending>
+void wait_for_reads() {
+  emulation::wait_for_copies_out(kPending);
+}
+inline void wait_for_copies_out() { emulation::wait_for_copies_out(0); }
+inline void prefetch_tile(const CUtensorMap*, int, int) {}
+inline void prefetch_map(const CUtensorMap*) {}
+
+template <int>
+void give_up_registers() {}
+template <int>
+void take_registers() {}
+
+inline void wgmma_fence() {}
+inline void wgmma_commit() { emulation::commit_products(); }
+template <int kPending>
+void wgmma_wait() {
+  emulation::wait_for_products(kPending);
+}
+template <class Sum>
+void keep(Sum&) {}
+
+inline uint32_t tile_descriptor_low(const void* tile) { return shared_address(tile) / 16; }
+inline uint64_t descriptor_from_low(uint32_t low) { return low; }
+
+inline void publish_to_async() {}
+// As a lane of a warp has words of matrices of eight rows, and places of rows.
+template <int kMatrices>
+void store_matrices(uint32_t row, const uint32_t (&words)[kMatrices]) {
+  const int lane = threadIdx.x % kWarpSize, g = lane / 4, t = lane % 4;
+  for (int matrix = 0; matrix < kMatrices; ++matrix) {
+    const uint32_t to = emulation::exchange(row, 8 * matrix + g) + 4 * static_cast<uint32_t>(t);
+    std::memcpy(emulation::block_memory() + to, &words[matrix], sizeof words[matrix]);
+  }
+}
+
+enum class MmaType { bf16, e4m3, int8 };
+template <MmaType type>
+struct MmaTraits {
+  using Sum = float;
+};
+template <>
+struct MmaTraits<MmaType::int8> {
+  using Sum = int;
+};
+
+template <MmaType type, int kColumns>
+void wgmma(typename MmaTraits<type>::Sum (&d)[kColumns / 2], uint64_t a, uint64_t b, int keep) {
+  constexpr emulation::Factor kFactor = type == MmaType::bf16   ? emulation::Factor::bf16
+                                        : type == MmaType::e4m3 ? emulation::Factor::e4m3
+                                                                : emulation::Factor::int8;
+  emulation::multiply(kFactor, kColumns, d, static_cast<uint32_t>(a) * 16,
+                      static_cast<uint32_t>(b) * 16, keep != 0);
+}
+
+}  // namespace narrow::ops::cuda

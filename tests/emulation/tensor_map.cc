@@ -1,0 +1,1 @@
+#include "ops/cuda/tensor_map.cc"

@@ -1,0 +1,48 @@
+// Hopper's asynchronous parts on the host, for kernels that run so (block.h): barriers in shared
+// memory that count bytes, the copy engine, products of a warpgroup.
+//
+// All of it comes as late as it may. Tiles are copied to shared memory when no thread can go on
+// without, one of them at random; until then what they overwrite is spoilt (NaN in every floating
+// type, -1 in int8). Tiles are copied out when their memory may be used again. Products are made
+// when they are waited for, of what then lies in shared memory.
+//
+// Not like a GPU: sums of 16 or 32 products are in double and are rounded to float32; what a
+// product reads is not looked at, since rows that are no rows of its matrix may be anything.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+namespace narrow::emulation {
+
+// --- Barriers, by their shared addresses --------------------------------------------------------
+
+void init_barrier(uint32_t barrier, uint32_t arrivals);
+void arrive(uint32_t barrier);
+void arrive_expecting(uint32_t barrier, uint32_t bytes);
+// Until the phase of this parity is complete.
+void wait_at_barrier(uint32_t barrier, uint32_t parity);
+
+// --- Copy engine --------------------------------------------------------------------------------
+
+// The box of `map` that begins at the coordinates, one for each dimension.
+void copy_box(uint32_t to, const CUtensorMap& map, const int* coordinates, uint32_t barrier);
+// From shared memory, of the thread's open group. adds: to numbers in bf16.
+void copy_box_out(const CUtensorMap& map, bool adds, const int* coordinates, uint32_t from);
+void close_copies_out();
+// Until all but the thread's latest `pending` groups are out.
+void wait_for_copies_out(int pending);
+
+// --- Products -----------------------------------------------------------------------------------
+
+enum class Factor { bf16, e4m3, int8 };
+
+// sums[64 rows][columns] (+)= A Bᵀ over 32 bytes of k, by all threads of a warpgroup, of which each
+// has columns / 2 sums as wgmma deals them out: of floats, or of ints for int8. a, b: where the
+// tiles begin, in rows of 128 swizzled bytes. adds: else it starts anew.
+void multiply(Factor factor, int columns, void* sums, uint32_t a, uint32_t b, bool adds);
+void commit_products();
+void wait_for_products(int pending);
+
+}  // namespace narrow::emulation

@@ -82,8 +82,6 @@ void wait_at(Barrier& barrier, int threads) {
   wait_until([&] { return barrier.round != round; });
 }
 
-void wait_for_warp() { wait_at(block.warps[static_cast<size_t>(block.running / kWarp)], kWarp); }
-
 Fiber& self() { return block.fibers[static_cast<size_t>(block.running)]; }
 
 // What lane `lane` of the running thread's warp gave last.
@@ -96,7 +94,7 @@ const std::array<uint32_t, 6>& given_by(int lane) {
 void give(std::array<uint32_t, 6> words) {
   self().turn ^= 1;
   block.given[self().turn][static_cast<size_t>(block.running)] = words;
-  wait_for_warp();
+  sync_warp();
 }
 
 void fiber_main() {
@@ -166,7 +164,7 @@ void note(const std::string& error) {
 void wait_until(const std::function<bool()>& done) {
   while (!done()) {
     if (++block.idle > 2 * static_cast<int>(block.fibers.size())) {
-      if (!engine.go_on || !engine.go_on()) {
+      if (!engine.do_late || !engine.do_late()) {
         note("waits for threads that do not come");
         setcontext(&block.host);
       }
@@ -180,7 +178,7 @@ void go_on() { block.idle = 0; }
 
 void sync_block() { wait_at(block.all, static_cast<int>(block.fibers.size())); }
 
-void sync_warp() { wait_for_warp(); }
+void sync_warp() { wait_at(block.warps[static_cast<size_t>(block.running / kWarp)], kWarp); }
 
 void sync_named(int barrier, int threads) {
   wait_at(block.named[static_cast<size_t>(barrier)], threads);

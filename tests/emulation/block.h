@@ -31,7 +31,7 @@ void run_grid(Index blocks, int threads, size_t shared_bytes, const std::functio
 // What else happens in a block than what its threads do (tiles.h).
 struct Engine {
   void (*begin_block)() = nullptr;
-  bool (*go_on)() = nullptr;  // does one thing that it may do late; false: there is none
+  bool (*do_late)() = nullptr;  // one thing that may come late; false: there is none
   void (*end_thread)() = nullptr;
 };
 inline Engine engine;

@@ -144,6 +144,7 @@ float half_of(uint32_t pair, int half) {
 
 void run_grid(Index blocks, int threads, size_t shared_bytes, const std::function<void()>& thread) {
   grid_size = blocks;
+  block_size = {threads, 1, 1};
   block.memory.resize(shared_bytes);
   block.thread = &thread;
   block.error.clear();
@@ -244,6 +245,28 @@ void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     }
     c[i] = static_cast<float>(sum);
   }
+}
+
+void mma_int8(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  give({a[0], a[1], a[2], a[3], b[0], b[1]});
+  const int lane = block.running % kWarp, g = lane / 4, t = lane % 4;
+  for (int i = 0; i < 4; ++i) {
+    const int column = 2 * t + i % 2;
+    for (int k = 0; k < 32; ++k) {
+      const int of = k % 16 / 4, upper = k / 16;
+      const uint32_t row_word = given_by(4 * g + of)[static_cast<size_t>(i / 2 + 2 * upper)];
+      const uint32_t column_word = given_by(4 * column + of)[static_cast<size_t>(4 + upper)];
+      c[i] += static_cast<int8_t>(row_word >> 8 * (k % 4)) *
+              static_cast<int8_t>(column_word >> 8 * (k % 4));
+    }
+  }
+}
+
+void load_matrices(uint32_t row, uint32_t (&to)[4]) {
+  give({row});
+  const int lane = block.running % kWarp, g = lane / 4, t = lane % 4;
+  for (int matrix = 0; matrix < 4; ++matrix)
+    read_shared(given_by(8 * matrix + g)[0] + 4 * static_cast<uint32_t>(t), &to[matrix], 4);
 }
 
 void load_transposed(uint32_t row, uint32_t (&to)[4]) {

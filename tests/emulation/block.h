@@ -21,8 +21,8 @@ namespace narrow::emulation {
 struct Index {
   int x = 0, y = 0, z = 0;
 };
-// Of the thread that runs, of its block, of the grid.
-inline Index thread_index, block_index, grid_size;
+// Of the thread that runs, of its block; sizes of the block and the grid.
+inline Index thread_index, block_index, block_size, grid_size;
 
 // thread(): what each thread does, without throwing. threads: a multiple of 32. Throws
 // Error::failed with the first error that a block's threads made.
@@ -64,8 +64,10 @@ void commit_copies();
 // Until at most `pending` of the thread's latest groups are under way.
 void wait_for_copies(int pending);
 
-// mma m16n8k16 and ldmatrix.x4.trans, as device.cuh has them.
+// mma m16n8k16 and m16n8k32, ldmatrix.x4 and ldmatrix.x4.trans, as device.cuh has them.
 void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+void mma_int8(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+void load_matrices(uint32_t row, uint32_t (&to)[4]);
 void load_transposed(uint32_t row, uint32_t (&to)[4]);
 
 }  // namespace narrow::emulation

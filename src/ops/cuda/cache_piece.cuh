@@ -1,9 +1,9 @@
 // A piece of the cache in shared memory, as attention with mma reads it.
 #pragma once
 
+#include "ops/cuda/async_copies.cuh"
 #include "ops/cuda/attention.cuh"
 #include "ops/cuda/kv_cache.cuh"
-#include "ops/cuda/portable.cuh"
 
 namespace narrow::ops::cuda {
 

@@ -74,6 +74,13 @@ __device__ inline uint4 load_transposed(uint32_t row) {
   return result;
 }
 
+// A barrier of kCount threads that name the same one of the block's sixteen, of which
+// __syncthreads() has the first.
+template <int kCount>
+__device__ inline void sync_threads(int barrier) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(kCount) : "memory");
+}
+
 // Of what lies in shared memory, as instructions take it.
 __device__ inline uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));

@@ -25,13 +25,6 @@ __device__ inline uint32_t to_first_tile(const void* memory) {
   return (1024 - shared_address(memory) % 1024) % 1024;
 }
 
-// A barrier of kCount threads that name the same one of the block's sixteen, of which
-// __syncthreads() has the first.
-template <int kCount>
-__device__ inline void sync_threads(int barrier) {
-  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(kCount) : "memory");
-}
-
 // --- Barriers -----------------------------------------------------------------------------------
 
 __device__ inline void init_barrier(uint64_t* barrier, uint32_t arrivals) {

@@ -147,7 +147,7 @@ __device__ void store_staged(const Product& product, const __nv_bfloat16* stagin
 template <class Format, class T>
 __global__ void __launch_bounds__(T::kThreads) portable_tile_kernel(TileWork work) {
   using Sum = typename Format::Sum;
-  extern __shared__ uint4 memory[];
+  uint4* const memory = block_memory();
   const Product& product = work.product;
   const int split = threadIdx.x / T::kGroup, thread = threadIdx.x % T::kGroup;
   const int warp = thread / kWarpSize, lane = thread % kWarpSize;
@@ -206,7 +206,7 @@ __global__ void __launch_bounds__(T::kThreads) portable_tile_kernel(TileWork wor
     for (int chunk = first_int4_chunk(split * T::kParts + part, product.chunks); chunk < part_end;
          ++chunk) {
       wait_for_copies(work.stages - 2);
-      asm volatile("bar.sync %0, %1;" ::"r"(1 + split), "n"(T::kGroup) : "memory");
+      sync_threads<T::kGroup>(1 + split);
       if (chunk + ahead < end) {
         weight_copies.copy(product, ring + next_stage * stage_units, chunk + ahead);
         copy_x(chunk + ahead, next_stage);
@@ -247,7 +247,7 @@ __global__ void __launch_bounds__(T::kThreads) portable_tile_kernel(TileWork wor
       const Sum* from = exchange + part * kPartSums + thread;
       for_each_sum(totals[0], [&](Sum& total, int i) { total += from[i * T::kGroup]; });
     }
-    asm volatile("bar.sync 1, %0;" ::"n"(T::kGroup) : "memory");
+    sync_threads<T::kGroup>(1);
   }
 
   auto* staging = reinterpret_cast<__nv_bfloat16*>(memory);
@@ -266,7 +266,7 @@ __global__ void __launch_bounds__(T::kThreads) portable_tile_kernel(TileWork wor
   finish([&](int token, int column, float value) {
     staging[token * T::kPitch + column] = __float2bfloat16_rn(value);
   });
-  asm volatile("bar.sync 1, %0;" ::"n"(T::kGroup) : "memory");
+  sync_threads<T::kGroup>(1);
   store_staged<T>(product, staging, token0, out0, thread);
 }
 

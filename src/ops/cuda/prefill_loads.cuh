@@ -3,8 +3,8 @@
 // next part: by the copy engine, or, of a cache in e4m3, by hand; and brings that part's queries.
 #pragma once
 
+#include "ops/cuda/async_copies.cuh"
 #include "ops/cuda/cache_tiles.cuh"
-#include "ops/cuda/portable.cuh"
 #include "ops/cuda/prefill_parts.cuh"
 
 namespace narrow::ops::cuda {

@@ -5,5 +5,30 @@
 
 using __nv_bfloat16 = narrow::bf16;
 
+struct alignas(4) __nv_bfloat162 {
+  __nv_bfloat16 x, y;
+};
+
 inline float __bfloat162float(__nv_bfloat16 value) { return narrow::to_float(value); }
 inline __nv_bfloat16 __float2bfloat16_rn(float value) { return narrow::to_bf16(value); }
+
+// Of pairs, each result rounded.
+inline __nv_bfloat162 __hfma2(__nv_bfloat162 a, __nv_bfloat162 b, __nv_bfloat162 c) {
+  const auto of = [](__nv_bfloat16 x, __nv_bfloat16 y, __nv_bfloat16 z) {
+    return narrow::to_bf16(static_cast<float>(double{narrow::to_float(x)} * narrow::to_float(y) +
+                                              narrow::to_float(z)));
+  };
+  return {of(a.x, b.x, c.x), of(a.y, b.y, c.y)};
+}
+inline __nv_bfloat162 __hmul2(__nv_bfloat162 a, __nv_bfloat162 b) {
+  const auto of = [](__nv_bfloat16 x, __nv_bfloat16 y) {
+    return narrow::to_bf16(narrow::to_float(x) * narrow::to_float(y));
+  };
+  return {of(a.x, b.x), of(a.y, b.y)};
+}
+inline __nv_bfloat162 __hsub2(__nv_bfloat162 a, __nv_bfloat162 b) {
+  const auto of = [](__nv_bfloat16 x, __nv_bfloat16 y) {
+    return narrow::to_bf16(narrow::to_float(x) - narrow::to_float(y));
+  };
+  return {of(a.x, b.x), of(a.y, b.y)};
+}

@@ -18,6 +18,7 @@
 #define threadIdx narrow::emulation::thread_index
 #define blockIdx narrow::emulation::block_index
 #define gridDim narrow::emulation::grid_size
+#define blockDim narrow::emulation::block_size
 
 using cudaStream_t = void*;
 using cudaError_t = int;
@@ -34,6 +35,9 @@ struct uint2 {
 struct alignas(16) uint4 {
   uint32_t x, y, z, w;
 };
+struct int2 {
+  int x, y;
+};
 struct float2 {
   float x, y;
 };
@@ -45,6 +49,7 @@ struct dim3 {
   dim3(unsigned of_x, unsigned of_y = 1, unsigned of_z = 1) : x(of_x), y(of_y), z(of_z) {}
 };
 inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
+inline int2 make_int2(int x, int y) { return {x, y}; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
 

@@ -25,10 +25,26 @@ inline void mma_bf16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint3
   emulation::mma_bf16(c, {a0, a1, a2, a3}, {b0, b1});
 }
 
+inline void mma_int8(int (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                     uint32_t b1) {
+  emulation::mma_int8(c, {a0, a1, a2, a3}, {b0, b1});
+}
+
+inline uint4 load_matrices(const void* row) {
+  uint32_t words[4];
+  emulation::load_matrices(
+      static_cast<uint32_t>(static_cast<const std::byte*>(row) - emulation::block_memory()), words);
+  return {words[0], words[1], words[2], words[3]};
+}
 inline uint4 load_transposed(uint32_t row) {
   uint32_t words[4];
   emulation::load_transposed(row, words);
   return {words[0], words[1], words[2], words[3]};
+}
+
+template <int kCount>
+void sync_threads(int barrier) {
+  emulation::sync_named(barrier, kCount);
 }
 
 inline uint4* block_memory() { return reinterpret_cast<uint4*>(emulation::block_memory()); }
@@ -42,6 +58,8 @@ T load_shared(uint32_t at) {
   emulation::read_shared(at, &value, sizeof(T));
   return value;
 }
+
+inline uint4 load_streaming(const void* address) { return *static_cast<const uint4*>(address); }
 
 inline void load_apart(const void* from, uint32_t& first, uint32_t& second) {
   std::memcpy(&first, from, sizeof first);

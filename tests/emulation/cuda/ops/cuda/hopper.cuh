@@ -18,10 +18,6 @@ inline int warpgroup() { return threadIdx.x / kWarpgroup; }
 inline uint32_t to_first_tile(const void* memory) {
   return (1024 - shared_address(memory) % 1024) % 1024;
 }
-template <int kCount>
-void sync_threads(int barrier) {
-  emulation::sync_named(barrier, kCount);
-}
 
 inline void init_barrier(uint64_t* barrier, uint32_t arrivals) {
   emulation::init_barrier(shared_address(barrier), arrivals);

@@ -47,6 +47,7 @@ struct Int8 {
 struct ProductShape {
   int64_t rows, out, in;  // out: of y
   bool gated = false, adds = false;
+  bool f32 = false;  // y is
 };
 
 // Of rows of X and weights of W; 8-bit numbers have scales.
@@ -56,7 +57,7 @@ class Product {
   explicit Product(const ProductShape& shape) : shape_(shape) {
     std::mt19937 random(3);
     std::normal_distribution<float> normal(0, 1);
-    const auto [rows, out, in, gated, adds] = shape;
+    const auto [rows, out, in, gated, adds, f32] = shape;
     const auto some = [&](float spread) { return spread * std::fabs(normal(random)); };
     weight_.resize(static_cast<size_t>(padded_outputs() * padded_inputs() * W::kBytes));
     for (int64_t n = 0; n < outputs(); ++n)
@@ -73,6 +74,7 @@ class Product {
       for (int64_t n = 0; n < out; ++n) y_.push_back(to_bf16(normal(random)));
     }
     before_ = y_;
+    if (f32) exact_.resize(y_.size());
     largest_.assign(static_cast<size_t>(rows), 0);
   }
 
@@ -90,7 +92,8 @@ class Product {
     of.w_rows = shape_.gated ? outputs() : padded_outputs();
     of.gated = shape_.gated;
     of.largest = shape_.gated && kRowScale ? largest_.data() : nullptr;
-    of.y.data = y_.data();
+    of.y.f32 = shape_.f32;
+    of.y.data = shape_.f32 ? static_cast<void*>(exact_.data()) : y_.data();
     of.y.stride = shape_.out;
     of.y.bias = bias_.data();
     of.y.adds = shape_.adds;
@@ -104,10 +107,11 @@ class Product {
       double size = 0, worst = 0;
       for (int64_t n = 0; n < shape_.out; ++n) {
         const auto i = static_cast<size_t>(row * shape_.out + n);
-        const double expected = result(row, n, to_float(before_[i])), got = to_float(y_[i]);
+        const double expected = result(row, n, to_float(before_[i]));
+        const float got = shape_.f32 ? exact_[i] : to_float(y_[i]);
         size = std::max(size, std::fabs(expected));
         worst = std::isfinite(got) ? std::max(worst, std::fabs(got - expected)) : INFINITY;
-        most = std::max(most, std::fabs(to_float(y_[i])));
+        most = std::max(most, std::fabs(got));
       }
       ASSERT_LE(worst, 0.012 * size) << describe(row);
       if (shape_.gated && kRowScale) {
@@ -117,10 +121,10 @@ class Product {
     }
   }
 
-  // The bits of a row of y.
-  std::vector<bf16> row(int64_t row) const {
-    const auto begin = y_.begin() + row * shape_.out;
-    return {begin, begin + shape_.out};
+  // Of y in float32.
+  std::vector<float> first_row() const {
+    if (!shape_.f32) return {};
+    return {exact_.begin(), exact_.begin() + shape_.out};
   }
 
  private:
@@ -161,6 +165,7 @@ class Product {
   std::vector<uint8_t> x_, weight_;
   std::vector<float> row_scale_, column_scale_, bias_;
   std::vector<bf16> y_, before_;
+  std::vector<float> exact_;  // y in float32
   std::vector<uint32_t> largest_;
 };
 

@@ -19,15 +19,16 @@ using Numbers =
     std::conditional_t<type == MmaType::bf16, emulation::Bf16,
                        std::conditional_t<type == MmaType::e4m3, emulation::E4m3, emulation::Int8>>;
 
-// Returns the bits of the first row of y.
+// Returns the first row of a y in float32.
 template <MmaType type, int kConsumers, int kOut, int kAtoms, bool kGated = false>
-std::vector<bf16> check(int64_t rows, int64_t out, int64_t in, bool adds = false) {
-  emulation::Product<Numbers<type>, Numbers<type>> product({rows, out, in, kGated, adds});
+std::vector<float> check(int64_t rows, int64_t out, int64_t in, bool adds = false,
+                         bool f32 = false) {
+  emulation::Product<Numbers<type>, Numbers<type>> product({rows, out, in, kGated, adds, f32});
   launch_gemm<type, kConsumers, kOut, kAtoms, kGated>(product.gemm(), nullptr);
   product.expect_results();
   if (testing::Test::HasFatalFailure())
     ADD_FAILURE() << "type " << static_cast<int>(type) << ", tiles of " << kOut << " outputs";
-  return product.row(0);
+  return product.first_row();
 }
 
 // More inputs than the ring has stages, and fewer; tiles and rows that are not whole; more tiles
@@ -56,13 +57,8 @@ TEST(Products, OfManyRows) {
 
 template <MmaType type, int kWide>
 void check_bits() {
-  const auto bits = [](const std::vector<bf16>& row) {
-    std::vector<int> of;
-    for (const bf16& number : row) of.push_back(number.bits);
-    return of;
-  };
-  EXPECT_EQ(bits(check<type, 1, 32, 2>(1, 200, 1280)),
-            bits(check<type, 2, kWide, 1>(70, 200, 1280)));
+  const std::vector<float> alone = check<type, 1, 32, 2>(1, 200, 1280, false, /*f32=*/true);
+  EXPECT_EQ((check<type, 2, kWide, 1>(70, 200, 1280, false, /*f32=*/true)), alone);
 }
 
 TEST(Products, OfARowHaveTheSameBitsAmongMany) {

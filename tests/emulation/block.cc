@@ -2,6 +2,7 @@
 
 #include <ucontext.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
@@ -119,7 +120,7 @@ void run_block(int threads) {
   block.named = {};
   block.left = threads;
   block.idle = 0;
-  std::memset(block.memory.data(), 0xff, block.memory.size());
+  std::fill(block.memory.begin(), block.memory.end(), std::byte{0xff});
   block.under_way.assign(block.memory.size() / kCopyBytes + 1, 0);
   if (engine.begin_block) engine.begin_block();
   for (Fiber& fiber : block.fibers) {

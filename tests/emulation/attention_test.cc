@@ -1,6 +1,6 @@
-// Attention of walked rows, and of prompts on other devices than Hopper, on the host: rows against
-// the formula, and with the same bits however memory is cut and whether a row is walked or stands
-// in a prompt's tile.
+// Attention of walked rows and of rows in pieces, and of prompts on other devices than Hopper, on
+// the host: rows against the formula, and with the same bits however memory is cut and whether a
+// row is walked, is taken in pieces or stands in a prompt's tile.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -89,15 +89,36 @@ struct Rows {
             .e4m3 = shape.e4m3,
             .blocks = static_cast<int64_t>(table.size())};
   }
+  DeviceBatch batch() {
+    DeviceBatch of;
+    of.single_row = row.data();
+    of.single_table = table_at.data();
+    of.single_visible = visible.data();
+    of.block_table = table.data();
+    of.rows = of.singles = static_cast<int>(visible.size());
+    of.chunks = pieces_of(*std::max_element(visible.begin(), visible.end()));
+    return of;
+  }
+  std::vector<bf16> nothing() const {
+    return std::vector<bf16>(visible.size() * static_cast<size_t>(shape.heads * shape.head_dim));
+  }
   std::vector<bf16> walked() {
-    DeviceBatch batch;
-    batch.single_row = row.data();
-    batch.single_table = table_at.data();
-    batch.single_visible = visible.data();
-    batch.block_table = table.data();
-    batch.rows = batch.singles = static_cast<int>(visible.size());
-    std::vector<bf16> out(visible.size() * static_cast<size_t>(shape.heads * shape.head_dim));
-    walk_attention(batch, layer(), qkv.data(), out.data(), nullptr);
+    std::vector<bf16> out = nothing();
+    walk_attention(batch(), layer(), qkv.data(), out.data(), nullptr);
+    return out;
+  }
+  // Twice: who counts pieces leaves the counters as they were.
+  std::vector<bf16> in_pieces() {
+    std::vector<bf16> out;
+    std::vector<float> workspace(
+        static_cast<size_t>(decode_workspace_bytes(layer(), batch().singles, batch().chunks)) /
+        sizeof(float));
+    std::vector<uint32_t> counters(visible.size() * static_cast<size_t>(shape.kv_heads));
+    for (int time = 0; time < 2; ++time) {
+      out = nothing();
+      decode_attention(batch(), layer(), qkv.data(), out.data(), workspace.data(), counters.data(),
+                       nullptr);
+    }
     return out;
   }
   // The largest error of a head's numbers, in parts of the largest of them.
@@ -154,6 +175,7 @@ void walk_in_any_memory(const Shape& shape) {
       EXPECT_LT(rows.worst(out), 1e-2);
       EXPECT_TRUE(same_bits(out, first)) << memory << " bytes, " << processors << " processors";
     }
+  EXPECT_TRUE(same_bits(rows.in_pieces(), first)) << "in pieces";
 }
 
 TEST(Attention, OfWalkedRowsIsTheFormulaInAnyMemory) {

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstring>
 #include <deque>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -51,7 +52,8 @@ struct Block {
   Barrier all;
   std::array<Barrier, 16> named;
   std::vector<Barrier> warps;
-  std::vector<std::array<uint32_t, 6>> given[2];  // to the warp, by each thread, in turns
+  std::map<std::pair<int, uint32_t>, Barrier> masks;  // by warp and lanes
+  std::vector<std::array<uint32_t, 6>> given[2];      // to the warp, by each thread, in turns
   std::vector<std::byte> memory;
   std::vector<int> under_way;  // copies, to each of its units of kCopyBytes
   std::string error;           // the first
@@ -90,12 +92,13 @@ const std::array<uint32_t, 6>& given_by(int lane) {
   return block.given[self().turn][static_cast<size_t>(block.running / kWarp * kWarp + lane)];
 }
 
-// Gives the warp words that all may read until the next call. (What was given before that is not
-// needed: who has come here again has read it.)
-void give(std::array<uint32_t, 6> words) {
+// Gives lanes of the warp words that all may read until the next call. (What was given before that
+// is not needed: who has come here again has read it.)
+void give(std::array<uint32_t, 6> words, uint32_t lanes = 0xffffffffu) {
   self().turn ^= 1;
   block.given[self().turn][static_cast<size_t>(block.running)] = words;
-  sync_warp();
+  if (lanes == 0xffffffffu) return sync_warp();
+  wait_at(block.masks[{block.running / kWarp, lanes}], std::popcount(lanes));
 }
 
 void fiber_main() {
@@ -118,6 +121,7 @@ void run_block(int threads) {
   for (auto& given : block.given) given.assign(static_cast<size_t>(threads), {});
   block.all = {};
   block.named = {};
+  block.masks.clear();
   block.left = threads;
   block.idle = 0;
   std::fill(block.memory.begin(), block.memory.end(), std::byte{0xff});
@@ -149,12 +153,13 @@ void run_grid(Index blocks, int threads, size_t shared_bytes, const std::functio
   block.memory.resize(shared_bytes);
   block.thread = &thread;
   block.error.clear();
-  for (int y = 0; y < blocks.y; ++y)
-    for (int x = 0; x < blocks.x; ++x) {
-      block_index = {x, y, 0};
-      run_block(threads);
-      if (!block.error.empty()) throw Error::failed(block.error);
-    }
+  for (int z = 0; z < blocks.z; ++z)
+    for (int y = 0; y < blocks.y; ++y)
+      for (int x = 0; x < blocks.x; ++x) {
+        block_index = {x, y, z};
+        run_block(threads);
+        if (!block.error.empty()) throw Error::failed(block.error);
+      }
 }
 
 void note(const std::string& error) {
@@ -188,6 +193,11 @@ void sync_named(int barrier, int threads) {
 
 uint32_t exchange(uint32_t value, int lane) {
   give({value});
+  return given_by(lane)[0];
+}
+
+uint32_t exchange_among(uint32_t lanes, uint32_t value, int lane) {
+  give({value}, lanes);
   return given_by(lane)[0];
 }
 

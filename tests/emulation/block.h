@@ -52,6 +52,9 @@ void sync_named(int barrier, int threads);
 void sync_warp();
 // The value that lane `lane` of the warp gives.
 uint32_t exchange(uint32_t value, int lane);
+// The same among the lanes of a mask. (Behind it exchanges of the whole warp are no longer right
+// where some of its lanes have had fewer.)
+uint32_t exchange_among(uint32_t lanes, uint32_t value, int lane);
 
 // Shared memory that the launch gives. Addresses count from its beginning.
 std::byte* block_memory();

@@ -12,9 +12,8 @@ constexpr int kWarps = kPages;
 
 // 8 or 4 bytes, past L1.
 __device__ inline void load_key(const __nv_bfloat16* from, Numbers<__nv_bfloat16, 4>& to) {
-  asm volatile("ld.global.L1::no_allocate.L2::128B.v2.u32 {%0, %1}, [%2];"
-               : "=r"(to.pair[0]), "=r"(to.pair[1])
-               : "l"(from));
+  const uint2 four = load_past_l1(from);
+  to.pair[0] = four.x, to.pair[1] = four.y;
 }
 __device__ inline void load_key(const e4m3_t* from, Numbers<e4m3_t, 4>& to) {
   // Half a sector of memory: the next step's codes are the other half.
@@ -69,12 +68,7 @@ __device__ inline void leave_piece(const Weighted<kHeadDim>& weighted, const Pie
 // again.
 __device__ inline bool count_piece(uint32_t* counter, int pieces) {
   const auto last = static_cast<uint32_t>(pieces) - 1;
-  uint32_t before;
-  asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
-               : "=r"(before)
-               : "l"(counter), "r"(last)
-               : "memory");
-  return before == last;
+  return count_up_to(last, counter) == last;
 }
 
 inline constexpr int kJoinedAtOnce = 8;  // pieces

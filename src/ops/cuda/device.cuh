@@ -153,6 +153,26 @@ __device__ inline uint2 load_streaming_8(const void* address) {
   return value;
 }
 
+// Eight bytes past L1 that kernels write.
+__device__ inline uint2 load_past_l1(const void* address) {
+  uint2 value;
+  asm volatile("ld.global.L1::no_allocate.L2::128B.v2.u32 {%0, %1}, [%2];"
+               : "=r"(value.x), "=r"(value.y)
+               : "l"(address));
+  return value;
+}
+
+// Adds one to a number in global memory, or makes it zero where it is `last`; what it was. Releases
+// what was written before and acquires what others have released so.
+__device__ inline uint32_t count_up_to(uint32_t last, uint32_t* number) {
+  uint32_t before;
+  asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+               : "=r"(before)
+               : "l"(number), "r"(last)
+               : "memory");
+  return before;
+}
+
 // Numbers of a table that no kernel writes, with the fewest loads: what a warp asks for at once is
 // sixteen bytes a lane, where single numbers, `kCount` apart, would be as many lines for four
 // bytes. from: on a boundary of sixteen bytes where kCount is a multiple of four.

@@ -66,9 +66,18 @@ inline float __shfl_xor_sync(uint32_t, float value, int mask) {
 inline int __shfl_sync(uint32_t, int value, int lane) {
   return static_cast<int>(narrow::emulation::exchange(static_cast<uint32_t>(value), lane));
 }
+inline float __shfl_sync(uint32_t lanes, float value, int lane, int width) {
+  const int of_warp = threadIdx.x % 32 / width * width + lane;
+  return std::bit_cast<float>(
+      narrow::emulation::exchange_among(lanes, std::bit_cast<uint32_t>(value), of_warp));
+}
 
 template <class T>
 T __ldg(const T* at) {
+  return *at;
+}
+template <class T>
+T __ldcg(const T* at) {
   return *at;
 }
 inline uint32_t __float_as_uint(float value) { return std::bit_cast<uint32_t>(value); }

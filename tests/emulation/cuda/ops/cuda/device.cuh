@@ -61,6 +61,13 @@ T load_shared(uint32_t at) {
 
 inline uint4 load_streaming(const void* address) { return *static_cast<const uint4*>(address); }
 
+inline uint2 load_past_l1(const void* address) { return *static_cast<const uint2*>(address); }
+inline uint32_t count_up_to(uint32_t last, uint32_t* number) {
+  const uint32_t before = *number;
+  *number = before >= last ? 0 : before + 1;
+  return before;
+}
+
 inline void load_apart(const void* from, uint32_t& first, uint32_t& second) {
   std::memcpy(&first, from, sizeof first);
   std::memcpy(&second, static_cast<const std::byte*>(from) + sizeof first, sizeof second);

@@ -11,8 +11,9 @@ namespace narrow::ops::cuda {
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_bytes,
             cudaStream_t, Arguments... arguments) {
-  emulation::run_grid({static_cast<int>(grid.x), static_cast<int>(grid.y), 1}, threads,
-                      shared_bytes, [&] { kernel(arguments...); });
+  emulation::run_grid(
+      {static_cast<int>(grid.x), static_cast<int>(grid.y), static_cast<int>(grid.z)}, threads,
+      shared_bytes, [&] { kernel(arguments...); });
 }
 
 template <class Kernel>

@@ -1,4 +1,4 @@
-// Attention of walked rows and of rows in pieces, and of prompts on other devices than Hopper, on
+// Attention of walked rows, of rows in pieces and of prompts, on Hopper and on other devices, on
 // the host: rows against the formula, and with the same bits however memory is cut and whether a
 // row is walked, is taken in pieces or stands in a prompt's tile.
 #include <gtest/gtest.h>
@@ -189,7 +189,7 @@ TEST(Attention, OfWalkedRowsIsTheFormulaInAnyMemory) {
 template <class Kv>
 void prompt_and_walks(const Shape& shape) {
   // A prompt of 32 rows that sees 80 tokens before it, as rows of one sequence.
-  constexpr int kRows = kPrefillRows, kBefore = 80;
+  constexpr int kRows = kPrefillRows, kBefore = 300;
   Rows<Kv> last(shape, {kBefore + kRows});
   std::mt19937 engine(6);
   std::normal_distribution<float> normal(0, 1);
@@ -215,6 +215,14 @@ void prompt_and_walks(const Shape& shape) {
   portable_prefill_attention(batch, last.layer(), last.qkv.data(), tile.data(), nullptr);
   walk_attention(singles, last.layer(), last.qkv.data(), walked.data(), nullptr);
   EXPECT_TRUE(same_bits(tile, walked)) << shape.heads << " heads of " << shape.head_dim;
+  // Hopper's: a block has one part, or several.
+  for (const int processors : {132, 1}) {
+    processors_there = processors;
+    std::fill(tile.begin(), tile.end(), bf16{});
+    prefill_attention(batch, last.layer(), last.qkv.data(), tile.data(), nullptr);
+    EXPECT_TRUE(same_bits(tile, walked))
+        << shape.heads << " heads of " << shape.head_dim << ", " << processors << " processors";
+  }
 }
 
 TEST(Attention, OfAPromptsRowsHasTheBitsOfTheirWalks) {

@@ -101,6 +101,18 @@ void give(std::array<uint32_t, 6> words, uint32_t lanes = 0xffffffffu) {
   wait_at(block.masks[{block.running / kWarp, lanes}], std::popcount(lanes));
 }
 
+void bring(const Group& group) {
+  for (const Copy& copy : group) {
+    --block.under_way[copy.to / kCopyBytes];
+    std::byte* const to = block.memory.data() + copy.to;
+    if (copy.there) {
+      std::memcpy(to, copy.from, kCopyBytes);
+    } else {
+      std::memset(to, 0, kCopyBytes);
+    }
+  }
+}
+
 void fiber_main() {
   (*block.thread)();
   Fiber& me = self();
@@ -201,6 +213,13 @@ uint32_t exchange_among(uint32_t lanes, uint32_t value, int lane) {
   return given_by(lane)[0];
 }
 
+bool is_true_in_warp(bool value) {
+  give({value ? 1u : 0u});
+  bool all = true;
+  for (int lane = 0; lane < kWarp; ++lane) all = all && given_by(lane)[0] == 1;
+  return all;
+}
+
 std::byte* block_memory() { return block.memory.data(); }
 size_t block_memory_bytes() { return block.memory.size(); }
 
@@ -230,16 +249,13 @@ void commit_copies() {
 
 void wait_for_copies(int pending) {
   std::deque<Group>& groups = self().groups;
-  for (; groups.size() > static_cast<size_t>(pending); groups.pop_front())
-    for (const Copy& copy : groups.front()) {
-      --block.under_way[copy.to / kCopyBytes];
-      std::byte* const to = block.memory.data() + copy.to;
-      if (copy.there) {
-        std::memcpy(to, copy.from, kCopyBytes);
-      } else {
-        std::memset(to, 0, kCopyBytes);
-      }
-    }
+  for (; groups.size() > static_cast<size_t>(pending); groups.pop_front()) bring(groups.front());
+}
+
+std::function<void()> take_open_copies() {
+  Group open;
+  std::swap(open, self().open);
+  return [open] { bring(open); };
 }
 
 void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {

@@ -55,6 +55,7 @@ uint32_t exchange(uint32_t value, int lane);
 // The same among the lanes of a mask. (Behind it exchanges of the whole warp are no longer right
 // where some of its lanes have had fewer.)
 uint32_t exchange_among(uint32_t lanes, uint32_t value, int lane);
+bool is_true_in_warp(bool value);  // in all lanes
 
 // Shared memory that the launch gives. Addresses count from its beginning.
 std::byte* block_memory();
@@ -63,6 +64,8 @@ void read_shared(uint32_t at, void* to, int bytes);
 
 // 16 bytes, or as many zeros; of the thread's open group.
 void start_copy(uint32_t to, const void* from, bool there);
+// The thread's open group, which is no longer that: who calls what this returns brings it.
+std::function<void()> take_open_copies();
 void commit_copies();
 // Until at most `pending` of the thread's latest groups are under way.
 void wait_for_copies(int pending);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <random>
 #include <unordered_map>
 #include <vector>
@@ -45,9 +46,16 @@ struct Product {
   Factor factor;
   int columns;
   uint32_t a, b;
+  uint32_t column_stride;  // not 0: A is in registers, rows of B stand along k
   bool adds;
   std::array<void*, kWarpgroup> sums{};
+  std::array<std::array<uint32_t, 4>, kWarpgroup> registers{};
   int asked = 0;  // threads that have come to it
+  bool may_be_made = false;
+  bool is_like(const Product& other) const {
+    return factor == other.factor && columns == other.columns && a == other.a && b == other.b &&
+           column_stride == other.column_stride && adds == other.adds;
+  }
 };
 
 struct Warpgroup {
@@ -64,11 +72,12 @@ struct Thread {
 
 struct State {
   std::unordered_map<uint32_t, Phases> barriers;
-  std::vector<Box> under_way;  // to shared memory
+  std::vector<std::function<void()>> late;  // what may come now or later
   std::array<Warpgroup, 8> warpgroups;
   std::array<Thread, 1024> threads;
 };
 State state;
+std::minstd_rand draw(1);
 
 Thread& self() { return state.threads[static_cast<size_t>(thread_index.x)]; }
 
@@ -137,14 +146,13 @@ void take_out(const Box& box) {
   });
 }
 
-bool bring_one() {
-  static std::minstd_rand random(1);
-  std::vector<Box>& boxes = state.under_way;
-  if (boxes.empty()) return false;
-  std::swap(boxes[random() % boxes.size()], boxes.back());
-  const Box box = boxes.back();
-  boxes.pop_back();
-  bring(box);
+bool do_late() {
+  std::vector<std::function<void()>>& late = state.late;
+  if (late.empty()) return false;
+  std::swap(late[draw() % late.size()], late.back());
+  const std::function<void()> one = std::move(late.back());
+  late.pop_back();
+  one();
   return true;
 }
 
@@ -171,14 +179,49 @@ void read_row(Factor factor, uint32_t tile, int row, T* to) {
   }
 }
 
+template <class T>
+using Operand = std::vector<std::array<T, kProductBytes>>;  // [row][k]
+
+template <class T>
+T bf16_at(uint32_t word, int half) {
+  return static_cast<T>(to_float(bf16{static_cast<uint16_t>(half == 0 ? word : word >> 16)}));
+}
+
+// Operands of multiply_transposed().
+template <class T>
+void read_transposed(const Product& product, Operand<T>& a, Operand<T>& b) {
+  for (int thread = 0; thread < kWarpgroup; ++thread)
+    for (int word = 0; word < 4; ++word)
+      for (int half = 0; half < 2; ++half) {
+        const int g = thread % kWarp / 4, t = thread % 4;
+        const auto row = static_cast<size_t>(16 * (thread / kWarp) + g + 8 * (word % 2));
+        a[row][static_cast<size_t>(2 * t + half + 8 * (word / 2))] = bf16_at<T>(
+            product.registers[static_cast<size_t>(thread)][static_cast<size_t>(word)], half);
+      }
+  for (int n = 0; n < product.columns; ++n)
+    for (int k = 0; k < kProductBytes / 2; ++k) {
+      const uint32_t at = product.b + static_cast<uint32_t>(n / 64) * product.column_stride +
+                          static_cast<uint32_t>(k * kAtomBytes + n % 64 * 2);
+      uint16_t bits = 0;
+      if (swizzled(at, kAtomBytes) + 2 > block_memory_bytes())
+        return note("multiplies beyond the block's memory");
+      std::memcpy(&bits, block_memory() + swizzled(at, kAtomBytes), 2);
+      b[static_cast<size_t>(n)][static_cast<size_t>(k)] = bf16_at<T>(bits, 0);
+    }
+}
+
 // T: of the sums as they are made; Sum: as they are kept.
 template <class T, class Sum>
 void make(const Product& product) {
   const int inputs = product.factor == Factor::bf16 ? kProductBytes / 2 : kProductBytes;
-  std::vector<std::array<T, kProductBytes>> a(kRows), b(static_cast<size_t>(product.columns));
-  for (int row = 0; row < kRows; ++row) read_row(product.factor, product.a, row, a[row].data());
-  for (int row = 0; row < product.columns; ++row)
-    read_row(product.factor, product.b, row, b[static_cast<size_t>(row)].data());
+  Operand<T> a(kRows), b(static_cast<size_t>(product.columns));
+  if (product.column_stride != 0) {
+    read_transposed(product, a, b);
+  } else {
+    for (int row = 0; row < kRows; ++row) read_row(product.factor, product.a, row, a[row].data());
+    for (int row = 0; row < product.columns; ++row)
+      read_row(product.factor, product.b, row, b[static_cast<size_t>(row)].data());
+  }
   for (int thread = 0; thread < kWarpgroup; ++thread) {
     const int warp = thread / kWarp, g = thread % kWarp / 4, t = thread % 4;
     Sum* const sums = static_cast<Sum*>(product.sums[static_cast<size_t>(thread)]);
@@ -197,10 +240,32 @@ Warpgroup& own_warpgroup() {
   return state.warpgroups[static_cast<size_t>(thread_index.x / kWarpgroup)];
 }
 
+// The thread's next product.
+void ask_for(const Product& wanted, void* sums, const std::array<uint32_t, 4>& registers) {
+  Warpgroup& group = own_warpgroup();
+  const auto place = static_cast<size_t>(self().asked - group.made);
+  if (place == group.products.size()) group.products.push_back(wanted);
+  Product& product = group.products[place];
+  if (!product.is_like(wanted)) note("the threads of a warpgroup ask for different products");
+  const auto thread = static_cast<size_t>(thread_index.x % kWarpgroup);
+  product.sums[thread] = sums;
+  product.registers[thread] = registers;
+  if (++product.asked == kWarpgroup) {
+    // Some of them only when no thread can go on without.
+    product.may_be_made = draw() % 4 != 0;
+    if (!product.may_be_made)
+      state.late.push_back([&group, number = self().asked] {
+        group.products[static_cast<size_t>(number - group.made)].may_be_made = true;
+      });
+  }
+  ++self().asked;
+  go_on();
+}
+
 void make_products_until(int64_t end) {
   Warpgroup& group = own_warpgroup();
   while (group.made < end) {
-    wait_until([&] { return group.made >= end || group.products.front().asked == kWarpgroup; });
+    wait_until([&] { return group.made >= end || group.products.front().may_be_made; });
     if (group.made >= end) return;
     const Product& product = group.products.front();
     if (product.factor == Factor::int8) {
@@ -221,7 +286,7 @@ void end_thread() {
 }
 
 const bool registered = [] {
-  engine = {[] { state = {}; }, bring_one, end_thread};
+  engine = {[] { state = {}; }, do_late, end_thread};
   return true;
 }();
 
@@ -243,6 +308,13 @@ void arrive_expecting(uint32_t barrier, uint32_t bytes) {
   arrive(barrier);
 }
 
+void arrive_after_copies(uint32_t barrier) {
+  state.late.push_back([barrier, bring_copies = take_open_copies()] {
+    bring_copies();
+    arrive(barrier);
+  });
+}
+
 void wait_at_barrier(uint32_t barrier, uint32_t parity) {
   Phases& phases = barrier_at(barrier);
   wait_until([&] { return phases.phase % 2 != parity; });
@@ -252,7 +324,7 @@ void copy_box(uint32_t to, const CUtensorMap& map, const int* coordinates, uint3
   Box box{map, {}, to, barrier, false};
   std::copy(coordinates, coordinates + map.dimensions, box.at.begin());
   spoil(box);
-  state.under_way.push_back(box);
+  state.late.push_back([box] { bring(box); });
 }
 
 void copy_box_out(const CUtensorMap& map, bool adds, const int* coordinates, uint32_t from) {
@@ -273,17 +345,12 @@ void wait_for_copies_out(int pending) {
 }
 
 void multiply(Factor factor, int columns, void* sums, uint32_t a, uint32_t b, bool adds) {
-  Warpgroup& group = own_warpgroup();
-  const auto place = static_cast<size_t>(self().asked - group.made);
-  if (place == group.products.size()) group.products.push_back({factor, columns, a, b, adds});
-  Product& product = group.products[place];
-  if (product.factor != factor || product.columns != columns || product.a != a || product.b != b ||
-      product.adds != adds)
-    note("the threads of a warpgroup ask for different products");
-  product.sums[static_cast<size_t>(thread_index.x % kWarpgroup)] = sums;
-  ++product.asked;
-  ++self().asked;
-  go_on();
+  ask_for({factor, columns, a, b, 0, adds}, sums, {});
+}
+
+void multiply_transposed(int columns, float* sums, const uint32_t (&a)[4], uint32_t b,
+                         uint32_t column_stride, bool adds) {
+  ask_for({Factor::bf16, columns, 0, b, column_stride, adds}, sums, {a[0], a[1], a[2], a[3]});
 }
 
 void commit_products() { self().commits.push_back(self().asked); }

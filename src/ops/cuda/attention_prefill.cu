@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kThreads, 1)
                              AttentionLayer layer, int parts_of_tile, const bf16_t* qkv,
                              bf16_t* out) {
   constexpr bool kCodes = sizeof(Kv) == 1;
-  extern __shared__ uint8_t raw[];
+  auto* const raw = reinterpret_cast<uint8_t*>(block_memory());
   __shared__ PrefillShared shared;
   auto& memory = *reinterpret_cast<PrefillTiles<kHeadDim>*>(raw + to_first_tile(raw));
   const int queries = layer.heads / layer.kv_heads;
@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   load_queries(part_of(part_at(0), parts_of_tile, batch, layer), layer, qkv, memory, shared, 0,
                group);
   const int g = lane / 4, t = lane % 4;
-  const auto sync_group = [&] { asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory"); };
+  const auto sync_group = [&] { sync_threads<kWarpgroup>(group + 1); };
   const float scale = layer.scale * kLog2E;
   int done = 0;  // pieces, of the parts before
   for (int turn = 0; part_at(turn) < parts; ++turn) {
@@ -93,8 +93,7 @@ __global__ void __launch_bounds__(kThreads, 1)
               uint4{};
       }
       publish_to_async();
-      asm volatile("bar.sync %0, %1;" ::"n"(kPartGroups + 1), "n"(kPartGroups * kWarpgroup)
-                   : "memory");
+      sync_threads<kPartGroups * kWarpgroup>(kPartGroups + 1);
     };
     const auto release = [&](int piece) {
       __syncwarp();

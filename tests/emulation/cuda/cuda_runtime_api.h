@@ -57,6 +57,7 @@ using std::max;
 using std::min;
 
 inline void __syncthreads() { narrow::emulation::sync_block(); }
+inline bool __all_sync(uint32_t, bool value) { return narrow::emulation::is_true_in_warp(value); }
 inline void __syncwarp() { narrow::emulation::sync_warp(); }
 inline float __shfl_xor_sync(uint32_t, float value, int mask) {
   const int lane = threadIdx.x % 32 ^ mask;

@@ -1,5 +1,5 @@
 // In place of src/ops/cuda/hopper.cuh on the host: those of its functions that products of
-// gemm.cuh use.
+// gemm.cuh and attention of prompts use.
 #pragma once
 
 #include <cuda.h>
@@ -27,6 +27,9 @@ inline void arrive_at(uint32_t barrier) { emulation::arrive(barrier); }
 inline void arrive(uint64_t* barrier) { arrive_at(shared_address(barrier)); }
 inline void arrive_expecting(uint64_t* barrier, uint32_t bytes) {
   emulation::arrive_expecting(shared_address(barrier), bytes);
+}
+inline void arrive_after_copies(uint64_t* barrier) {
+  emulation::arrive_after_copies(shared_address(barrier));
 }
 inline void wait_at(uint32_t barrier, uint32_t parity) {
   emulation::wait_at_barrier(barrier, parity);
@@ -74,6 +77,9 @@ void keep(Sum&) {}
 
 inline uint32_t tile_descriptor_low(const void* tile) { return shared_address(tile) / 16; }
 inline uint64_t descriptor_from_low(uint32_t low) { return low; }
+inline uint64_t transposed_tile(const void* tile, uint32_t column_stride) {
+  return uint64_t{column_stride} << 32 | tile_descriptor_low(tile);
+}
 
 inline void publish_to_async() {}
 // As a lane of a warp has words of matrices of eight rows, and places of rows.
@@ -103,6 +109,12 @@ void wgmma(typename MmaTraits<type>::Sum (&d)[kColumns / 2], uint64_t a, uint64_
                                                                 : emulation::Factor::int8;
   emulation::multiply(kFactor, kColumns, d, static_cast<uint32_t>(a) * 16,
                       static_cast<uint32_t>(b) * 16, keep != 0);
+}
+
+template <int kColumns>
+void wgmma_transposed(float (&d)[kColumns / 2], const uint32_t (&a)[4], uint64_t b, int keep) {
+  emulation::multiply_transposed(kColumns, d, a, static_cast<uint32_t>(b) * 16,
+                                 static_cast<uint32_t>(b >> 32), keep != 0);
 }
 
 }  // namespace narrow::ops::cuda

@@ -187,18 +187,18 @@ TEST(Attention, OfWalkedRowsIsTheFormulaInAnyMemory) {
 }
 
 template <class Kv>
-void prompt_and_walks(const Shape& shape) {
-  // A prompt of 32 rows that sees 80 tokens before it, as rows of one sequence.
-  constexpr int kRows = kPrefillRows, kBefore = 300;
-  Rows<Kv> last(shape, {kBefore + kRows});
+void prompt_and_walks(const Shape& shape, int before) {
+  // A prompt of 32 rows that sees `before` tokens before it, as rows of one sequence.
+  constexpr int kRows = kPrefillRows;
+  Rows<Kv> last(shape, {before + kRows});
   std::mt19937 engine(6);
   std::normal_distribution<float> normal(0, 1);
   last.qkv.resize(static_cast<size_t>(kRows * last.width()));
   for (bf16& value : last.qkv) value = to_bf16(normal(engine));
-  const std::vector<int32_t> zeros(kRows, 0), tile_rows{kRows}, tile_visible{kBefore + 1};
+  const std::vector<int32_t> zeros(kRows, 0), tile_rows{kRows}, tile_visible{before + 1};
   std::vector<int32_t> row(kRows), visible(kRows);
   std::iota(row.begin(), row.end(), 0);
-  std::iota(visible.begin(), visible.end(), kBefore + 1);
+  std::iota(visible.begin(), visible.end(), before + 1);
   DeviceBatch batch;
   batch.block_table = last.table.data();
   batch.rows = kRows;
@@ -229,10 +229,11 @@ TEST(Attention, OfAPromptsRowsHasTheBitsOfTheirWalks) {
   memory_there = 228 << 10;
   processors_there = 132;
   for (const auto& [heads, kv_heads, scale] : {std::tuple{4, 1, 0.1f}, {3, 1, 3.0f}, {14, 2, 0.1f}})
-    for (const int head_dim : {64, 128}) {
-      prompt_and_walks<bf16>({heads, kv_heads, head_dim, scale, false});
-      prompt_and_walks<uint8_t>({heads, kv_heads, head_dim, scale, true});
-    }
+    for (const int head_dim : {64, 128})
+      for (const int before : {20, 300}) {  // tokens: parts of one piece, and of more than a ring
+        prompt_and_walks<bf16>({heads, kv_heads, head_dim, scale, false}, before);
+        prompt_and_walks<uint8_t>({heads, kv_heads, head_dim, scale, true}, before);
+      }
 }
 
 // What the emulation is there to find.

@@ -98,7 +98,7 @@ __device__ void store_sums(const CUtensorMap& y_map, const Int4Work& work,
     }
     return;
   }
-  const auto sync = [&] { asm volatile("bar.sync %0, 128;" ::"r"(barrier) : "memory"); };
+  const auto sync = [&] { sync_threads<kWarpgroup>(barrier); };
   for_staged_tokens<kTokens>([&]<int kFirst, int kCount>() {
     if (thread == 0) wait_for_reads<0>();
     sync();

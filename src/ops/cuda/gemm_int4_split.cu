@@ -58,7 +58,7 @@ __device__ void finish_eight(const Int4Work& work, const float4* parts, int part
     }
   }
   if (y.f32) return;
-  asm volatile("bar.sync %0, 128;" ::"r"(barrier) : "memory");
+  sync_threads<kWarpgroup>(barrier);
   const int rows = min(8, work.rows - token0);
   if (out0 + kInt4Outs <= work.out && has_aligned_rows(y)) {
     const int row = thread / 8, n = thread % 8 * 8;
@@ -72,7 +72,7 @@ __device__ void finish_eight(const Int4Work& work, const float4* parts, int part
         store_number(y, token0 + row, out0 + n, __bfloat162float(staging[row * pitch + n]));
     }
   }
-  asm volatile("bar.sync %0, 128;" ::"r"(barrier) : "memory");
+  sync_threads<kWarpgroup>(barrier);
 }
 
 template <int kTokens, int kBlocks, Int4Kind kKind>

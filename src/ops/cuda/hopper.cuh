@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "ops/cuda/device.cuh"
+#include "ops/cuda/mma_type.h"
 
 namespace narrow::ops::cuda {
 
@@ -295,17 +296,6 @@ __device__ inline void store_matrices(uint32_t row, const uint32_t (&words)[2]) 
 __device__ inline void publish_to_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
-
-enum class MmaType { bf16, e4m3, int8 };
-
-template <MmaType type>
-struct MmaTraits {
-  using Sum = float;
-};
-template <>
-struct MmaTraits<MmaType::int8> {
-  using Sum = int;
-};
 
 // sums[64 rows of A][kColumns rows of B] (+)= A Bᵀ over 32 bytes of k; keep = 0 starts anew. Thread
 // 32 w + 4 g + t holds rows 16 w + g + 8 i, columns 8 j + 2 t + c as sums[4 j + 2 i + c].

@@ -8,6 +8,7 @@
 
 #include "emulation/tiles.h"
 #include "ops/cuda/device.cuh"
+#include "ops/cuda/mma_type.h"
 
 namespace narrow::ops::cuda {
 
@@ -91,16 +92,6 @@ void store_matrices(uint32_t row, const uint32_t (&words)[kMatrices]) {
     std::memcpy(emulation::block_memory() + to, &words[matrix], sizeof words[matrix]);
   }
 }
-
-enum class MmaType { bf16, e4m3, int8 };
-template <MmaType type>
-struct MmaTraits {
-  using Sum = float;
-};
-template <>
-struct MmaTraits<MmaType::int8> {
-  using Sum = int;
-};
 
 template <MmaType type, int kColumns>
 void wgmma(typename MmaTraits<type>::Sum (&d)[kColumns / 2], uint64_t a, uint64_t b, int keep) {

@@ -175,7 +175,8 @@ class CudaBackend : public Backend {
     std::vector<uint64_t> key(identity.begin(), identity.end());
     key.push_back(static_cast<uint64_t>(own.device().rows));
     key.push_back(static_cast<uint64_t>(own.device().chunks));
-    key.push_back(static_cast<uint64_t>(own.device().walk_kv_heads));
+    key.push_back(static_cast<uint64_t>(own.device().walk_heads.bf16));
+    key.push_back(static_cast<uint64_t>(own.device().walk_heads.e4m3));
     recordings_.run(key, stream_, enqueue);
   }
 
@@ -287,7 +288,8 @@ class CudaBackend : public Backend {
     prefill(own.device(), layer, bf16_of(qkv), bf16_of(out), stream_);
     const int lone = own.lone();
     if (lone == 0) return;
-    if (layer.kv_heads >= own.device().walk_kv_heads)  // the bits are the same
+    const WalkHeads& walked = own.device().walk_heads;
+    if (layer.kv_heads >= (layer.e4m3 ? walked.e4m3 : walked.bf16))  // the bits are the same
       return walk_attention(own.singles(0, lone), layer, bf16_of(qkv), bf16_of(out), stream_);
     const DeviceBatch whole = own.singles(0, lone);
     const int64_t of_one = decode_workspace_bytes(layer, 1, whole.chunks);

@@ -36,22 +36,26 @@ std::vector<int32_t> column_of(const std::vector<Tile>& tiles, int32_t Tile::*co
   return values;
 }
 
-// DeviceBatch::walk_kv_heads of rows that see this much. Blocks for pieces come in rounds, of
-// kPlaces on each processor; a block that walks has done kPiecesOfRound pieces in the time of one
-// round (docs/performance/attention.md). A power of two, so that few recordings serve all steps.
-int walk_kv_heads(const std::vector<int32_t>& visible) {
-  constexpr int64_t kPlaces = 4, kPiecesOfRound = 6;
+// From how many key/value heads on a cache of one type is walked whose `all` pieces of rows, each
+// once for a head, are `most` of the longest row. A block for each piece costs time by their
+// number, a walk by the longest row: it is faster from so many pieces a processor on for each of
+// that row's beyond the first few (docs/performance/attention.md). A power of two, so that few
+// recordings serve all steps.
+int heads_to_walk_from(int64_t all, int64_t most, double share, int64_t first_few) {
   constexpr int kMostHeads = 128;
+  const double least = share * processors() * static_cast<double>(most - first_few);
+  for (int heads = 1; heads <= kMostHeads; heads *= 2)
+    if (static_cast<double>(all * heads) > least) return heads;
+  return std::numeric_limits<int>::max();
+}
+
+WalkHeads walk_heads(const std::vector<int32_t>& visible) {
   int64_t all = 0, most = 0;
   for (const int32_t tokens : visible) {
     all += pieces_of(tokens);
     most = std::max<int64_t>(most, pieces_of(tokens));
   }
-  // Until pieces take more rounds than the longest walk, they are not slower.
-  const int64_t places = kPlaces * processors() * (most / kPiecesOfRound);
-  for (int heads = 1; heads <= kMostHeads; heads *= 2)
-    if (all * heads > places) return heads;
-  return std::numeric_limits<int>::max();
+  return {heads_to_walk_from(all, most, 0.28, 6), heads_to_walk_from(all, most, 0.44, 3)};
 }
 
 }  // namespace
@@ -96,7 +100,7 @@ CudaPlan::CudaPlan(Batch given, StepMemory& fixed, Staging& staging, cudaStream_
   std::stable_sort(tiles.begin(), tiles.end(),
                    [](const Tile& one, const Tile& other) { return one.visible > other.visible; });
   lone_ = static_cast<int>(singles.row.size());
-  device_.walk_kv_heads = walk_kv_heads(singles.visible);
+  device_.walk_heads = walk_heads(singles.visible);
   singles.append(in_tiles);
   visible_ = singles.visible;
   const bool decode = b.rows() <= StepMemory::kRows && tiles.empty() &&

@@ -30,7 +30,7 @@ class CudaPlan : public Plan {
   ~CudaPlan() override;
 
   const DeviceBatch& device() const { return device_; }
-  // Whether its kernels' arguments are a function of rows, chunks and walk_kv_heads alone: one row
+  // Whether its kernels' arguments are a function of rows, chunks and walk_heads alone: one row
   // a sequence, in the fixed memory.
   bool recordable() const { return fixed_ != nullptr; }
   // Singles that stand in no tile; they come first.

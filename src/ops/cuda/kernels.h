@@ -74,6 +74,11 @@ struct AttentionLayer {
   int64_t blocks = 0;
 };
 
+// From so many key/value heads on rows are walked (walk_attention()), by the type of the cache.
+struct WalkHeads {
+  int bf16 = 0, e4m3 = 0;
+};
+
 // A step's metadata in device memory (cuda_plan.h fills it).
 struct DeviceBatch {
   const int32_t* tokens = nullptr;     // [rows]; below zero: ~ the row of logits it is chosen from
@@ -90,9 +95,8 @@ struct DeviceBatch {
   const int32_t* tile_visible = nullptr;  // [tiles] tokens that the first row sees
   const int32_t* block_table = nullptr;   // [all sequences' blocks]
   int rows = 0, singles = 0, tiles = 0;
-  int chunks = 0;  // upper bound of visible / kDecodeChunk over the singles
-  // From so many key/value heads on the rows that stand in no tile are walked (walk_attention()).
-  int walk_kv_heads = 0;
+  int chunks = 0;        // upper bound of visible / kDecodeChunk over the singles
+  WalkHeads walk_heads;  // of the rows that stand in no tile
 };
 
 inline constexpr int kDecodeChunk = 64;  // tokens one thread block of decode attention sees
@@ -116,7 +120,7 @@ void decode_attention(const DeviceBatch& batch, const AttentionLayer& layer,
                       const __nv_bfloat16* qkv, __nv_bfloat16* out, float* workspace,
                       uint32_t* counters, cudaStream_t stream);
 // The same rows with the same bits, by one block for each row and key/value head: faster where rows
-// of about equal length are enough to keep all processors busy (DeviceBatch::walk_kv_heads).
+// of about equal length are enough to keep all processors busy (DeviceBatch::walk_heads).
 void walk_attention(const DeviceBatch& batch, const AttentionLayer& layer, const __nv_bfloat16* qkv,
                     __nv_bfloat16* out, cudaStream_t stream);
 // The rows of the tiles, with the bits that decode_attention would give each.

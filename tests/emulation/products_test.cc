@@ -46,6 +46,7 @@ TEST(Products, OfFewRows) {
   check_few_rows<MmaType::bf16, 48, 1>();
   check_few_rows<MmaType::int8, 32, 2>();
   check_few_rows<MmaType::e4m3, 32, 2>();
+  check_few_rows<MmaType::e4m3, 48, 1>();
   check_few_rows<MmaType::e4m3, 64, 1>();
 }
 

@@ -311,19 +311,23 @@ void run_narrow(const Gemm& gemm, std::integer_sequence<int, kOuts...> widths,
 template <MmaType type>
 void run_gemm(const Gemm& gemm, cudaStream_t stream) {
   const int64_t out = gemm.gated ? 2 * gemm.out : gemm.out, processors = cuda::processors();
-  // In e4m3 other widths of up to 64 rows were slower: registers hold one atom less of theirs.
+  // In e4m3 registers hold one atom less of tiles that are wider than 32: other widths than these
+  // of up to 64 rows were slower.
   if (gemm.rows <= 64 && gemm.gated)
     return run_narrow<type, true>(
         gemm,
         std::conditional_t<kPromotes<type>, std::integer_sequence<int, 64>,
                            std::integer_sequence<int, 64, 112>>(),
         stream);
-  if (gemm.rows <= 64)
-    return run_narrow<type, false>(
-        gemm,
-        std::conditional_t<kPromotes<type>, std::integer_sequence<int, 32, 64>,
-                           std::integer_sequence<int, 32, 48, 64, 112>>(),
-        stream);
+  if constexpr (kPromotes<type>) {
+    constexpr int64_t kRowsOf48 = 49;  // with fewer, tiles of 48 were slower, too
+    if (gemm.rows < kRowsOf48)
+      return run_narrow<type, false>(gemm, std::integer_sequence<int, 32, 64>(), stream);
+    if (gemm.rows <= 64)
+      return run_narrow<type, false>(gemm, std::integer_sequence<int, 32, 48, 64>(), stream);
+  } else if (gemm.rows <= 64) {
+    return run_narrow<type, false>(gemm, std::integer_sequence<int, 32, 48, 64, 112>(), stream);
+  }
   // Tiles of all rows by 64 outputs would leave half of the processors idle. (In e4m3 those of half
   // of the rows were slower in a step.)
   if constexpr (!kPromotes<type>)

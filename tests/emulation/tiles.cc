@@ -46,7 +46,8 @@ struct Product {
   Factor factor;
   int columns;
   uint32_t a, b;
-  uint32_t column_stride;  // not 0: A is in registers, rows of B stand along k
+  bool in_registers;       // A is
+  uint32_t column_stride;  // not 0: rows of B stand along k
   bool adds;
   std::array<void*, kWarpgroup> sums{};
   std::array<std::array<uint32_t, 4>, kWarpgroup> registers{};
@@ -54,7 +55,8 @@ struct Product {
   bool may_be_made = false;
   bool is_like(const Product& other) const {
     return factor == other.factor && columns == other.columns && a == other.a && b == other.b &&
-           column_stride == other.column_stride && adds == other.adds;
+           in_registers == other.in_registers && column_stride == other.column_stride &&
+           adds == other.adds;
   }
 };
 
@@ -187,9 +189,8 @@ T bf16_at(uint32_t word, int half) {
   return static_cast<T>(to_float(bf16{static_cast<uint16_t>(half == 0 ? word : word >> 16)}));
 }
 
-// Operands of multiply_transposed().
 template <class T>
-void read_transposed(const Product& product, Operand<T>& a, Operand<T>& b) {
+void read_registers(const Product& product, Operand<T>& a) {
   for (int thread = 0; thread < kWarpgroup; ++thread)
     for (int word = 0; word < 4; ++word)
       for (int half = 0; half < 2; ++half) {
@@ -198,6 +199,10 @@ void read_transposed(const Product& product, Operand<T>& a, Operand<T>& b) {
         a[row][static_cast<size_t>(2 * t + half + 8 * (word / 2))] = bf16_at<T>(
             product.registers[static_cast<size_t>(thread)][static_cast<size_t>(word)], half);
       }
+}
+
+template <class T>
+void read_transposed(const Product& product, Operand<T>& b) {
   for (int n = 0; n < product.columns; ++n)
     for (int k = 0; k < kProductBytes / 2; ++k) {
       const uint32_t at = product.b + static_cast<uint32_t>(n / 64) * product.column_stride +
@@ -215,10 +220,14 @@ template <class T, class Sum>
 void make(const Product& product) {
   const int inputs = product.factor == Factor::bf16 ? kProductBytes / 2 : kProductBytes;
   Operand<T> a(kRows), b(static_cast<size_t>(product.columns));
-  if (product.column_stride != 0) {
-    read_transposed(product, a, b);
+  if (product.in_registers) {
+    read_registers(product, a);
   } else {
     for (int row = 0; row < kRows; ++row) read_row(product.factor, product.a, row, a[row].data());
+  }
+  if (product.column_stride != 0) {
+    read_transposed(product, b);
+  } else {
     for (int row = 0; row < product.columns; ++row)
       read_row(product.factor, product.b, row, b[static_cast<size_t>(row)].data());
   }
@@ -345,12 +354,16 @@ void wait_for_copies_out(int pending) {
 }
 
 void multiply(Factor factor, int columns, void* sums, uint32_t a, uint32_t b, bool adds) {
-  ask_for({factor, columns, a, b, 0, adds}, sums, {});
+  ask_for({factor, columns, a, b, false, 0, adds}, sums, {});
+}
+
+void multiply_registers(int columns, float* sums, const uint32_t (&a)[4], uint32_t b, bool adds) {
+  ask_for({Factor::bf16, columns, 0, b, true, 0, adds}, sums, {a[0], a[1], a[2], a[3]});
 }
 
 void multiply_transposed(int columns, float* sums, const uint32_t (&a)[4], uint32_t b,
                          uint32_t column_stride, bool adds) {
-  ask_for({Factor::bf16, columns, 0, b, column_stride, adds}, sums, {a[0], a[1], a[2], a[3]});
+  ask_for({Factor::bf16, columns, 0, b, true, column_stride, adds}, sums, {a[0], a[1], a[2], a[3]});
 }
 
 void commit_products() { self().commits.push_back(self().asked); }

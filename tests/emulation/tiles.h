@@ -45,8 +45,10 @@ enum class Factor { bf16, e4m3, int8 };
 // has columns / 2 sums as wgmma deals them out: of floats, or of ints for int8. a, b: where the
 // tiles begin, in rows of 128 swizzled bytes. adds: else it starts anew.
 void multiply(Factor factor, int columns, void* sums, uint32_t a, uint32_t b, bool adds);
-// The same of bf16 with A as wgmma takes it from registers and rows of B along k: tiles of 64
-// columns in rows of 128 swizzled bytes, the first at b, `column_stride` bytes apart.
+// The same of bf16 with A as wgmma takes it from registers.
+void multiply_registers(int columns, float* sums, const uint32_t (&a)[4], uint32_t b, bool adds);
+// And with rows of B along k: tiles of 64 columns in rows of 128 swizzled bytes, the first at b,
+// `column_stride` bytes apart.
 void multiply_transposed(int columns, float* sums, const uint32_t (&a)[4], uint32_t b,
                          uint32_t column_stride, bool adds);
 void commit_products();

@@ -91,6 +91,9 @@ __device__ inline uint4* block_memory() {
   extern __shared__ uint4 launch_memory[];
   return launch_memory;
 }
+// Declares it as bytes of this name, for kernels of which ptxas makes other code where a function
+// gives the pointer.
+#define NARROW_BLOCK_BYTES(name) extern __shared__ uint8_t name[]
 
 // Two, four or eight bytes of shared memory, which copies have brought: stores of the same thread
 // before it need not be seen.

@@ -7,7 +7,7 @@
 
 #include "ops/cuda/int4_sums.cuh"
 #include "ops/cuda/output.cuh"
-#include "ops/cuda/rows.cuh"
+#include "ops/cuda/packed.cuh"
 
 namespace narrow::ops::cuda {
 namespace {
@@ -145,9 +145,7 @@ __device__ void store_activated(const Int4Work& work, const TileSums<kTokens>& o
                                 int token0, __nv_bfloat16* staging, int thread) {
   constexpr int kPieces = kInt4Outs / 8, kBarrier = 3;
   constexpr int kGroupNumbers = kStagedTokens<kTokens> * kInt4Outs;
-  const auto sync = [] {
-    asm volatile("bar.sync %0, %1;" ::"n"(kBarrier), "n"(2 * kWarpgroup) : "memory");
-  };
+  const auto sync = [] { sync_threads<2 * kWarpgroup>(kBarrier); };
   auto* const to = static_cast<__nv_bfloat16*>(work.y.data);
   for_staged_tokens<kTokens>([&]<int kFirst, int kCount>() {
     stage_sums<kFirst, kCount>(of, staging + thread / kWarpgroup * kGroupNumbers);
@@ -168,7 +166,7 @@ __global__ void __launch_bounds__(Whole<kSideBySide, kTokens, kGated>::kThreads,
     gemm_int4_kernel(const __grid_constant__ Int4XMaps x_maps,
                      const __grid_constant__ CUtensorMap y_map, Int4Work work) {
   using S = Whole<kSideBySide, kTokens, kGated>;
-  extern __shared__ uint8_t memory[];
+  NARROW_BLOCK_BYTES(memory);
   __shared__ uint64_t full[kInt4MostStages], empty[kInt4MostStages];
   const Int4Ring ring = {memory + to_first_tile(memory), full, empty};
   auto* staging = reinterpret_cast<__nv_bfloat16*>(ring.memory + work.stages * work.stage_bytes);

@@ -80,12 +80,12 @@ __global__ void __launch_bounds__(Split<kTokens, kBlocks>::kThreads, 1)
     split_int4_kernel(const __grid_constant__ Int4XMaps x_maps, Int4Work work) {
   using S = Split<kTokens, kBlocks>;
   constexpr int kRings = S::kRings;
-  extern __shared__ uint8_t memory[];
+  NARROW_BLOCK_BYTES(memory);
   __shared__ uint64_t full[kRings][kInt4MostStages], empty[kRings][kInt4MostStages];
   uint8_t* rings = memory + to_first_tile(memory);
   if (threadIdx.x < kRings * kInt4MostStages) {
-    init_barrier(&full[0][threadIdx.x], 1);
-    init_barrier(&empty[0][threadIdx.x], 4);  // warps
+    init_barrier(full[0] + threadIdx.x, 1);
+    init_barrier(empty[0] + threadIdx.x, 4);  // warps
   }
   publish_barriers();
   __syncthreads();

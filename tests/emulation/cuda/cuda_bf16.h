@@ -12,6 +12,18 @@ struct alignas(4) __nv_bfloat162 {
 inline float __bfloat162float(__nv_bfloat16 value) { return narrow::to_float(value); }
 inline __nv_bfloat16 __float2bfloat16_rn(float value) { return narrow::to_bf16(value); }
 
+inline __nv_bfloat16 __habs(__nv_bfloat16 value) {
+  return {static_cast<uint16_t>(value.bits & 0x7fff)};
+}
+inline __nv_bfloat162 __bfloat162bfloat162(__nv_bfloat16 value) { return {value, value}; }
+inline __nv_bfloat162 __habs2(__nv_bfloat162 pair) { return {__habs(pair.x), __habs(pair.y)}; }
+inline __nv_bfloat162 __hmax2(__nv_bfloat162 a, __nv_bfloat162 b) {
+  const auto of = [](__nv_bfloat16 x, __nv_bfloat16 y) {
+    return narrow::to_float(x) < narrow::to_float(y) ? y : x;
+  };
+  return {of(a.x, b.x), of(a.y, b.y)};
+}
+
 // Of pairs, each result rounded.
 inline __nv_bfloat162 __hfma2(__nv_bfloat162 a, __nv_bfloat162 b, __nv_bfloat162 c) {
   const auto of = [](__nv_bfloat16 x, __nv_bfloat16 y, __nv_bfloat16 z) {

@@ -48,6 +48,8 @@ void sync_threads(int barrier) {
 }
 
 inline uint4* block_memory() { return reinterpret_cast<uint4*>(emulation::block_memory()); }
+#define NARROW_BLOCK_BYTES(name) \
+  uint8_t* const name = reinterpret_cast<uint8_t*>(emulation::block_memory())
 inline uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(static_cast<const std::byte*>(pointer) - emulation::block_memory());
 }

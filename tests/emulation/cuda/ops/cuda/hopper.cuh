@@ -49,6 +49,14 @@ inline void copy_tile_of_halves(void* to, const CUtensorMap* map, int inner, int
   const int at[] = {inner, row, 0, outer};
   emulation::copy_box(shared_address(to), *map, at, shared_address(barrier));
 }
+inline void copy_bytes(void* to, const void* from, uint32_t bytes, uint64_t* barrier) {
+  constexpr int kUnit = 16, kAt[] = {0};
+  const auto units = static_cast<int>(bytes) / kUnit;
+  // The copy engine writes none of it.
+  auto* const data = static_cast<std::byte*>(const_cast<void*>(from));
+  emulation::copy_box(shared_address(to), {data, kUnit, 1, {units}, {kUnit}, {units}, kUnit}, kAt,
+                      shared_address(barrier));
+}
 inline void copy_tile_out(const CUtensorMap* map, bool adds, int column, int row, uint32_t from) {
   const int at[] = {column, row};
   emulation::copy_box_out(*map, adds, at, from);
@@ -93,6 +101,25 @@ void store_matrices(uint32_t row, const uint32_t (&words)[kMatrices]) {
   }
 }
 
+// As a lane has words of matrices, and places of columns.
+inline void store_matrices_transposed(void* column, const uint32_t (&words)[4]) {
+  const int lane = threadIdx.x % kWarpSize, g = lane / 4, t = lane % 4;
+  for (int matrix = 0; matrix < 4; ++matrix)
+    for (int i = 0; i < 2; ++i) {
+      const uint32_t to = emulation::exchange(shared_address(column), 8 * matrix + 2 * t + i) +
+                          2 * static_cast<uint32_t>(g);
+      const auto number = static_cast<uint16_t>(words[matrix] >> 16 * i);
+      std::memcpy(emulation::block_memory() + to, &number, sizeof number);
+    }
+}
+
+// Clusters of one block, as launch.cuh has them here.
+inline void cluster_sync() { emulation::sync_block(); }
+inline uint32_t address_in(const void* local, int) { return shared_address(local); }
+inline void store_in_cluster(uint32_t address, float4 value) {
+  std::memcpy(emulation::block_memory() + address, &value, sizeof value);
+}
+
 template <MmaType type, int kColumns>
 void wgmma(typename MmaTraits<type>::Sum (&d)[kColumns / 2], uint64_t a, uint64_t b, int keep) {
   constexpr emulation::Factor kFactor = type == MmaType::bf16   ? emulation::Factor::bf16
@@ -100,6 +127,11 @@ void wgmma(typename MmaTraits<type>::Sum (&d)[kColumns / 2], uint64_t a, uint64_
                                                                 : emulation::Factor::int8;
   emulation::multiply(kFactor, kColumns, d, static_cast<uint32_t>(a) * 16,
                       static_cast<uint32_t>(b) * 16, keep != 0);
+}
+
+template <int kColumns>
+void wgmma_registers(float (&d)[kColumns / 2], const uint32_t (&a)[4], uint64_t b, int keep) {
+  emulation::multiply_registers(kColumns, d, a, static_cast<uint32_t>(b) * 16, keep != 0);
 }
 
 template <int kColumns>

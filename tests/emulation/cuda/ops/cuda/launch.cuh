@@ -1,6 +1,7 @@
 // In place of src/ops/cuda/launch.cuh on the host: a launch runs the kernel and returns.
 #pragma once
 
+#include "base/error.h"
 #include "emulation/block.h"
 #include "ops/cuda/capability.h"
 #include "ops/cuda/device.cuh"
@@ -14,6 +15,14 @@ void launch(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared
   emulation::run_grid(
       {static_cast<int>(grid.x), static_cast<int>(grid.y), static_cast<int>(grid.z)}, threads,
       shared_bytes, [&] { kernel(arguments...); });
+}
+
+// Blocks of a cluster would have to run at a time.
+template <class... Parameters, class... Arguments>
+void launch_clusters(int cluster, void (*kernel)(Parameters...), dim3 grid, int threads,
+                     size_t shared_bytes, cudaStream_t stream, Arguments... arguments) {
+  if (cluster != 1) throw Error::failed("clusters of several blocks do not run on the host");
+  launch(kernel, grid, threads, shared_bytes, stream, arguments...);
 }
 
 template <class Kernel>

@@ -5,11 +5,14 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <condition_variable>
 #include <cstring>
 #include <deque>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -31,7 +34,7 @@ constexpr size_t kStackBytes = 256 << 10;
 
 struct Fiber {
   ucontext_t context;
-  std::unique_ptr<std::byte[]> stack = std::make_unique<std::byte[]>(kStackBytes);
+  std::unique_ptr<std::byte[]> stack = std::make_unique_for_overwrite<std::byte[]>(kStackBytes);
   bool done;
   int turn;  // of what it gave last
   std::deque<Group> groups;
@@ -58,7 +61,50 @@ struct Block {
   std::vector<int> under_way;  // copies, to each of its units of kCopyBytes
   std::string error;           // the first
 };
-Block block;
+thread_local Block block;
+
+// Blocks that run at a time, each in a thread of the host (the only one, if it is alone), one of
+// which has the turn.
+struct Cluster {
+  explicit Cluster(int blocks) : members(static_cast<size_t>(blocks)) {}
+  struct Member {
+    Block* block = nullptr;
+    bool ended = false;
+  };
+  std::vector<Member> members;
+  int turn = 0;
+  int idle = 0;  // turns since something happened
+  Barrier all;
+  std::mutex mutex;
+  std::condition_variable turned;
+};
+thread_local Cluster* cluster = nullptr;
+thread_local int rank = 0;  // in it
+
+// To the next block that has not ended.
+void pass_turn() {
+  const int blocks = static_cast<int>(cluster->members.size());
+  for (int i = 1; i <= blocks; ++i) {
+    cluster->turn = (rank + i) % blocks;
+    if (!cluster->members[static_cast<size_t>(cluster->turn)].ended) break;
+  }
+  cluster->turned.notify_all();
+}
+void wait_for_turn(std::unique_lock<std::mutex>& lock) {
+  cluster->turned.wait(lock, [] {
+    return cluster->turn == rank &&
+           std::all_of(cluster->members.begin(), cluster->members.end(),
+                       [](const Cluster::Member& member) { return member.block != nullptr; });
+  });
+}
+// Lets the other blocks run. False: none of them has gone on since they last could.
+bool let_others_run() {
+  if (++cluster->idle > 2 * static_cast<int>(cluster->members.size())) return false;
+  std::unique_lock lock(cluster->mutex);
+  pass_turn();
+  wait_for_turn(lock);
+  return true;
+}
 
 void switch_to(int fiber, ucontext_t& from) {
   block.running = thread_index.x = fiber;
@@ -153,24 +199,50 @@ void run_block(int threads) {
   switch_to(0, block.host);
 }
 
+// As a member of the cluster. Leaves the first error in block.error.
+void run_member(Cluster& of, int of_rank, Index index, int threads, size_t shared_bytes,
+                const std::function<void()>& thread) {
+  cluster = &of;
+  rank = of_rank;
+  block_index = index;
+  block_size = {threads, 1, 1};
+  block.memory.resize(shared_bytes);
+  block.thread = &thread;
+  block.error.clear();
+  std::unique_lock lock(of.mutex);
+  of.members[static_cast<size_t>(rank)].block = &block;
+  of.turned.notify_all();
+  wait_for_turn(lock);
+  lock.unlock();
+  run_block(threads);
+  lock.lock();
+  of.members[static_cast<size_t>(rank)].ended = true;
+  pass_turn();
+}
+
 float half_of(uint32_t pair, int half) {
   return std::bit_cast<float>(half == 0 ? pair << 16 : pair & 0xffff0000u);
 }
 
 }  // namespace
 
-void run_grid(Index blocks, int threads, size_t shared_bytes, const std::function<void()>& thread) {
-  grid_size = blocks;
-  block_size = {threads, 1, 1};
-  block.memory.resize(shared_bytes);
-  block.thread = &thread;
-  block.error.clear();
+void run_grid(Index blocks, int threads, size_t shared_bytes, const std::function<void()>& thread,
+              int of_cluster) {
   for (int z = 0; z < blocks.z; ++z)
     for (int y = 0; y < blocks.y; ++y)
-      for (int x = 0; x < blocks.x; ++x) {
-        block_index = {x, y, z};
-        run_block(threads);
-        if (!block.error.empty()) throw Error::failed(block.error);
+      for (int x = 0; x < blocks.x; x += of_cluster) {
+        Cluster members(of_cluster);
+        std::string error;
+        const auto run = [&](int member) {
+          grid_size = blocks;
+          run_member(members, member, {x + member, y, z}, threads, shared_bytes, thread);
+          if (error.empty()) error = block.error;  // it still has the mutex
+        };
+        std::vector<std::thread> others;
+        for (int member = 1; member < of_cluster; ++member) others.emplace_back(run, member);
+        run(0);
+        for (std::thread& other : others) other.join();
+        if (!error.empty()) throw Error::failed(error);
       }
 }
 
@@ -184,8 +256,12 @@ void wait_until(const std::function<bool()>& done) {
   while (!done()) {
     if (++block.idle > 2 * static_cast<int>(block.fibers.size())) {
       if (!engine.do_late || !engine.do_late()) {
-        note("waits for threads that do not come");
-        setcontext(&block.host);
+        if (!let_others_run()) {
+          note("waits for threads that do not come");
+          setcontext(&block.host);
+        }
+        block.idle = 0;
+        continue;
       }
       go_on();
     }
@@ -193,9 +269,13 @@ void wait_until(const std::function<bool()>& done) {
   }
 }
 
-void go_on() { block.idle = 0; }
+void go_on() { block.idle = cluster->idle = 0; }
 
 void sync_block() { wait_at(block.all, static_cast<int>(block.fibers.size())); }
+
+void sync_cluster() {
+  wait_at(cluster->all, static_cast<int>(block.fibers.size() * cluster->members.size()));
+}
 
 void sync_warp() { wait_at(block.warps[static_cast<size_t>(block.running / kWarp)], kWarp); }
 
@@ -222,6 +302,14 @@ bool is_true_in_warp(bool value) {
 
 std::byte* block_memory() { return block.memory.data(); }
 size_t block_memory_bytes() { return block.memory.size(); }
+
+void store_in_block(int to_rank, uint32_t to, const void* from, int bytes) {
+  const Cluster::Member& member = cluster->members[static_cast<size_t>(to_rank)];
+  if (member.ended) return note("stores to a block that has ended");
+  if (size_t{to} + static_cast<size_t>(bytes) > member.block->memory.size())
+    return note("stores beyond a block's memory");
+  std::memcpy(member.block->memory.data() + to, from, static_cast<size_t>(bytes));
+}
 
 void read_shared(uint32_t at, void* to, int bytes) {
   if (at % static_cast<uint32_t>(bytes) != 0) note("reads across a boundary");

@@ -1,6 +1,8 @@
 // Runs the source of CUDA kernels on the host, where no GPU is: their source is compiled with the
 // headers in cuda/ in place of NVIDIA's and of those of ours that hold instructions. A block runs
-// at a time. Its threads are fibers that take turns at barriers and at exchanges of a warp.
+// at a time, or the blocks of a cluster: each in a thread of the host, which take turns when all of
+// their own threads wait. Those are fibers, which take turns at barriers and at exchanges of a
+// warp.
 //
 // Copies to shared memory (cp.async) come as late as they may: when their group is waited for. From
 // when one is started on, what it overwrites is spoilt (NaN in every type), and read_shared() and
@@ -8,7 +10,8 @@
 //
 // Not like a GPU: one thread runs until it hands over, so that plain stores are seen at once; sums
 // of products of matrices are in double; powers of two are those of the C library; variables that
-// a kernel declares __shared__ keep what the last block left; no limit on shared memory is known.
+// a kernel declares __shared__ keep what the last block left, and other blocks of a cluster do not
+// see them; no limit on shared memory is known.
 #pragma once
 
 #include <cstddef>
@@ -22,11 +25,13 @@ struct Index {
   int x = 0, y = 0, z = 0;
 };
 // Of the thread that runs, of its block; sizes of the block and the grid.
-inline Index thread_index, block_index, block_size, grid_size;
+inline thread_local Index thread_index, block_index, block_size, grid_size;
 
-// thread(): what each thread does, without throwing. threads: a multiple of 32. Throws
-// Error::failed with the first error that a block's threads made.
-void run_grid(Index blocks, int threads, size_t shared_bytes, const std::function<void()>& thread);
+// thread(): what each thread does, without throwing. threads: a multiple of 32. cluster: blocks of
+// a cluster, side by side along x. Throws Error::failed with the first error that a block's threads
+// made.
+void run_grid(Index blocks, int threads, size_t shared_bytes, const std::function<void()>& thread,
+              int cluster = 1);
 
 // What else happens in a block than what its threads do (tiles.h).
 struct Engine {
@@ -50,6 +55,8 @@ void sync_block();
 // The same of `threads` threads that name the same barrier.
 void sync_named(int barrier, int threads);
 void sync_warp();
+// Of all threads of the cluster's blocks.
+void sync_cluster();
 // The value that lane `lane` of the warp gives.
 uint32_t exchange(uint32_t value, int lane);
 // The same among the lanes of a mask. (Behind it exchanges of the whole warp are no longer right
@@ -60,6 +67,8 @@ bool is_true_in_warp(bool value);  // in all lanes
 // Shared memory that the launch gives. Addresses count from its beginning.
 std::byte* block_memory();
 size_t block_memory_bytes();
+// Stores to that of the cluster's block of this rank.
+void store_in_block(int rank, uint32_t to, const void* from, int bytes);
 void read_shared(uint32_t at, void* to, int bytes);
 
 // 16 bytes, or as many zeros; of the thread's open group.

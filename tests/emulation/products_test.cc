@@ -62,6 +62,18 @@ void check_bits() {
   EXPECT_EQ((check<type, 2, kWide, 1>(70, 200, 1280, false, /*f32=*/true)), alone);
 }
 
+// Pairs of blocks with half of the inputs each.
+TEST(Products, OfManyInputsAreSharedByTwoBlocks) {
+  emulation::processors = 132;
+  for (const int64_t rows : {65, 128})
+    for (const bool adds : {false, true}) {
+      emulation::Product<emulation::Int8, emulation::Int8> product({rows, 136, 8320, false, adds});
+      ASSERT_TRUE(split_int8(product.gemm(), nullptr));
+      product.expect_results();
+    }
+  emulation::processors = 3;
+}
+
 TEST(Products, OfARowHaveTheSameBitsAmongMany) {
   check_bits<MmaType::bf16, 64>();
   check_bits<MmaType::e4m3, 96>();

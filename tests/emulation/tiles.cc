@@ -78,7 +78,7 @@ struct State {
   std::array<Warpgroup, 8> warpgroups;
   std::array<Thread, 1024> threads;
 };
-State state;
+thread_local State state;
 std::minstd_rand draw(1);
 
 Thread& self() { return state.threads[static_cast<size_t>(thread_index.x)]; }

@@ -91,8 +91,8 @@ __device__ inline uint4* block_memory() {
   extern __shared__ uint4 launch_memory[];
   return launch_memory;
 }
-// Declares it as bytes of this name, for kernels of which ptxas makes other code where a function
-// gives the pointer.
+// The same, declared in the kernel as bytes of this name: of a pointer that a function gives ptxas
+// makes other code in products of 4-bit weights and in those that two blocks share.
 #define NARROW_BLOCK_BYTES(name) extern __shared__ uint8_t name[]
 
 // Two, four or eight bytes of shared memory, which copies have brought: stores of the same thread

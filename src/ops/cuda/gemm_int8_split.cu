@@ -15,7 +15,7 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, 1)
     split_int8_kernel(const __grid_constant__ CUtensorMap weight_map,
                       const __grid_constant__ CUtensorMap x_map,
                       const __grid_constant__ CUtensorMap y_map, GemmWork work) {
-  extern __shared__ uint8_t memory[];
+  NARROW_BLOCK_BYTES(memory);
   __shared__ TileBarriers barriers;
   __shared__ __align__(16) float2 columns[kConsumers][kOwn];
   uint8_t* const ring = memory + to_first_tile(memory);

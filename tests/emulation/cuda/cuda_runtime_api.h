@@ -11,7 +11,7 @@
 #define __device__
 #define __host__
 #define __global__
-#define __shared__ static  // a block runs at a time
+#define __shared__ static thread_local  // a block has a thread of the host
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __align__(bytes) __attribute__((aligned(bytes)))
@@ -38,6 +38,9 @@ struct alignas(16) uint4 {
 struct int2 {
   int x, y;
 };
+struct alignas(16) int4 {
+  int x, y, z, w;
+};
 struct float2 {
   float x, y;
 };
@@ -50,6 +53,7 @@ struct dim3 {
 };
 inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 inline int2 make_int2(int x, int y) { return {x, y}; }
+inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }

@@ -113,11 +113,19 @@ inline void store_matrices_transposed(void* column, const uint32_t (&words)[4]) 
     }
 }
 
-// Clusters of one block, as launch.cuh has them here.
-inline void cluster_sync() { emulation::sync_block(); }
-inline uint32_t address_in(const void* local, int) { return shared_address(local); }
-inline void store_in_cluster(uint32_t address, float4 value) {
-  std::memcpy(emulation::block_memory() + address, &value, sizeof value);
+inline void cluster_sync() { emulation::sync_cluster(); }
+// Of the memory that the launch gives; the block's rank stands above the address.
+inline constexpr int kAddressBits = 28;
+inline uint32_t address_in(const void* local, int rank) {
+  const uint32_t address = shared_address(local);
+  if (address >= emulation::block_memory_bytes()) emulation::note("not of the launch's memory");
+  return address | static_cast<uint32_t>(rank) << kAddressBits;
+}
+template <class Four>
+void store_in_cluster(uint32_t address, Four value) {
+  static_assert(sizeof value == 16);
+  emulation::store_in_block(static_cast<int>(address >> kAddressBits),
+                            address & ((1u << kAddressBits) - 1), &value, sizeof value);
 }
 
 template <MmaType type, int kColumns>

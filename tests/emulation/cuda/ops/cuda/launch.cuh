@@ -1,7 +1,6 @@
 // In place of src/ops/cuda/launch.cuh on the host: a launch runs the kernel and returns.
 #pragma once
 
-#include "base/error.h"
 #include "emulation/block.h"
 #include "ops/cuda/capability.h"
 #include "ops/cuda/device.cuh"
@@ -10,19 +9,17 @@
 namespace narrow::ops::cuda {
 
 template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_bytes,
-            cudaStream_t, Arguments... arguments) {
+void launch_clusters(int cluster, void (*kernel)(Parameters...), dim3 grid, int threads,
+                     size_t shared_bytes, cudaStream_t, Arguments... arguments) {
   emulation::run_grid(
       {static_cast<int>(grid.x), static_cast<int>(grid.y), static_cast<int>(grid.z)}, threads,
-      shared_bytes, [&] { kernel(arguments...); });
+      shared_bytes, [&] { kernel(arguments...); }, cluster);
 }
 
-// Blocks of a cluster would have to run at a time.
 template <class... Parameters, class... Arguments>
-void launch_clusters(int cluster, void (*kernel)(Parameters...), dim3 grid, int threads,
-                     size_t shared_bytes, cudaStream_t stream, Arguments... arguments) {
-  if (cluster != 1) throw Error::failed("clusters of several blocks do not run on the host");
-  launch(kernel, grid, threads, shared_bytes, stream, arguments...);
+void launch(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_bytes,
+            cudaStream_t stream, Arguments... arguments) {
+  launch_clusters(1, kernel, grid, threads, shared_bytes, stream, arguments...);
 }
 
 template <class Kernel>

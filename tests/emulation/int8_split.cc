@@ -1,0 +1,1 @@
+#include "ops/cuda/gemm_int8_split.cu"

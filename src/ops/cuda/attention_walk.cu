@@ -1,7 +1,7 @@
-// Attention of single rows over the paged cache when they are many enough to keep every processor
-// busy: a block takes one row's heads of one key/value head and walks the pieces of the keys with
-// the next ones under way, their keys and their values apart. Warp w scores page w of a piece, then
-// weighs the values of all its pages in a quarter of the dimensions.
+// Attention of single rows over the paged cache where they are many, or short
+// (DeviceBatch::walk_heads): a block takes one row's heads of one key/value head and walks the
+// pieces of the keys with the next ones under way, their keys and their values apart. Warp w scores
+// page w of a piece, then weighs the values of all its pages in a quarter of the dimensions.
 #include <algorithm>
 #include <type_traits>
 

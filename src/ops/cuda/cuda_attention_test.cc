@@ -95,7 +95,7 @@ TEST_F(Cuda, AttentionOfARowIsTheSameInAnyPiece) {
         AttentionShape{16, 1, 64, 0.125f}, AttentionShape{2, 2, 64, 0.125f},
         AttentionShape{8, 2, 128, 3.0f}, AttentionShape{9, 3, 64, 3.0f},
         AttentionShape{4, 2, 24, 0.2f}}) {
-    constexpr int64_t kContext = 450;  // a row is walked until it sees six pieces
+    constexpr int64_t kContext = 450;  // a row is walked until it sees seven pieces, of e4m3 four
     constexpr int32_t kBlocks = 29;
     const int64_t width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
     const int64_t out_width = shape.heads * shape.head_dim;
@@ -143,12 +143,18 @@ TEST_F(Cuda, AttentionOfARowIsTheSameInAnyPiece) {
 // Rows of prompts whose keys and values the step itself has stored, taken out of it and attended
 // alone, as the last layer does: their kernels read old keys before they wait for the kernel in
 // front of them, and here all keys are new. On 132 processors a block attends up to two parts of
-// the first prompts, a dozen short ones of the third and ten long ones of the fourth.
+// the first prompts, a dozen short ones of the third and ten long ones of the fifth.
 TEST_F(Cuda, AttentionOfSomeRowsSeesWhatTheirStepStored) {
   using Prompts = std::vector<int32_t>;
-  // Pieces of rows, and rows that are walked.
-  for (const Prompts& prompts : {Prompts(2, 450), Prompts(3, 450), Prompts(40, 150),
-                                 Prompts(5, 1100), Prompts{700, 5, 450, 33, 1, 2, 300}})
+  struct Case {
+    Prompts prompts;
+    bool last_alone;  // of each prompt's rows the last one is taken
+  };
+  // Rows that are walked, and, of the second case's few heads and of the fourth, pieces of rows.
+  for (const auto& [prompts, last_alone] :
+       {Case{Prompts(2, 450), false}, Case{Prompts(3, 450), true}, Case{Prompts(40, 150), false},
+        Case{Prompts(1, 1100), true}, Case{Prompts(5, 1100), false},
+        Case{Prompts{700, 5, 450, 33, 1, 2, 300}, false}})
     for (const DType dtype : kCaches)
       for (const AttentionShape& shape :
            {AttentionShape{32, 8, 128, 0.09f}, AttentionShape{64, 8, 128, 0.09f},
@@ -170,7 +176,7 @@ TEST_F(Cuda, AttentionOfSomeRowsSeesWhatTheirStepStored) {
           batch.tokens.resize(batch.positions.size());
           batch.sequences.push_back(std::move(sequence));
           // One of each tile, and the last.
-          for (int32_t r = 7; r < prompt - 1; r += 32) taken.push_back(first + r);
+          for (int32_t r = 7; r < prompt - 1 && !last_alone; r += 32) taken.push_back(first + r);
           taken.push_back(first + prompt - 1);
         }
         const Tensor qkv = normal({rows, width}, DType::bf16);
@@ -246,9 +252,9 @@ TEST_F(Cuda, AttentionOfARowIsTheSameAmongMany) {
         return back(out, rows, out_width);
       };
       const Tensor together = attend(0, kRows);
-      // Alone and by tens in pieces where one sees six of them, by hundreds walked.
-      for (const int64_t rows : {1, 40, 100})
-        for (int64_t first = 0; first + rows <= kRows; first += rows == 1 ? 7 : rows)
+      // Alone and by threes in pieces where one sees eight of them, else walked.
+      for (const int64_t rows : {1, 3, 40, 100})
+        for (int64_t first = 0; first + rows <= kRows; first += std::max<int64_t>(rows, 7))
           ASSERT_EQ(std::memcmp(attend(first, rows).data(), together.data() + first * out_width * 4,
                                 static_cast<size_t>(rows * out_width * 4)),
                     0)

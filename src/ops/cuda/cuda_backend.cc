@@ -175,6 +175,7 @@ class CudaBackend : public Backend {
     std::vector<uint64_t> key(identity.begin(), identity.end());
     key.push_back(static_cast<uint64_t>(own.device().rows));
     key.push_back(static_cast<uint64_t>(own.device().chunks));
+    // Of both types of cache, though a step has one: which is not known here.
     key.push_back(static_cast<uint64_t>(own.device().walk_heads.bf16));
     key.push_back(static_cast<uint64_t>(own.device().walk_heads.e4m3));
     recordings_.run(key, stream_, enqueue);

@@ -36,14 +36,20 @@ std::vector<int32_t> column_of(const std::vector<Tile>& tiles, int32_t Tile::*co
   return values;
 }
 
-// From how many key/value heads on a cache of one type is walked whose `all` pieces of rows, each
-// once for a head, are `most` of the longest row. A block for each piece costs time by their
-// number, a walk by the longest row: it is faster from so many pieces a processor on for each of
-// that row's beyond the first few (docs/performance/attention.md). A power of two, so that few
-// recordings serve all steps.
-int heads_to_walk_from(int64_t all, int64_t most, double share, int64_t first_few) {
+// A block for each piece costs time by their number, a walk by the longest row: it is faster from
+// `share` pieces a processor on for each of that row's beyond the first few.
+struct WalkRule {
+  double share;
+  int64_t first_few;
+};
+// Measured on an H200, 30 November 2026 (docs/performance/attention.md).
+constexpr WalkRule kWalkOfBf16 = {0.28, 6}, kWalkOfE4m3 = {0.44, 3};
+
+// From how many key/value heads on rows are walked that have `all` pieces together, the longest
+// `most`. A power of two, so that few recordings serve all steps.
+int heads_to_walk_from(int64_t all, int64_t most, const WalkRule& rule) {
   constexpr int kMostHeads = 128;
-  const double least = share * processors() * static_cast<double>(most - first_few);
+  const double least = rule.share * processors() * static_cast<double>(most - rule.first_few);
   for (int heads = 1; heads <= kMostHeads; heads *= 2)
     if (static_cast<double>(all * heads) > least) return heads;
   return std::numeric_limits<int>::max();
@@ -55,7 +61,7 @@ WalkHeads walk_heads(const std::vector<int32_t>& visible) {
     all += pieces_of(tokens);
     most = std::max<int64_t>(most, pieces_of(tokens));
   }
-  return {heads_to_walk_from(all, most, 0.28, 6), heads_to_walk_from(all, most, 0.44, 3)};
+  return {heads_to_walk_from(all, most, kWalkOfBf16), heads_to_walk_from(all, most, kWalkOfE4m3)};
 }
 
 }  // namespace

@@ -272,7 +272,8 @@ void launch_narrow(const Gemm& gemm, cudaStream_t stream) {
     if (atoms >= 4) return launch_gemm<type, 1, kOut, 4, kGated>(gemm, stream);
   // Of 32 outputs and 64 rows two are a copy, and widths in bytes are padded to whole ones.
   constexpr bool kTwoAlways = kOut == 32 && type != MmaType::bf16;
-  if constexpr (kOut <= 64)
+  // e4m3 has tiles of 48 where one is a copy alone.
+  if constexpr (kOut <= 64 && !(kPromotes<type> && kOut == 48))
     if (kTwoAlways || atoms >= 2) return launch_gemm<type, 1, kOut, 2, kGated>(gemm, stream);
   if constexpr (!kTwoAlways) launch_gemm<type, 1, kOut, 1, kGated>(gemm, stream);
 }

@@ -120,7 +120,7 @@ void decode_attention(const DeviceBatch& batch, const AttentionLayer& layer,
                       const __nv_bfloat16* qkv, __nv_bfloat16* out, float* workspace,
                       uint32_t* counters, cudaStream_t stream);
 // The same rows with the same bits, by one block for each row and key/value head: faster where rows
-// of about equal length are enough to keep all processors busy (DeviceBatch::walk_heads).
+// are many, or short (DeviceBatch::walk_heads).
 void walk_attention(const DeviceBatch& batch, const AttentionLayer& layer, const __nv_bfloat16* qkv,
                     __nv_bfloat16* out, cudaStream_t stream);
 // The rows of the tiles, with the bits that decode_attention would give each.

@@ -1,10 +1,12 @@
-// Random operands for tests of products.
+// Random tensors and layers for tests of kernels.
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tensor/packed_linear.h"

@@ -9,11 +9,10 @@
 #include "base/error.h"
 #include "ops/activation.h"
 #include "ops/backend.h"
+#include "ops/random_layers.h"
 
 namespace narrow::ops {
 namespace {
-
-std::mt19937 random_numbers(7);
 
 std::vector<float> normal(int64_t count, float spread = 1) {
   std::normal_distribution<float> distribution(0, spread);
@@ -37,7 +36,7 @@ PackedLinear dense(int64_t out, int64_t in, DType dtype, bool bias) {
   return linear;
 }
 
-// Random codes and scales: what a kernel must reproduce does not depend on how they were found.
+// bits: 0 for the format's own.
 PackedLinear quantized(const std::string& format, int64_t out, int64_t in, int64_t group, int bits,
                        bool per_channel) {
   PackedLinear linear;
@@ -47,23 +46,7 @@ PackedLinear quantized(const std::string& format, int64_t out, int64_t in, int64
   QuantArgs& args = *linear.scheme.weights;
   if (bits > 0) args.bits = bits;
   if (per_channel) args.strategy = QuantArgs::Strategy::channel;
-  const int64_t groups = args.strategy == QuantArgs::Strategy::group ? in / group : 1;
-  linear.scale = tensor_of(normal(out * groups, 0.01f), {out, groups}, DType::bf16);
-  for (bf16& scale : linear.scale.as<bf16>()) scale.bits &= 0x7fff;
-  if (args.type == QuantArgs::Type::floating) {
-    linear.weight = tensor_of(normal(out * in, 60), {out, in}, DType::f8_e4m3);
-    return linear;
-  }
-  const int half = 1 << (args.bits - 1);
-  std::uniform_int_distribution<int> code(-half, half - 1);
-  Tensor codes(DType::i8, {out, in});
-  for (int8_t& value : codes.as<int8_t>()) value = static_cast<int8_t>(code(random_numbers));
-  linear.weight = linear.scheme.inputs ? codes : pack_codes(codes, args.bits);
-  if (!args.symmetric) {
-    linear.zero_point = Tensor(DType::i8, {out, groups});
-    for (int8_t& value : linear.zero_point.as<int8_t>())
-      value = static_cast<int8_t>(code(random_numbers));
-  }
+  draw_weights(linear, 0.01f);
   return linear;
 }
 

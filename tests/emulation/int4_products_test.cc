@@ -14,7 +14,7 @@
 #include "emulation/products.h"
 #include "ops/cuda/gemm_int4.cu"
 #include "ops/cuda/int4_layout.h"
-#include "ops/cuda/random_layers.h"
+#include "ops/random_layers.h"
 
 namespace narrow::ops::cuda {
 

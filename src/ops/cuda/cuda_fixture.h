@@ -15,8 +15,8 @@
 
 #include "base/error.h"
 #include "ops/backend.h"
-#include "ops/cuda/random_layers.h"
 #include "ops/cuda_plugin.h"
+#include "ops/random_layers.h"
 
 namespace narrow::ops {
 

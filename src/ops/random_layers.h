@@ -22,7 +22,31 @@ inline Tensor normal(std::vector<int64_t> shape, DType dtype, float spread = 1) 
   return tensor.to(dtype);
 }
 
-// As quantize writes them: random codes, scales such that weights have a spread of about 0.02.
+// Random codes and scales, of this spread, for a layer whose sizes and quantized scheme are set:
+// what a kernel must reproduce does not depend on how they were found.
+inline void draw_weights(PackedLinear& linear, float spread) {
+  const QuantArgs& args = *linear.scheme.weights;
+  const int64_t out = linear.out, in = linear.in;
+  const int64_t groups = args.strategy == QuantArgs::Strategy::group ? in / args.group_size : 1;
+  linear.scale = normal({out, groups}, DType::bf16, spread);
+  for (bf16& scale : linear.scale.as<bf16>()) scale.bits &= 0x7fff;
+  if (args.type == QuantArgs::Type::floating) {
+    linear.weight = normal({out, in}, DType::f8_e4m3, 60);
+    return;
+  }
+  const int half = 1 << (args.bits - 1);
+  std::uniform_int_distribution<int> code(-half, half - 1);
+  Tensor codes(DType::i8, {out, in});
+  for (int8_t& value : codes.as<int8_t>()) value = static_cast<int8_t>(code(random_numbers));
+  linear.weight = linear.scheme.inputs ? codes : pack_codes(codes, args.bits);
+  if (args.symmetric) return;
+  linear.zero_point = Tensor(DType::i8, {out, groups});
+  for (int8_t& value : linear.zero_point.as<int8_t>())
+    value = static_cast<int8_t>(code(random_numbers));
+}
+
+// In one of the study's formats, weights with a spread of about 0.02. group: of 4-bit weights;
+// `in`: a scale for each output.
 inline PackedLinear layer(const std::string& format, int64_t out, int64_t in, int64_t group,
                           bool bias) {
   PackedLinear linear;
@@ -37,23 +61,7 @@ inline PackedLinear layer(const std::string& format, int64_t out, int64_t in, in
   QuantArgs& args = *linear.scheme.weights;
   if (group == in && args.strategy == QuantArgs::Strategy::group)
     args.strategy = QuantArgs::Strategy::channel;
-  const int64_t groups = args.strategy == QuantArgs::Strategy::group ? in / group : 1;
-  linear.scale = normal({out, groups}, DType::bf16, args.bits == 4 ? 0.005f : 0.0003f);
-  for (bf16& scale : linear.scale.as<bf16>()) scale.bits &= 0x7fff;
-  if (args.type == QuantArgs::Type::floating) {
-    linear.weight = normal({out, in}, DType::f8_e4m3, 60);
-    return linear;
-  }
-  const int half = 1 << (args.bits - 1);
-  std::uniform_int_distribution<int> code(-half, half - 1);
-  Tensor codes(DType::i8, {out, in});
-  for (int8_t& value : codes.as<int8_t>()) value = static_cast<int8_t>(code(random_numbers));
-  linear.weight = linear.scheme.inputs ? codes : pack_codes(codes, args.bits);
-  if (!args.symmetric) {
-    linear.zero_point = Tensor(DType::i8, {out, groups});
-    for (int8_t& value : linear.zero_point.as<int8_t>())
-      value = static_cast<int8_t>(code(random_numbers));
-  }
+  draw_weights(linear, args.bits == 4 ? 0.005f : 0.0003f);
   return linear;
 }
 

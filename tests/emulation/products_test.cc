@@ -20,11 +20,12 @@ using Numbers =
                        std::conditional_t<type == MmaType::e4m3, emulation::E4m3, emulation::Int8>>;
 
 // Returns the first row of a y in float32.
-template <MmaType type, int kConsumers, int kOut, int kAtoms, bool kGated = false>
+template <MmaType type, int kConsumers, int kOut, int kAtoms, bool kGated = false,
+          bool kAllRows = kConsumers == 1>
 std::vector<float> check(int64_t rows, int64_t out, int64_t in, bool adds = false,
                          bool f32 = false) {
   emulation::Product<Numbers<type>, Numbers<type>> product({rows, out, in, kGated, adds, f32});
-  launch_gemm<type, kConsumers, kOut, kAtoms, kGated>(product.gemm(), nullptr);
+  launch_gemm<type, kConsumers, kOut, kAtoms, kGated, 1, kAllRows>(product.gemm(), nullptr);
   product.expect_results();
   if (testing::Test::HasFatalFailure())
     ADD_FAILURE() << "type " << static_cast<int>(type) << ", tiles of " << kOut << " outputs";
@@ -54,6 +55,9 @@ TEST(Products, OfManyRows) {
   check<MmaType::bf16, 2, 64, 1>(200, 136, 640);
   check<MmaType::int8, 2, 96, 1>(130, 200, 1408, /*adds=*/true);
   check<MmaType::e4m3, 2, 96, 1>(257, 104, 1280);
+  // Tiles of 64 rows, of which there are several.
+  check<MmaType::bf16, 1, 64, 1, false, false>(100, 136, 640);
+  check<MmaType::e4m3, 1, 128, 1, false, false>(150, 264, 1280, /*adds=*/true);
 }
 
 template <MmaType type, int kWide>

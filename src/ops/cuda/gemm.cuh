@@ -44,8 +44,8 @@ template <int kConsumers>
 inline constexpr int kStagingBytes = kConsumers* kWarpgroup / kWarpSize* kWarpStaging;
 static_assert(kStagingBytes<1> >= 64 * kAtomBytes);
 
-template <MmaType type, int kOut>
-inline constexpr bool kHalves = (kPromotes<type>)&&kOut >= 96;
+template <MmaType type, int kConsumers, int kOut>
+inline constexpr bool kHalves = (kPromotes<type>)&&kConsumers == 2 && kOut >= 96;
 
 // The warpgroups that multiply, then the two warps of which a thread each fills the ring: beside
 // two warpgroups they are part of one of their own, whose registers the others take.
@@ -58,14 +58,14 @@ inline constexpr bool kTakesRegisters = kConsumers* kOut >= 256;
 // Registers are left to blocks of the next kernel, a norm's perhaps: they start while these run,
 // and so the blocks of the product behind them can fill their rings.
 template <MmaType type, int kConsumers, int kOut>
-inline constexpr int kRegisterShares = kConsumers == 2                                 ? 1
+inline constexpr int kRegisterShares = kConsumers == 2 || kOut == 128                  ? 1
                                        : (kPromotes<type>&& kOut == 64) || kOut == 112 ? 2
                                                                                        : 3;
 
 // Whether what a product is added to is asked for while it is made. With few rows bf16 gains
 // nothing by that, and e4m3 loses.
-template <MmaType type, int kConsumers>
-inline constexpr bool kPrefetches = kConsumers == 2 || type == MmaType::int8;
+template <MmaType type, int kConsumers, int kOut>
+inline constexpr bool kPrefetches = kConsumers == 2 || kOut == 128 || type == MmaType::int8;
 
 // A warpgroup's sums of a tile over `steps` stages, which one thread, which `speaks`, gives back,
 // for kHigh times 64 rows. x_atom: of all rows of an atom of a stage, in 16 bytes. The first
@@ -162,12 +162,12 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
     const int row0 = place.rows * work.tile_rows + kRows * consumer;
     const int column0 = place.outs * kColumns;
     const TileTerms<type, kOut, kGated> terms(work.to, columns[consumer], row0, column0);
-    if constexpr (kPrefetches<type, kConsumers> && !kGated && kHigh == 1)
+    if constexpr (kPrefetches<type, kConsumers, kOut> && !kGated && kHigh == 1)
       if (work.prefetches_y && has_rows(0))
         prefetch_staged<kColumns>(y_map, row0 + row_of_warp(), column0);
     if constexpr (kPromotes<type>) {
       float totals[kOut / 2] = {};
-      if constexpr (kHalves<type, kOut>) {
+      if constexpr (kHalves<type, kConsumers, kOut>) {
         add_products_in_halves<kOut, 8>(at, work.steps, speaks, totals);
       } else {
         // ptxas has no registers for more (C7512: it then waits for every product).
@@ -334,6 +334,15 @@ void run_gemm(const Gemm& gemm, cudaStream_t stream) {
   if constexpr (!kPromotes<type>)
     if (!gemm.gated && gemm.rows <= 128 && 2 * div_up(out, 64) <= processors)
       return launch_gemm<type, 1, 64, 1, false, 1, /*kAllRows=*/false>(gemm, stream);
+  // In e4m3 tiles of 64 rows by 128 outputs, whose products one warpgroup has without halves, are
+  // the faster ones of o and down up to here.
+  if constexpr (kPromotes<type>) {
+    constexpr int64_t kRowsOf128 = 192;
+    const int64_t tiles = div_up(gemm.rows, 64) * div_up(out, 128);
+    if (!gemm.gated && gemm.rows > 128 && gemm.rows <= kRowsOf128 && tiles <= processors &&
+        2 * tiles > processors)
+      return launch_gemm<type, 1, 128, 1, false, 1, /*kAllRows=*/false>(gemm, stream);
+  }
   const auto cost = [&](int width, int high) {
     return div_up(div_up(gemm.rows, 128 * high) * div_up(out, width), processors) *
            round_cost<type>(width, high);

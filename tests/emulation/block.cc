@@ -6,6 +6,7 @@
 #include <array>
 #include <bit>
 #include <condition_variable>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -22,6 +23,11 @@ namespace narrow::emulation {
 namespace {
 
 constexpr int kWarp = 32, kCopyBytes = 16;
+
+// Variables that kernels declare __shared__ are those of a thread of the host, and lie as far from
+// this one in each (they are part of the program). Their places are above those in launch memory.
+thread_local std::byte variables[1];
+constexpr uint32_t kVariables = 1u << (kPlaceBits - 1), kFurthest = kVariables / 2;
 
 struct Copy {
   uint32_t to;
@@ -69,6 +75,7 @@ struct Cluster {
   explicit Cluster(int blocks) : members(static_cast<size_t>(blocks)) {}
   struct Member {
     Block* block = nullptr;
+    std::byte* variables = nullptr;
     bool ended = false;
   };
   std::vector<Member> members;
@@ -211,6 +218,7 @@ void run_member(Cluster& of, int of_rank, Index index, int threads, size_t share
   block.error.clear();
   std::unique_lock lock(of.mutex);
   of.members[static_cast<size_t>(rank)].block = &block;
+  of.members[static_cast<size_t>(rank)].variables = variables;
   of.turned.notify_all();
   wait_for_turn(lock);
   lock.unlock();
@@ -303,12 +311,27 @@ bool is_true_in_warp(bool value) {
 std::byte* block_memory() { return block.memory.data(); }
 size_t block_memory_bytes() { return block.memory.size(); }
 
-void store_in_block(int to_rank, uint32_t to, const void* from, int bytes) {
+uint32_t place_of(const void* local) {
+  const auto* const at = static_cast<const std::byte*>(local);
+  if (at >= block.memory.data() && at < block.memory.data() + block.memory.size())
+    return static_cast<uint32_t>(at - block.memory.data());
+  const auto distance = reinterpret_cast<intptr_t>(at) - reinterpret_cast<intptr_t>(variables);
+  if (std::abs(distance) >= intptr_t{kFurthest}) note("neither launch memory nor a variable");
+  return kVariables + kFurthest + static_cast<uint32_t>(distance);
+}
+
+void store_in_block(int to_rank, uint32_t place, const void* from, int bytes) {
   const Cluster::Member& member = cluster->members[static_cast<size_t>(to_rank)];
   if (member.ended) return note("stores to a block that has ended");
-  if (size_t{to} + static_cast<size_t>(bytes) > member.block->memory.size())
+  if (place >= kVariables) {
+    const auto distance =
+        static_cast<int32_t>(place - kVariables) - static_cast<int32_t>(kFurthest);
+    std::memcpy(member.variables + distance, from, static_cast<size_t>(bytes));
+    return;
+  }
+  if (size_t{place} + static_cast<size_t>(bytes) > member.block->memory.size())
     return note("stores beyond a block's memory");
-  std::memcpy(member.block->memory.data() + to, from, static_cast<size_t>(bytes));
+  std::memcpy(member.block->memory.data() + place, from, static_cast<size_t>(bytes));
 }
 
 void read_shared(uint32_t at, void* to, int bytes) {
@@ -377,11 +400,21 @@ void mma_int8(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   }
 }
 
-void load_matrices(uint32_t row, uint32_t (&to)[4]) {
-  give({row});
+void load_matrices(const void* row, uint32_t (&to)[4]) {
+  const auto address = reinterpret_cast<uint64_t>(row);
+  give({static_cast<uint32_t>(address), static_cast<uint32_t>(address >> 32)});
   const int lane = block.running % kWarp, g = lane / 4, t = lane % 4;
-  for (int matrix = 0; matrix < 4; ++matrix)
-    read_shared(given_by(8 * matrix + g)[0] + 4 * static_cast<uint32_t>(t), &to[matrix], 4);
+  for (int matrix = 0; matrix < 4; ++matrix) {
+    const auto& words = given_by(8 * matrix + g);
+    const auto* const from =
+        reinterpret_cast<const std::byte*>(words[0] | static_cast<uint64_t>(words[1]) << 32);
+    const uint32_t place = place_of(from);
+    if (place < kVariables) {
+      read_shared(place + 4 * static_cast<uint32_t>(t), &to[matrix], 4);
+    } else {
+      std::memcpy(&to[matrix], from + 4 * t, 4);
+    }
+  }
 }
 
 void load_transposed(uint32_t row, uint32_t (&to)[4]) {

@@ -10,8 +10,7 @@
 //
 // Not like a GPU: one thread runs until it hands over, so that plain stores are seen at once; sums
 // of products of matrices are in double; powers of two are those of the C library; variables that
-// a kernel declares __shared__ keep what the last block left, and other blocks of a cluster do not
-// see them; no limit on shared memory is known.
+// a kernel declares __shared__ keep what the last block left; no limit on shared memory is known.
 #pragma once
 
 #include <cstddef>
@@ -43,6 +42,9 @@ inline Engine engine;
 
 // --- Called by threads --------------------------------------------------------------------------
 
+// What happens when a thread waits for the kernel in front, if anything.
+inline std::function<void()> before_wait;
+
 // An error of the running thread.
 void note(const std::string& error);
 
@@ -67,8 +69,11 @@ bool is_true_in_warp(bool value);  // in all lanes
 // Shared memory that the launch gives. Addresses count from its beginning.
 std::byte* block_memory();
 size_t block_memory_bytes();
+// Where something lies in it, or among the variables that a kernel declares __shared__.
+uint32_t place_of(const void* local);
+inline constexpr int kPlaceBits = 28;
 // Stores to that of the cluster's block of this rank.
-void store_in_block(int rank, uint32_t to, const void* from, int bytes);
+void store_in_block(int rank, uint32_t place, const void* from, int bytes);
 void read_shared(uint32_t at, void* to, int bytes);
 
 // 16 bytes, or as many zeros; of the thread's open group.
@@ -82,7 +87,7 @@ void wait_for_copies(int pending);
 // mma m16n8k16 and m16n8k32, ldmatrix.x4 and ldmatrix.x4.trans, as device.cuh has them.
 void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 void mma_int8(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
-void load_matrices(uint32_t row, uint32_t (&to)[4]);
+void load_matrices(const void* row, uint32_t (&to)[4]);
 void load_transposed(uint32_t row, uint32_t (&to)[4]);
 
 }  // namespace narrow::emulation

@@ -1,6 +1,5 @@
-// Products of 4-bit weights (gemm_int4.cu, gemm_int4_split.cu) on the host: every tile against the
-// formula, and with the same bits. The kernel of few rows does not run here: it keeps x in memory
-// that is not the launch's.
+// Products of 4-bit weights (gemm_int4.cu, gemm_int4_split.cu, skinny_int4.cu) on the host: every
+// tile against the formula, and with the same bits.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "base/error.h"
 #include "base/thread_pool.h"
 #include "emulation/products.h"
 #include "ops/cuda/gemm_int4.cu"
@@ -17,12 +15,6 @@
 #include "ops/random_layers.h"
 
 namespace narrow::ops::cuda {
-
-void skinny_int4(const Int4Weights&, int64_t, int64_t, const __nv_bfloat16*, int64_t, Output,
-                 cudaStream_t) {
-  throw Error::failed("few rows of 4-bit weights do not run on the host");
-}
-
 namespace {
 
 struct Weights {
@@ -146,9 +138,9 @@ void check(const Weights& weights) {
   const Products products(weights);
   emulation::processors = 3;  // so blocks have several tiles, one behind the other
   const std::pair<Multiply, int64_t> tiles[] = {
-      {split<32, 1>, 40}, {split<64, 1>, 50}, {split<32, 2>, 40},
-      {split<64, 2>, 50}, {run<4, 32>, 100},  {run<4, 64>, 200},
-      {run<2, 64>, 200},  {run<2, 128>, 130}, {run<2, 160>, 170}};
+      {skinny_int4, 1},   {skinny_int4, 7},   {skinny_int4, 8},   {split<32, 1>, 40},
+      {split<64, 1>, 50}, {split<32, 2>, 40}, {split<64, 2>, 50}, {run<4, 32>, 100},
+      {run<4, 64>, 200},  {run<2, 64>, 200},  {run<2, 128>, 130}, {run<2, 160>, 170}};
   const std::vector<float> most = products.in_float32(run<2, 64>, 200);
   for (const auto& [multiply, rows] : tiles) {
     const std::vector<float> y = products.in_float32(multiply, rows);

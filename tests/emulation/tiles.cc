@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/error.h"
 #include "emulation/block.h"
 #include "ops/cuda/error.h"
 #include "tensor/dtype.h"
@@ -402,5 +403,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char*, void** function, unsig
 }
 
 namespace narrow::ops::cuda {
-void check(cudaError_t, const char*) {}
+void check(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) throw Error::failed(what);
+}
 }  // namespace narrow::ops::cuda

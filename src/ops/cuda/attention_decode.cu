@@ -2,6 +2,7 @@
 // and one key/value head (attention_piece.cuh); the last piece of a row to be done joins them all.
 #include "ops/cuda/attention_piece.cuh"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/numbers.cuh"
 
 namespace narrow::ops::cuda {
 namespace {

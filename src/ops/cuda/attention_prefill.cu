@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/numbers.cuh"
 #include "ops/cuda/prefill_loads.cuh"
 #include "ops/cuda/tensor_map.h"
 

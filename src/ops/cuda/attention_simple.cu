@@ -3,6 +3,7 @@
 #include "ops/cuda/device.cuh"
 #include "ops/cuda/kv_cache.cuh"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/numbers.cuh"
 
 namespace narrow::ops::cuda {
 namespace {

@@ -7,6 +7,7 @@
 
 #include "ops/cuda/cache_piece.cuh"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/numbers.cuh"
 
 namespace narrow::ops::cuda {
 namespace {

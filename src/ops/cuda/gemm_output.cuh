@@ -7,6 +7,7 @@
 #include "ops/cuda/device.cuh"
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/kernels.h"
+#include "ops/cuda/numbers.cuh"
 #include "ops/cuda/output.cuh"
 
 namespace narrow::ops::cuda {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 #include "ops/cuda/device.cuh"
 #include "ops/cuda/kernels.h"

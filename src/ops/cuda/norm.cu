@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(threads_bound(kSlots))
       if (!rehearsal) part.piece[slot] = Packed<kWidth>::load(x + row * cols + c);
     });
     float of_fold[kFolds] = {}, value[kWidth];
-    Part::for_each(cols, [&](int64_t c, int slot) {
+    Part::for_each(cols, [&](int64_t, int slot) {
       part.piece[slot].unpack(value);
 #pragma unroll
       for (int i = 0; i < kWidth; ++i)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ops/cuda/device.cuh"
+#include "ops/cuda/numbers.cuh"
 
 namespace narrow::ops::cuda {
 

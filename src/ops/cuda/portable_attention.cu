@@ -4,6 +4,7 @@
 // attention.cuh's, so each row has the bits that decode_attention would give it.
 #include "ops/cuda/cache_piece.cuh"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/numbers.cuh"
 #include "ops/cuda/portable.h"
 
 namespace narrow::ops::cuda {

@@ -4,6 +4,7 @@
 #include "ops/cuda/device.cuh"
 #include "ops/cuda/kv_cache.cuh"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/numbers.cuh"
 
 namespace narrow::ops::cuda {
 namespace {
@@ -54,8 +55,8 @@ __global__ void rope_and_store_kernel(DeviceBatch batch, AttentionLayer layer, c
     Vector<kWidth, Kv> low_codes, high_codes;
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
-      store_rounded(to_float(x.value[j]), &low_codes.value[j]);
-      store_rounded(to_float(y.value[j]), &high_codes.value[j]);
+      store_rounded(__bfloat162float(x.value[j]), &low_codes.value[j]);
+      store_rounded(__bfloat162float(y.value[j]), &high_codes.value[j]);
     }
     *reinterpret_cast<Vector<kWidth, Kv>*>(to) = low_codes;
     *reinterpret_cast<Vector<kWidth, Kv>*>(to + half) = high_codes;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ops/cuda/attention_piece.cuh"
+#include "ops/cuda/numbers.cuh"
 #include "ops/cuda/row_exchange.cuh"
 #include "ops/cuda/row_pieces.cuh"
 #include "ops/cuda/row_shared.cuh"

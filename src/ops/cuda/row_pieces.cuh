@@ -11,6 +11,7 @@
 #pragma once
 
 #include "ops/cuda/attention_piece.cuh"
+#include "ops/cuda/numbers.cuh"
 #include "ops/cuda/row_layers.h"
 #include "ops/cuda/row_shared.cuh"
 

@@ -8,6 +8,7 @@
 #include "ops/cuda/device.cuh"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/numbers.cuh"
 #include "ops/cuda/packed.cuh"
 
 namespace narrow::ops::cuda {

@@ -23,7 +23,7 @@
 using cudaStream_t = void*;
 using cudaError_t = int;
 using cudaDriverEntryPointQueryResult = int;
-enum { cudaSuccess, cudaEnableDefault };
+enum { cudaSuccess, cudaErrorInvalidValue, cudaEnableDefault };
 
 // Of cuTensorMapEncodeTiled alone.
 cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned version,
@@ -69,6 +69,12 @@ inline float __shfl_xor_sync(uint32_t, float value, int mask) {
   return std::bit_cast<float>(narrow::emulation::exchange(std::bit_cast<uint32_t>(value), lane));
 }
 
+inline uint32_t __reduce_max_sync(uint32_t, uint32_t value) {
+  for (int mask = 16; mask > 0; mask /= 2)
+    value = std::max(value, narrow::emulation::exchange(value, threadIdx.x % 32 ^ mask));
+  return value;
+}
+
 inline int __shfl_sync(uint32_t, int value, int lane) {
   return static_cast<int>(narrow::emulation::exchange(static_cast<uint32_t>(value), lane));
 }
@@ -87,9 +93,13 @@ T __ldcg(const T* at) {
   return *at;
 }
 inline uint32_t __float_as_uint(float value) { return std::bit_cast<uint32_t>(value); }
+inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline void atomicMax(uint32_t* at, uint32_t value) { *at = std::max(*at, value); }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline float __fdividef(float a, float b) { return a / b; }
+inline float __expf(float x) { return std::exp(x); }
 // Bytes of y : x, which the nibbles of `which` number.
 inline uint32_t __byte_perm(uint32_t x, uint32_t y, uint32_t which) {
   const uint64_t bytes = static_cast<uint64_t>(y) << 32 | x;

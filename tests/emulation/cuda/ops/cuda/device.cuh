@@ -17,7 +17,9 @@ namespace narrow::ops::cuda {
 
 inline constexpr int kWarpSize = 32;
 
-inline void wait_for_previous_kernel() {}
+inline void wait_for_previous_kernel() {
+  if (emulation::before_wait) emulation::before_wait();
+}
 inline void let_next_kernel_start() {}
 
 inline void mma_bf16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
@@ -32,8 +34,7 @@ inline void mma_int8(int (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_
 
 inline uint4 load_matrices(const void* row) {
   uint32_t words[4];
-  emulation::load_matrices(
-      static_cast<uint32_t>(static_cast<const std::byte*>(row) - emulation::block_memory()), words);
+  emulation::load_matrices(row, words);
   return {words[0], words[1], words[2], words[3]};
 }
 inline uint4 load_transposed(uint32_t row) {
@@ -85,15 +86,6 @@ inline float2 unpack_bf16(uint32_t pair) {
   const auto half = [](uint32_t bits) { return to_float(bf16{static_cast<uint16_t>(bits)}); };
   return {half(pair & 0xffff), half(pair >> 16)};
 }
-inline float silu(float x) { return x / (1 + std::exp(-x)); }
-
-class Quotient {
- public:
-  explicit Quotient(float divisor) : divisor_(divisor) {}
-  float operator()(float value) const { return value / divisor_; }
-
- private:
-  float divisor_;
-};
+inline float rounded_reciprocal(float x) { return 1 / x; }
 
 }  // namespace narrow::ops::cuda

@@ -114,18 +114,14 @@ inline void store_matrices_transposed(void* column, const uint32_t (&words)[4]) 
 }
 
 inline void cluster_sync() { emulation::sync_cluster(); }
-// Of the memory that the launch gives; the block's rank stands above the address.
-inline constexpr int kAddressBits = 28;
+// The block's rank stands above the place.
 inline uint32_t address_in(const void* local, int rank) {
-  const uint32_t address = shared_address(local);
-  if (address >= emulation::block_memory_bytes()) emulation::note("not of the launch's memory");
-  return address | static_cast<uint32_t>(rank) << kAddressBits;
+  return emulation::place_of(local) | static_cast<uint32_t>(rank) << emulation::kPlaceBits;
 }
-template <class Four>
-void store_in_cluster(uint32_t address, Four value) {
-  static_assert(sizeof value == 16);
-  emulation::store_in_block(static_cast<int>(address >> kAddressBits),
-                            address & ((1u << kAddressBits) - 1), &value, sizeof value);
+template <class T>
+void store_in_cluster(uint32_t address, T value) {
+  emulation::store_in_block(static_cast<int>(address >> emulation::kPlaceBits),
+                            address & ((1u << emulation::kPlaceBits) - 1), &value, sizeof value);
 }
 
 template <MmaType type, int kColumns>

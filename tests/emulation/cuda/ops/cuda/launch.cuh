@@ -5,6 +5,7 @@
 #include "ops/cuda/capability.h"
 #include "ops/cuda/device.cuh"
 #include "ops/cuda/divide.h"
+#include "ops/cuda/error.h"
 
 namespace narrow::ops::cuda {
 

@@ -1,0 +1,1 @@
+#include "ops/cuda/skinny_int4.cu"

@@ -1,6 +1,7 @@
-// Attention of walked rows, of rows in pieces and of prompts, on Hopper and on other devices, on
-// the host: rows against the formula, and with the same bits however memory is cut and whether a
-// row is walked, is taken in pieces or stands in a prompt's tile.
+// Attention of walked rows, of rows in pieces, of prompts and of heads of any size, on Hopper and
+// on other devices, on the host: rows against the formula, and of the first three with the same
+// bits however memory is cut and whether a row is walked, is taken in pieces or stands in a
+// prompt's tile.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -107,6 +108,11 @@ struct Rows {
     walk_attention(batch(), layer(), qkv.data(), out.data(), nullptr);
     return out;
   }
+  std::vector<bf16> of_any_size() {
+    std::vector<bf16> out = nothing();
+    simple_attention(batch(), layer(), qkv.data(), out.data(), nullptr);
+    return out;
+  }
   // Twice: who counts pieces leaves the counters as they were.
   std::vector<bf16> in_pieces() {
     std::vector<bf16> out;
@@ -184,6 +190,17 @@ TEST(Attention, OfWalkedRowsIsTheFormulaInAnyMemory) {
       walk_in_any_memory<bf16>({heads, kv_heads, head_dim, 0.1f, false});
       walk_in_any_memory<uint8_t>({heads, kv_heads, head_dim, 0.1f, true});
     }
+}
+
+TEST(Attention, OfHeadsOfAnySizeIsTheFormula) {
+  for (const auto& [heads, kv_heads, head_dim] :
+       {std::tuple{3, 3, 8}, {6, 2, 40}, {17, 1, 128}, {2, 1, 256}}) {
+    const std::vector<int32_t> visible = {0, 1, 16, 40, 17};
+    Rows<bf16> rows({heads, kv_heads, head_dim, 0.1f, false}, visible);
+    EXPECT_LT(rows.worst(rows.of_any_size()), 1e-2) << heads << " heads of " << head_dim;
+    Rows<uint8_t> of_codes({heads, kv_heads, head_dim, 0.1f, true}, visible);
+    EXPECT_LT(of_codes.worst(of_codes.of_any_size()), 1e-2) << heads << " heads of " << head_dim;
+  }
 }
 
 template <class Kv>

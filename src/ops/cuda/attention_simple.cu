@@ -28,7 +28,7 @@ __global__ void simple_attention_kernel(DeviceBatch batch, AttentionLayer layer,
                       dim;
     const Kv* v = k + static_cast<int64_t>(layer.kv_heads) * 16 * dim;
     float dot = 0;
-    for (int d = lane; d < dim; d += kWarpSize) dot += to_float(q[d]) * to_float(k[d]);
+    for (int d = lane; d < dim; d += kWarpSize) dot += number_of(q[d]) * number_of(k[d]);
     const float score = warp_sum(dot) * layer.scale;
     const float now = fmaxf(largest, score);
     const float shrink = __expf(largest - now), weight = __expf(score - now);
@@ -37,7 +37,7 @@ __global__ void simple_attention_kernel(DeviceBatch batch, AttentionLayer layer,
 #pragma unroll
     for (int i = 0; i < kMostPerLane; ++i)
       if (lane + i * kWarpSize < dim)
-        accumulated[i] = accumulated[i] * shrink + weight * to_float(v[lane + i * kWarpSize]);
+        accumulated[i] = accumulated[i] * shrink + weight * number_of(v[lane + i * kWarpSize]);
   }
   __nv_bfloat16* to = out + (static_cast<int64_t>(row) * layer.heads + head) * dim;
 #pragma unroll

@@ -13,8 +13,8 @@ namespace narrow::ops::cuda {
 
 using e4m3_t = uint8_t;
 
-__device__ inline float to_float(__nv_bfloat16 number) { return __bfloat162float(number); }
-__device__ inline float to_float(e4m3_t code) {
+__device__ inline float number_of(__nv_bfloat16 number) { return __bfloat162float(number); }
+__device__ inline float number_of(e4m3_t code) {
   return __half2float(__half(__nv_cvt_fp8_to_halfraw(code, __NV_E4M3)));
 }
 

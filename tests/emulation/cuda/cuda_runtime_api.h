@@ -64,9 +64,25 @@ using std::min;
 inline void __syncthreads() { narrow::emulation::sync_block(); }
 inline bool __all_sync(uint32_t, bool value) { return narrow::emulation::is_true_in_warp(value); }
 inline void __syncwarp() { narrow::emulation::sync_warp(); }
-inline float __shfl_xor_sync(uint32_t, float value, int mask) {
-  const int lane = threadIdx.x % 32 ^ mask;
-  return std::bit_cast<float>(narrow::emulation::exchange(std::bit_cast<uint32_t>(value), lane));
+template <class T>  // of four or eight bytes
+T exchange_value(T value, int lane) {
+  if constexpr (sizeof(T) == 4) {
+    return std::bit_cast<T>(narrow::emulation::exchange(std::bit_cast<uint32_t>(value), lane));
+  } else {
+    const auto bits = std::bit_cast<uint64_t>(value);
+    const uint64_t low = narrow::emulation::exchange(static_cast<uint32_t>(bits), lane);
+    const uint64_t high = narrow::emulation::exchange(static_cast<uint32_t>(bits >> 32), lane);
+    return std::bit_cast<T>(high << 32 | low);
+  }
+}
+template <class T>
+T __shfl_xor_sync(uint32_t, T value, int mask) {
+  return exchange_value(value, threadIdx.x % 32 ^ mask);
+}
+template <class T>
+T __shfl_up_sync(uint32_t, T value, int by) {
+  const int lane = threadIdx.x % 32;
+  return exchange_value(value, lane < by ? lane : lane - by);
 }
 
 inline uint32_t __reduce_max_sync(uint32_t, uint32_t value) {
@@ -94,7 +110,15 @@ T __ldcg(const T* at) {
 }
 inline uint32_t __float_as_uint(float value) { return std::bit_cast<uint32_t>(value); }
 inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
-inline void atomicMax(uint32_t* at, uint32_t value) { *at = std::max(*at, value); }
+template <class T>
+void atomicMax(T* at, T value) {
+  *at = std::max(*at, value);
+}
+inline int atomicAdd(int* at, int value) {
+  const int before = *at;
+  *at += value;
+  return before;
+}
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }

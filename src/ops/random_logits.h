@@ -18,7 +18,7 @@ struct RandomLogits {
   std::vector<LogitQuery> queries;
 
   RandomLogits(int64_t of_vocabulary, std::mt19937_64& random) : vocabulary(of_vocabulary) {
-    for (int kind = 0; kind < 7; ++kind)
+    for (int kind = 0; kind < 8; ++kind)
       for (const double temperature : {0.2, 1.0, 25.0})
         for (int cut = 0; cut < 4; ++cut) {
           add_row(kind, random);
@@ -47,6 +47,7 @@ struct RandomLogits {
       if (kind == 3) logit = logit > 0 ? 1.0f : -9.0f;  // two values
       if (kind == 4 && logit < 0) logit = -INFINITY;
       if (kind == 5) logit = -0.0f;
+      if (kind == 7) logit = NAN;
     }
     if (kind == 6) row.back() = INFINITY;
     if (kind == 4)

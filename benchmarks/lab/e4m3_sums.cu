@@ -6,6 +6,8 @@
 // So much is the float32 of kPromotes in gemm.cuh worth.
 //
 //   e4m3_sums
+#include <cuda_fp8.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "device_timing.h"
+#include "ops/cuda/capability.h"
 #include "ops/cuda/hopper.cuh"
 #include "ops/cuda/tensor_map.h"
 

@@ -5,6 +5,7 @@
 //
 //   tile_rate
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <numeric>
@@ -14,7 +15,10 @@
 
 #include "device_timing.h"
 #include "ops/cuda/capability.h"
+#include "ops/cuda/error.h"
 #include "ops/cuda/gemm.cuh"
+#include "ops/cuda/launch.cuh"
+#include "ops/cuda/tile_ring.cuh"
 
 namespace {
 
@@ -22,10 +26,10 @@ using namespace narrow::ops::cuda;
 
 constexpr int kSteps = 480, kRingMemory = 204 << 10, kMemory = kRingMemory + 1024;
 constexpr int kWindow = 128 << 10;  // bytes that a block reads again and again
-constexpr int kWindows = 280;       // twice as many as there are processors
+constexpr int kWindows = 280;       // two for each processor
 
-// By the thread that fills a ring: kSteps stages, each of so many bytes of two windows; what it
-// copies nothing of has landed.
+// By the thread that fills a ring: kSteps stages, each of so many bytes of two windows. Without
+// copies a stage counts as landed at once.
 __device__ void fill_stages(TileBarriers& barriers, int stages, uint8_t* ring, const uint8_t* x,
                             int x_bytes, const uint8_t* weights, int weight_bytes, bool copies) {
   StagePlace at{0, 1};
@@ -112,7 +116,7 @@ __global__ void take_in(const uint8_t* from, Sharing sharing, int x_bytes, int w
   if (threadIdx.x == 0)
     fill_stages(barriers, stages, ring, window(block / sharing.x % sharing.x_of), x_bytes,
                 window(kWindows / 2 + block / sharing.weights % sharing.weights_of), weight_bytes,
-                true);
+                /*copies=*/true);
   if (threadIdx.x != kWarpSize) return;
   StagePlace at;
   for (int step = 0; step < kSteps; ++step) {

@@ -1,5 +1,5 @@
-// Rows of logits and what is asked of them, as tests of all backends draw them: with ties,
-// infinities and NaN, with and without cuts.
+// Rows of logits and what is asked of them, as tests of the kernels that draw tokens use them: with
+// ties, infinities and NaN, with and without cuts.
 #pragma once
 
 #include <cmath>
@@ -12,7 +12,8 @@
 
 namespace narrow::ops {
 
-struct RandomLogits {
+class RandomLogits {
+ public:
   int64_t vocabulary;
   std::vector<float> logits;  // [rows, vocabulary]
   std::vector<LogitQuery> queries;

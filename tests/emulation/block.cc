@@ -27,7 +27,8 @@ constexpr int kWarp = 32, kCopyBytes = 16;
 // Variables that kernels declare __shared__ are those of a thread of the host, and lie as far from
 // this one in each (they are part of the program). Their places are above those in launch memory.
 thread_local std::byte variables[1];
-constexpr uint32_t kVariables = 1u << (kPlaceBits - 1), kFurthest = kVariables / 2;
+constexpr uint32_t kVariables = 1u << (kPlaceBits - 1);
+constexpr uint32_t kFurthest = 1 << 20;  // what lies further from it is no variable
 
 struct Copy {
   uint32_t to;
@@ -316,7 +317,10 @@ uint32_t place_of(const void* local) {
   if (at >= block.memory.data() && at < block.memory.data() + block.memory.size())
     return static_cast<uint32_t>(at - block.memory.data());
   const auto distance = reinterpret_cast<intptr_t>(at) - reinterpret_cast<intptr_t>(variables);
-  if (std::abs(distance) >= intptr_t{kFurthest}) note("neither launch memory nor a variable");
+  if (std::abs(distance) >= intptr_t{kFurthest}) {
+    note("neither launch memory nor a variable");
+    return kVariables - 1;  // which no memory reaches
+  }
   return kVariables + kFurthest + static_cast<uint32_t>(distance);
 }
 

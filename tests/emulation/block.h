@@ -40,10 +40,10 @@ struct Engine {
 };
 inline Engine engine;
 
-// --- Called by threads --------------------------------------------------------------------------
-
-// What happens when a thread waits for the kernel in front, if anything.
+// Set by tests: called once, by the first thread that waits for the kernel in front.
 inline std::function<void()> before_wait;
+
+// --- Called by threads --------------------------------------------------------------------------
 
 // An error of the running thread.
 void note(const std::string& error);
@@ -69,10 +69,11 @@ bool is_true_in_warp(bool value);  // in all lanes
 // Shared memory that the launch gives. Addresses count from its beginning.
 std::byte* block_memory();
 size_t block_memory_bytes();
-// Where something lies in it, or among the variables that a kernel declares __shared__.
+// Where something lies in it, or among the variables that a kernel declares __shared__: a place,
+// below 2^kPlaceBits.
 uint32_t place_of(const void* local);
 inline constexpr int kPlaceBits = 28;
-// Stores to that of the cluster's block of this rank.
+// Stores to a place of the cluster's block of this rank.
 void store_in_block(int rank, uint32_t place, const void* from, int bytes);
 void read_shared(uint32_t at, void* to, int bytes);
 

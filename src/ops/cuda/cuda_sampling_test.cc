@@ -2,7 +2,10 @@
 // ties, infinities and NaN, with and without cuts.
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <random>
+#include <span>
+#include <vector>
 
 #include "ops/cuda_plugin.h"
 #include "ops/random_logits.h"

@@ -55,17 +55,21 @@ inline constexpr int kThreads = kConsumers* kWarpgroup +
 template <int kConsumers, int kOut>
 inline constexpr bool kTakesRegisters = kConsumers* kOut >= 256;
 
-// Registers are left to blocks of the next kernel, a norm's perhaps: they start while these run,
-// and so the blocks of the product behind them can fill their rings.
+// Tiles of more than 64 rows; narrower ones of one warpgroup may be of few.
+template <int kConsumers, int kOut>
+inline constexpr bool kOfManyRows = kConsumers == 2 || kOut == 128;
+
+// With few rows registers are left to blocks of the next kernel, a norm's perhaps: they start while
+// these run, and so the blocks of the product behind them can fill their rings.
 template <MmaType type, int kConsumers, int kOut>
-inline constexpr int kRegisterShares = kConsumers == 2 || kOut == 128                  ? 1
+inline constexpr int kRegisterShares = kOfManyRows<kConsumers, kOut>                   ? 1
                                        : (kPromotes<type>&& kOut == 64) || kOut == 112 ? 2
                                                                                        : 3;
 
 // Whether what a product is added to is asked for while it is made. With few rows bf16 gains
 // nothing by that, and e4m3 loses.
 template <MmaType type, int kConsumers, int kOut>
-inline constexpr bool kPrefetches = kConsumers == 2 || kOut == 128 || type == MmaType::int8;
+inline constexpr bool kPrefetches = kOfManyRows<kConsumers, kOut> || type == MmaType::int8;
 
 // A warpgroup's sums of a tile over `steps` stages, which one thread, which `speaks`, gives back,
 // for kHigh times 64 rows. x_atom: of all rows of an atom of a stage, in 16 bytes. The first
@@ -170,7 +174,8 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
       if constexpr (kHalves<type, kConsumers, kOut>) {
         add_products_in_halves<kOut, 8>(at, work.steps, speaks, totals);
       } else {
-        // ptxas has no registers for more (C7512: it then waits for every product).
+        // For more ptxas does not have registers in every width (C7512: it then waits for every
+        // product).
         constexpr int kAtomsOfRun = kConsumers == 1 ? 8 : 4, kUnderWay = kOut == 32 ? 3 : 2;
         add_products_by_atoms<kOut, kAtoms, kUnderWay, kAtomsOfRun / kAtoms>(at, work.steps, x_atom,
                                                                              speaks, totals);
@@ -334,8 +339,9 @@ void run_gemm(const Gemm& gemm, cudaStream_t stream) {
   if constexpr (!kPromotes<type>)
     if (!gemm.gated && gemm.rows <= 128 && 2 * div_up(out, 64) <= processors)
       return launch_gemm<type, 1, 64, 1, false, 1, /*kAllRows=*/false>(gemm, stream);
-  // In e4m3 tiles of 64 rows by 128 outputs, whose products one warpgroup has without halves, are
-  // the faster ones of o and down up to here.
+  // In e4m3 tiles of 64 rows by 128 outputs, which one warpgroup multiplies without halves, are
+  // faster than 128 by 64 up to 192 rows and slower with 256 (docs/performance/products.md),
+  // measured where they are one round that more than half of the processors take part in.
   if constexpr (kPromotes<type>) {
     constexpr int64_t kRowsOf128 = 192;
     const int64_t tiles = div_up(gemm.rows, 64) * div_up(out, 128);

@@ -1,4 +1,5 @@
 // Root-mean-square norm, with the quantization behind it: a block a row.
+#include "ops/cuda/numbers.cuh"
 #include "ops/cuda/rows.cuh"
 
 namespace narrow::ops::cuda {

@@ -65,9 +65,8 @@ __device__ inline float scale_of(float largest, float grid) {
 // functions on the IBM RISC System/6000 processor", 1990, theorem 8.6).
 class Quotient {
  public:
-  __device__ explicit Quotient(float divisor) : divisor_(divisor) {
-    reciprocal_ = rounded_reciprocal(divisor);
-  }
+  __device__ explicit Quotient(float divisor)
+      : divisor_(divisor), reciprocal_(rounded_reciprocal(divisor)) {}
   __device__ float operator()(float value) const {
     const float near = __fmul_rn(value, reciprocal_);
     return fmaf(fmaf(-near, divisor_, value), reciprocal_, near);

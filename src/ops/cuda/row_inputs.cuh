@@ -6,6 +6,7 @@
 // instructions.
 #pragma once
 
+#include "ops/cuda/numbers.cuh"
 #include "ops/cuda/row_exchange.cuh"
 #include "ops/cuda/row_shared.cuh"
 #include "ops/cuda/rows.cuh"

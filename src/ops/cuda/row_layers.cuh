@@ -16,6 +16,7 @@
 #pragma once
 
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/numbers.cuh"
 #include "ops/cuda/row_attention.cuh"
 #include "ops/cuda/row_inputs.cuh"
 #include "ops/cuda/row_product_int4.cuh"

@@ -1,6 +1,7 @@
 // Operations that see one row at a time: embedding, order of columns, activation function,
 // quantization.
 #include "ops/cuda/hopper.cuh"
+#include "ops/cuda/numbers.cuh"
 #include "ops/cuda/rows.cuh"
 
 namespace narrow::ops::cuda {

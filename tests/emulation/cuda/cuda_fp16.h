@@ -3,8 +3,6 @@
 
 #include <cuda_runtime_api.h>
 
-#include "tensor/dtype.h"
-
 struct __half {
   float value;
 };

@@ -3,6 +3,8 @@
 
 #include <cuda_fp16.h>
 
+#include "tensor/dtype.h"
+
 enum { __NV_E4M3, __NV_SATFINITE };
 
 inline __half __nv_cvt_fp8_to_halfraw(uint8_t code, int) {

@@ -64,25 +64,27 @@ using std::min;
 inline void __syncthreads() { narrow::emulation::sync_block(); }
 inline bool __all_sync(uint32_t, bool value) { return narrow::emulation::is_true_in_warp(value); }
 inline void __syncwarp() { narrow::emulation::sync_warp(); }
+namespace narrow::emulation {
 template <class T>  // of four or eight bytes
 T exchange_value(T value, int lane) {
   if constexpr (sizeof(T) == 4) {
-    return std::bit_cast<T>(narrow::emulation::exchange(std::bit_cast<uint32_t>(value), lane));
+    return std::bit_cast<T>(exchange(std::bit_cast<uint32_t>(value), lane));
   } else {
     const auto bits = std::bit_cast<uint64_t>(value);
-    const uint64_t low = narrow::emulation::exchange(static_cast<uint32_t>(bits), lane);
-    const uint64_t high = narrow::emulation::exchange(static_cast<uint32_t>(bits >> 32), lane);
+    const uint64_t low = exchange(static_cast<uint32_t>(bits), lane);
+    const uint64_t high = exchange(static_cast<uint32_t>(bits >> 32), lane);
     return std::bit_cast<T>(high << 32 | low);
   }
 }
+}  // namespace narrow::emulation
 template <class T>
 T __shfl_xor_sync(uint32_t, T value, int mask) {
-  return exchange_value(value, threadIdx.x % 32 ^ mask);
+  return narrow::emulation::exchange_value(value, threadIdx.x % 32 ^ mask);
 }
 template <class T>
 T __shfl_up_sync(uint32_t, T value, int by) {
   const int lane = threadIdx.x % 32;
-  return exchange_value(value, lane < by ? lane : lane - by);
+  return narrow::emulation::exchange_value(value, lane < by ? lane : lane - by);
 }
 
 inline uint32_t __reduce_max_sync(uint32_t, uint32_t value) {

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "emulation/block.h"
 #include "tensor/dtype.h"
@@ -18,7 +19,7 @@ namespace narrow::ops::cuda {
 inline constexpr int kWarpSize = 32;
 
 inline void wait_for_previous_kernel() {
-  if (emulation::before_wait) emulation::before_wait();
+  if (const auto once = std::exchange(emulation::before_wait, nullptr)) once();
 }
 inline void let_next_kernel_start() {}
 

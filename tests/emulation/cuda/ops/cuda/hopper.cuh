@@ -1,5 +1,5 @@
 // In place of src/ops/cuda/hopper.cuh on the host: those of its functions that products of
-// gemm.cuh and attention of prompts use.
+// gemm.cuh, attention of prompts and rows of clusters use.
 #pragma once
 
 #include <cuda.h>

@@ -59,7 +59,9 @@ void expect_untouched_until_wait(const std::vector<T>& numbers) {
   };
 }
 // Behind that launch.
-void expect_waited() { EXPECT_FALSE(emulation::before_wait) << "no thread waited"; }
+void expect_waited() {
+  EXPECT_FALSE(std::exchange(emulation::before_wait, nullptr)) << "no thread waited";
+}
 
 // Codes that a kernel leaves, in rows that are longer than those they are of.
 class Quantized {

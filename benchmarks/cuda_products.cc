@@ -268,8 +268,11 @@ int main(int argc, char** argv) try {
     const auto name = std::find(std::begin(kNames), std::end(kNames), std::string_view(argv[i]));
     if (name != std::end(kNames)) {
       types.push_back(static_cast<Type>(name - std::begin(kNames)));
-    } else {
+    } else if (*argv[i] >= '0' && *argv[i] <= '9') {
       rows.push_back(benchmarks::count_of(argv[i]));
+    } else {
+      throw Error::refused(fmt::format("\"{}\" is neither a number of rows nor one of {}", argv[i],
+                                       fmt::join(kNames, ", ")));
     }
   }
   if (rows.empty()) rows = {1, 16, 64, 160, 512, 4096};

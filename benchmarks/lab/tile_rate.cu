@@ -1,7 +1,8 @@
 // What a stage of a product costs, in cycles: of tiles of gemm.cuh that are there already, which
 // is what the tensor cores and the reading of operands take, and of tiles that the copy engine
 // brings from the second-level cache. Then how much a processor takes in, by who asks for the same
-// bytes at the same time: blocks that follow each other run on processors that are neighbours.
+// bytes at the same time: blocks that follow each other run on processors that are neighbours. (No
+// result to check: cuda_products does.)
 //
 //   tile_rate
 #include <algorithm>
@@ -79,9 +80,10 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, 1)
   if constexpr (!kPromotes<type>) {
     add_products<type, kOut, 1, 1>(at, kSteps, 0, speaks, sums);
   } else if constexpr (kHalves<type, kConsumers, kOut>) {
-    add_products_in_halves<kOut, 8>(at, kSteps, speaks, sums[0]);
+    add_products_in_halves<kOut, kStepsInHalves>(at, kSteps, speaks, sums[0]);
   } else {
-    add_products_by_atoms<kOut, 1, 2, kConsumers == 1 ? 8 : 4>(at, kSteps, 0, speaks, sums[0]);
+    add_products_by_atoms<kOut, 1, kUnderWay<kOut>, kAtomsOfRun<kConsumers>>(at, kSteps, 0, speaks,
+                                                                             sums[0]);
   }
   if (threadIdx.x == 0) cycles[blockIdx.x] = static_cast<uint64_t>(clock64() - begin);
   float sum = 0;

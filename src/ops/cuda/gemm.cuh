@@ -47,6 +47,14 @@ static_assert(kStagingBytes<1> >= 64 * kAtomBytes);
 template <MmaType type, int kConsumers, int kOut>
 inline constexpr bool kHalves = (kPromotes<type>)&&kConsumers == 2 && kOut >= 96;
 
+// What gemm_e4m3.cuh is asked for. For more by atoms ptxas does not have registers in every width
+// (C7512: it then waits for every product).
+inline constexpr int kStepsInHalves = 8;
+template <int kConsumers>
+inline constexpr int kAtomsOfRun = kConsumers == 1 ? 8 : 4;
+template <int kOut>
+inline constexpr int kUnderWay = kOut == 32 ? 3 : 2;
+
 // The warpgroups that multiply, then the two warps of which a thread each fills the ring: beside
 // two warpgroups they are part of one of their own, whose registers the others take.
 template <int kConsumers>
@@ -172,13 +180,10 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
     if constexpr (kPromotes<type>) {
       float totals[kOut / 2] = {};
       if constexpr (kHalves<type, kConsumers, kOut>) {
-        add_products_in_halves<kOut, 8>(at, work.steps, speaks, totals);
+        add_products_in_halves<kOut, kStepsInHalves>(at, work.steps, speaks, totals);
       } else {
-        // For more ptxas does not have registers in every width (C7512: it then waits for every
-        // product).
-        constexpr int kAtomsOfRun = kConsumers == 1 ? 8 : 4, kUnderWay = kOut == 32 ? 3 : 2;
-        add_products_by_atoms<kOut, kAtoms, kUnderWay, kAtomsOfRun / kAtoms>(at, work.steps, x_atom,
-                                                                             speaks, totals);
+        add_products_by_atoms<kOut, kAtoms, kUnderWay<kOut>, kAtomsOfRun<kConsumers> / kAtoms>(
+            at, work.steps, x_atom, speaks, totals);
       }
       store(totals, terms, 0, row0, column0);
     } else {

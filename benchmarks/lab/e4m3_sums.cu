@@ -3,7 +3,7 @@
 // parts of the outputs' root mean square, and by how much outputs are too small (the tensor cores
 // cut off, they do not round). Beside it what rounding the exact sums to bf16 costs, and what e4m3
 // itself cost: the exact sum of codes against that of the numbers they stand for.
-// So much is the float32 of kPromotes in gemm.cuh worth.
+// gemm.cuh leaves whole sums to the tensor cores.
 //
 //   e4m3_sums
 #include <cuda_fp8.h>

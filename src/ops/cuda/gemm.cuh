@@ -4,9 +4,12 @@
 // output, and weights of the next tile are under way while the last one is written
 // (gemm_staging.cuh).
 //
-// An element is the sum over k in one order, in steps of the instruction (and of 128 inputs for
-// e4m3, see kPromotes), whatever the tile: so a row's result does not depend on the other rows nor
-// on which of the instantiations computes it.
+// An element is the sum over k in one order, in steps of the instruction, whatever the tile: so a
+// row's result does not depend on the other rows nor on which of the instantiations computes it.
+// Behind the inputs lie zeros, in some tiles more steps of them than in others: a step of zeros
+// leaves a sum as it is. Sums of e4m3 products keep some 14 bits in Hopper's tensor cores, as they
+// do in vLLM's kernels: what that costs, and what adding them up in float32 would, is in
+// docs/performance/products.md.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +18,6 @@
 #include <utility>
 
 #include "ops/cuda/device.cuh"
-#include "ops/cuda/gemm_e4m3.cuh"
 #include "ops/cuda/gemm_loads.cuh"
 #include "ops/cuda/gemm_output.cuh"
 #include "ops/cuda/gemm_staging.cuh"
@@ -44,17 +46,6 @@ template <int kConsumers>
 inline constexpr int kStagingBytes = kConsumers* kWarpgroup / kWarpSize* kWarpStaging;
 static_assert(kStagingBytes<1> >= 64 * kAtomBytes);
 
-template <MmaType type, int kConsumers, int kOut>
-inline constexpr bool kHalves = (kPromotes<type>)&&kConsumers == 2 && kOut >= 96;
-
-// What gemm_e4m3.cuh is asked for. For more by atoms ptxas does not have registers in every width
-// (C7512: it then waits for every product).
-inline constexpr int kStepsInHalves = 8;
-template <int kConsumers>
-inline constexpr int kAtomsOfRun = kConsumers == 1 ? 8 : 4;
-template <int kOut>
-inline constexpr int kUnderWay = kOut == 32 ? 3 : 2;
-
 // The warpgroups that multiply, then the two warps of which a thread each fills the ring: beside
 // two warpgroups they are part of one of their own, whose registers the others take.
 template <int kConsumers>
@@ -63,21 +54,17 @@ inline constexpr int kThreads = kConsumers* kWarpgroup +
 template <int kConsumers, int kOut>
 inline constexpr bool kTakesRegisters = kConsumers* kOut >= 256;
 
-// Tiles of more than 64 rows; narrower ones of one warpgroup may be of few.
-template <int kConsumers, int kOut>
-inline constexpr bool kOfManyRows = kConsumers == 2 || kOut == 128;
-
 // With few rows registers are left to blocks of the next kernel, a norm's perhaps: they start while
 // these run, and so the blocks of the product behind them can fill their rings.
-template <MmaType type, int kConsumers, int kOut>
-inline constexpr int kRegisterShares = kOfManyRows<kConsumers, kOut>                   ? 1
-                                       : (kPromotes<type>&& kOut == 64) || kOut == 112 ? 2
-                                                                                       : 3;
+template <int kConsumers, int kOut>
+inline constexpr int kRegisterShares = kConsumers == 2 ? 1
+                                       : kOut == 112   ? 2
+                                                       : 3;
 
 // Whether what a product is added to is asked for while it is made. With few rows bf16 gains
 // nothing by that, and e4m3 loses.
-template <MmaType type, int kConsumers, int kOut>
-inline constexpr bool kPrefetches = kOfManyRows<kConsumers, kOut> || type == MmaType::int8;
+template <MmaType type, int kConsumers>
+inline constexpr bool kPrefetches = kConsumers == 2 || type == MmaType::int8;
 
 // A warpgroup's sums of a tile over `steps` stages, which one thread, which `speaks`, gives back,
 // for kHigh times 64 rows. x_atom: of all rows of an atom of a stage, in 16 bytes. The first
@@ -121,7 +108,7 @@ __device__ void add_products(TileRing& at, int steps, uint32_t x_atom, bool spea
 // kGated: a tile's weights are kOut / 2 of the first half of the outputs and those of the second.
 // kHigh: of 64 rows, in a warpgroup. kAllRows: a tile has all rows.
 template <MmaType type, int kConsumers, int kOut, int kAtoms, bool kGated, int kHigh, bool kAllRows>
-__global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kConsumers, kOut>)
+__global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<kConsumers, kOut>)
     gemm_kernel(const __grid_constant__ CUtensorMap weight_map,
                 const __grid_constant__ CUtensorMap x_map,
                 const __grid_constant__ CUtensorMap last_x_map,
@@ -174,25 +161,14 @@ __global__ void __launch_bounds__(kThreads<kConsumers>, kRegisterShares<type, kC
     const int row0 = place.rows * work.tile_rows + kRows * consumer;
     const int column0 = place.outs * kColumns;
     const TileTerms<type, kOut, kGated> terms(work.to, columns[consumer], row0, column0);
-    if constexpr (kPrefetches<type, kConsumers, kOut> && !kGated && kHigh == 1)
+    if constexpr (kPrefetches<type, kConsumers> && !kGated && kHigh == 1)
       if (work.prefetches_y && has_rows(0))
         prefetch_staged<kColumns>(y_map, row0 + row_of_warp(), column0);
-    if constexpr (kPromotes<type>) {
-      float totals[kOut / 2] = {};
-      if constexpr (kHalves<type, kConsumers, kOut>) {
-        add_products_in_halves<kOut, kStepsInHalves>(at, work.steps, speaks, totals);
-      } else {
-        add_products_by_atoms<kOut, kAtoms, kUnderWay<kOut>, kAtomsOfRun<kConsumers> / kAtoms>(
-            at, work.steps, x_atom, speaks, totals);
-      }
-      store(totals, terms, 0, row0, column0);
-    } else {
-      static_assert(kHigh == 1 || type == MmaType::bf16);  // terms have scales of 64 rows
-      typename MmaTraits<type>::Sum sums[kHigh][kOut / 2];
-      add_products<type, kOut, kAtoms, kHigh>(at, work.steps, x_atom, speaks, sums);
+    static_assert(kHigh == 1 || type == MmaType::bf16);  // terms have scales of 64 rows
+    typename MmaTraits<type>::Sum sums[kHigh][kOut / 2];
+    add_products<type, kOut, kAtoms, kHigh>(at, work.steps, x_atom, speaks, sums);
 #pragma unroll
-      for (int h = 0; h < kHigh; ++h) store(sums[h], terms, h, row0 + 64 * h, column0);
-    }
+    for (int h = 0; h < kHigh; ++h) store(sums[h], terms, h, row0 + 64 * h, column0);
   }
   finish_staged();
 }
@@ -282,8 +258,7 @@ void launch_narrow(const Gemm& gemm, cudaStream_t stream) {
     if (atoms >= 4) return launch_gemm<type, 1, kOut, 4, kGated>(gemm, stream);
   // Of 32 outputs and 64 rows two are a copy, and widths in bytes are padded to whole ones.
   constexpr bool kTwoAlways = kOut == 32 && type != MmaType::bf16;
-  // e4m3 has tiles of 48 where one is a copy alone.
-  if constexpr (kOut <= 64 && !(kPromotes<type> && kOut == 48))
+  if constexpr (kOut <= 64)
     if (kTwoAlways || atoms >= 2) return launch_gemm<type, 1, kOut, 2, kGated>(gemm, stream);
   if constexpr (!kTwoAlways) launch_gemm<type, 1, kOut, 1, kGated>(gemm, stream);
 }
@@ -322,63 +297,35 @@ void run_narrow(const Gemm& gemm, std::integer_sequence<int, kOuts...> widths,
 template <MmaType type>
 void run_gemm(const Gemm& gemm, cudaStream_t stream) {
   const int64_t out = gemm.gated ? 2 * gemm.out : gemm.out, processors = cuda::processors();
-  // In e4m3 registers hold one atom less of tiles that are wider than 32: other widths than these
-  // of up to 64 rows were slower.
   if (gemm.rows <= 64 && gemm.gated)
-    return run_narrow<type, true>(
-        gemm,
-        std::conditional_t<kPromotes<type>, std::integer_sequence<int, 64>,
-                           std::integer_sequence<int, 64, 112>>(),
-        stream);
-  if constexpr (kPromotes<type>) {
-    constexpr int64_t kRowsOf48 = 49;  // with fewer, tiles of 48 were slower, too
-    if (gemm.rows < kRowsOf48)
-      return run_narrow<type, false>(gemm, std::integer_sequence<int, 32, 64>(), stream);
-    if (gemm.rows <= 64)
-      return run_narrow<type, false>(gemm, std::integer_sequence<int, 32, 48, 64>(), stream);
-  } else if (gemm.rows <= 64) {
+    return run_narrow<type, true>(gemm, std::integer_sequence<int, 64, 112>(), stream);
+  if (gemm.rows <= 64)
     return run_narrow<type, false>(gemm, std::integer_sequence<int, 32, 48, 64, 112>(), stream);
-  }
-  // Tiles of all rows by 64 outputs would leave half of the processors idle. (In e4m3 those of half
-  // of the rows were slower in a step.)
-  if constexpr (!kPromotes<type>)
-    if (!gemm.gated && gemm.rows <= 128 && 2 * div_up(out, 64) <= processors)
-      return launch_gemm<type, 1, 64, 1, false, 1, /*kAllRows=*/false>(gemm, stream);
-  // In e4m3 tiles of 64 rows by 128 outputs, which one warpgroup multiplies without halves, are
-  // faster than 128 by 64 up to 192 rows and slower with 256 (docs/performance/products.md),
-  // measured where they are one round that more than half of the processors take part in.
-  if constexpr (kPromotes<type>) {
-    constexpr int64_t kRowsOf128 = 192;
-    const int64_t tiles = div_up(gemm.rows, 64) * div_up(out, 128);
-    if (!gemm.gated && gemm.rows > 128 && gemm.rows <= kRowsOf128 && tiles <= processors &&
-        2 * tiles > processors)
-      return launch_gemm<type, 1, 128, 1, false, 1, /*kAllRows=*/false>(gemm, stream);
-  }
+  // Tiles of all rows by 64 outputs would leave half of the processors idle.
+  if (!gemm.gated && gemm.rows <= 128 && 2 * div_up(out, 64) <= processors)
+    return launch_gemm<type, 1, 64, 1, false, 1, /*kAllRows=*/false>(gemm, stream);
   const auto cost = [&](int width, int high) {
     return div_up(div_up(gemm.rows, 128 * high) * div_up(out, width), processors) *
-           round_cost<type>(width, high);
+           round_cost(width, high);
   };
   if (gemm.gated) {
-    using Widths = std::conditional_t<
-        type == MmaType::bf16, std::integer_sequence<int, 128, 192, 224, 256>,
-        std::conditional_t<kPromotes<type>, std::integer_sequence<int, 128, 160, 192>,
-                           std::integer_sequence<int, 128, 224, 256>>>;
+    using Widths =
+        std::conditional_t<type == MmaType::bf16, std::integer_sequence<int, 128, 192, 224, 256>,
+                           std::integer_sequence<int, 128, 224, 256>>;
     const int best =
         best_width(Widths(), [&](int width) { return cost(width, gated_high<type>(width)); });
     return with_width(Widths(), best, [&](auto width) {
       launch_gemm<type, 2, width(), 1, true, gated_high<type>(width())>(gemm, stream);
     });
   }
-  using Widths =
-      std::conditional_t<kPromotes<type>, std::integer_sequence<int, 64, 96, 128, 160, 192>,
-                         std::integer_sequence<int, 64, 96, 128, 192, 224, 256>>;
+  using Widths = std::integer_sequence<int, 64, 96, 128, 192, 224, 256>;
   const auto launch = [&](const Gemm& of, int width, bool beside_previous) {
     with_width(Widths(), width, [&](auto constant) {
       launch_gemm<type, 2, constant(), 1>(of, stream, beside_previous);
     });
   };
   const int one = best_width(Widths(), [&](int width) { return cost(width, 1); });
-  const TwoWidths two = best_two_widths<type>(Widths(), gemm.out, div_up(gemm.rows, 128));
+  const TwoWidths two = best_two_widths(Widths(), gemm.out, div_up(gemm.rows, 128));
   // A kernel more has to gain more than a sixteenth.
   if (two.cost >= cost(one, 1) * 15 / 16) return launch(gemm, one, false);
   launch(outputs_of(gemm, 0, two.outputs), two.first, false);

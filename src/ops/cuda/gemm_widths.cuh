@@ -14,11 +14,6 @@
 
 namespace narrow::ops::cuda {
 
-// Sums of e4m3 products in Hopper's tensor cores keep about 14 bits: they are added up in float32
-// after every 128 inputs (gemm_e4m3.cuh).
-template <MmaType type>
-inline constexpr bool kPromotes = type == MmaType::e4m3;
-
 // The first of the widths with the least cost(width).
 template <class Cost, int... kOuts>
 int best_width(std::integer_sequence<int, kOuts...>, Cost cost) {
@@ -45,20 +40,17 @@ constexpr int gated_high(int width) {
 
 // What a round of tiles of two warpgroups costs, by their width: hundredths of one of 64 outputs,
 // measured (docs/performance/products.md).
-template <MmaType type>
 constexpr int round_cost(int width, int high) {
   if (high == 2) return 345;
   switch (width) {
     case 64:
       return 100;
     case 96:
-      return kPromotes<type> ? 120 : 112;
+      return 112;
     case 128:
-      return kPromotes<type> ? 147 : 138;
-    case 160:
-      return 171;
+      return 138;
     case 192:
-      return kPromotes<type> ? 196 : 184;
+      return 184;
     case 224:
       return 220;
     default:
@@ -89,7 +81,7 @@ inline int64_t cost_behind(int64_t first, int64_t first_cost, int64_t second, in
 }
 
 // The best of `widths` for `out` outputs of `row_tiles` tiles along the rows.
-template <MmaType type, int... kOuts>
+template <int... kOuts>
 TwoWidths best_two_widths(std::integer_sequence<int, kOuts...>, int64_t out, int64_t row_tiles) {
   const int64_t processors = cuda::processors();
   TwoWidths best;
@@ -99,9 +91,9 @@ TwoWidths best_two_widths(std::integer_sequence<int, kOuts...>, int64_t out, int
         const int64_t columns = rounds * processors / row_tiles, outputs = columns * first;
         if (outputs >= out) break;
         if (columns == 0) continue;
-        const int64_t cost = cost_behind(columns * row_tiles, round_cost<type>(first, 1),
+        const int64_t cost = cost_behind(columns * row_tiles, round_cost(first, 1),
                                          div_up(out - outputs, second) * row_tiles,
-                                         round_cost<type>(second, 1), processors);
+                                         round_cost(second, 1), processors);
         if (cost < best.cost) best = {first, second, outputs, cost};
       }
   return best;

@@ -255,10 +255,12 @@ __device__ inline uint64_t descriptor_from_low(uint32_t low) {
   return uint64_t{kHigh} << 32 | low;
 }
 
-// A tile without swizzle: pieces of eight rows of 16 bytes, one behind the other, of which the two
-// of a step along k are `stride` bytes apart; eight rows high.
-__device__ inline uint64_t plain_descriptor(const void* tile, uint32_t stride) {
-  return uint64_t{stride / 16} << 16 | ((shared_address(tile) & 0x3ffff) >> 4);
+// The lower half of the descriptor, whose upper half is zero, of eight rows without swizzle, each
+// sixteen bytes behind the one before: the first is what lies at `row`, the others are of no use,
+// but must be memory of the block, to 112 bytes behind the row. k advances by adding its byte
+// offset / 16.
+__device__ inline uint32_t row_descriptor_low(const void* row) {
+  return (uint32_t{1} << 16) | ((shared_address(row) & 0x3ffff) >> 4);
 }
 
 // B as rows along k: tiles of 64 columns (128 swizzled bytes), `column_stride` bytes apart; a step
@@ -385,7 +387,6 @@ NARROW_WGMMA_TYPES(32, 16, 16, 17, 18)
 NARROW_WGMMA_TYPES(64, 32, 32, 33, 34)
 NARROW_WGMMA_TYPES(48, 24, 24, 25, 26)
 NARROW_WGMMA_TYPES(112, 56, 56, 57, 58)
-NARROW_WGMMA(MmaType::e4m3, float, NARROW_FLOAT, 80, 40, 40, 41, 42, "k32.f32.e4m3.e4m3", ", 1, 1")
 NARROW_WGMMA_TYPES(96, 48, 48, 49, 50)
 NARROW_WGMMA_TYPES(128, 64, 64, 65, 66)
 NARROW_WGMMA_TYPES(192, 96, 96, 97, 98)
@@ -412,13 +413,16 @@ NARROW_WGMMA_REGISTERS(wgmma_registers, 0, 128, 64, 64, 65, 66, 67, 68, 69)
 NARROW_WGMMA_REGISTERS(wgmma_transposed, 1, 64, 32, 32, 33, 34, 35, 36, 37)
 NARROW_WGMMA_REGISTERS(wgmma_transposed, 1, 128, 64, 64, 65, 66, 67, 68, 69)
 
-// sums[64 rows of A][8 rows of B] (+)= A Bᵀ over 32 inputs of e4m3.
-__device__ inline void wgmma_eight_e4m3(float (&d)[4], uint64_t a, uint64_t b, int keep) {
+// sums[64 rows of A][8 rows of B] += A Bᵀ over 32 inputs of e4m3 with A in registers: thread
+// 32 w + 4 g + t has of rows 16 w + g (a.x, a.z) and 16 w + g + 8 (a.y, a.w) the inputs 4t … 4t + 3
+// and 4t + 16 … 4t + 19. They must not change before the product is waited for.
+__device__ inline void wgmma_eight_e4m3(float (&d)[4], const uint4& a, uint64_t b) {
   asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %6, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n8k32.f32.e4m3.e4m3 {%0, %1, %2, %3}, %4, %5, p, 1, 1;\n}"
+      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n8k32.f32.e4m3.e4m3 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, "
+      "p, 1, 1;\n}"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "l"(a), "l"(b), "r"(keep));
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b));
 }
 
 #undef NARROW_WGMMA_REGISTERS

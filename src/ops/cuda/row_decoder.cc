@@ -147,20 +147,14 @@ std::unique_ptr<RowDecoder> RowDecoder::make(const DecoderParts& parts, cudaStre
 // The ring has what is left of a block's shared memory; stages: 0 where that is too little.
 void RowDecoder::plan_memory() {
   RowLayers& work = work_;
-  const bool int4 = kind_ == CudaPart::Kind::int4, fp8 = kind_ == CudaPart::Kind::fp8;
-  const bool coded = fp8 || kind_ == CudaPart::Kind::int8;
+  const bool int4 = kind_ == CudaPart::Kind::int4;
+  const bool coded = kind_ == CudaPart::Kind::fp8 || kind_ == CudaPart::Kind::int8;
   work.x_bytes = std::max(row_attention_bytes(work.attention), work.head.steps * kRowSegment);
   for (int i = 0; i < kRowProducts; ++i) {
     const RowLayers::Product& product = work.product[i];
     work.x_bytes = std::max(work.x_bytes, int4 ? product.in / kInt4Inputs * kInt4ChunkBytes
                                                : product.steps * kRowSegment);
     if (coded) work.staged_bytes = std::max(work.staged_bytes, 2 * product.in);
-    if (fp8) {
-      const int rounds = div_up(div_up(product.tiles, work.blocks), kRowBeside);
-      constexpr int kSumBytes = kRowSegment / 128 * 16 * int{sizeof(float)};  // of a stage
-      work.staged_bytes = std::max(work.staged_bytes, std::min(rounds, kRoundPlaces) * kRowBeside *
-                                                          product.steps * kSumBytes);
-    }
   }
   work.x_bytes = static_cast<int>(round_up(work.x_bytes, 128));
   const int stage = int4 ? kInt4RowStageBytes : kRowStageBytes;
@@ -174,7 +168,8 @@ void RowDecoder::plan_memory() {
           work.stages, (kInt4Rounds - 2) * kInt4Tiles * (1 << product.halved) * product.steps);
   // A warp that has read a stage waits for one up to kRowBeside further on. What was in its place
   // in the ring before must be there by then, or the warp would take the one for the other: it is,
-  // where it was asked for as many stages earlier as are under way.
+  // where it was asked for as many stages earlier as are under way. (Who does not multiply meets the
+  // others before it waits again.)
   work.under_way = std::min(kRowUnderWay, work.stages - kRowBeside);
   if (work.under_way < kRowAhead) work.stages = 0;
   // Nor further on than that from a group's piece of attention to its next one.

@@ -16,11 +16,6 @@ namespace narrow::ops::cuda {
 inline constexpr int kNormThreads = 512;  // of norm.cu, at most
 inline constexpr int kRowLoads = 4;       // of a thread, under way at a time
 
-// Where multiply_fp8() wants the code of input k: atoms beside each other, sixteen bytes at a time.
-__device__ inline int fp8_place(int k) {
-  return (k & ~1023) + (k / 16 & 7) * 128 + (k / 128 & 7) * 16 + (k & 15);
-}
-
 // Puts eight numbers, from c on, where they belong in `staged`, or in the x of 4-bit weights.
 // There a warp's threads write words of eight blocks at a time: to all banks, sixteen bytes of
 // each.
@@ -59,13 +54,13 @@ __device__ inline void finish_row(__nv_bfloat162 largest, int cols, const __nv_b
     for (int c = 8 * thread; c < cols; c += 8 * kRowConsumers) {
       float value[8];
       Packed<8>::load(staged + c).unpack(value);
-      store_codes<Code>(value, divisor, x + (codes == Codes::fp8 ? fp8_place(c) : c));
+      store_codes<Code>(value, divisor, x + c);
     }
     if (thread == 0) shared.row_scale = scale;
   }
 #pragma unroll 1
   for (int c = cols * kBytes + 8 * thread; c < padded_bytes; c += 8 * kRowConsumers)
-    *reinterpret_cast<uint2*>(x + (codes == Codes::fp8 ? fp8_place(c) : c)) = uint2{};
+    *reinterpret_cast<uint2*>(x + c) = uint2{};
   if (codes == Codes::fp8) publish_to_async();  // the tensor cores read it themselves
   sync_consumers();
 }

@@ -94,8 +94,7 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, uint8_t
         of.multiply(find, finish, activate, store);
         at.advance(of.stages(), work.stages);
       } else if constexpr (kIsFp8<Format>) {
-        multiply_fp8(work, product, shared, ring, x, reinterpret_cast<float*>(staged), at, find,
-                     finish, activate, store);
+        multiply_fp8(work, product, shared, ring, x, at, find, finish, activate, store);
       } else {
         multiply<Format, Format>(
             work, shared.tiles[product], steps, product == kGateUp, shared, ring, x, at,

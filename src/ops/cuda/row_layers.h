@@ -45,7 +45,7 @@ inline constexpr int kInt4ChunkBytes = int4_place(kInt4Inputs / 32);
 inline constexpr int kRowGroups = 4;
 
 // Tiles that are multiplied side by side, of 4-bit weights kInt4Tiles; how many rounds of them have
-// sums at a time.
+// sums at a time, of 4-bit weights and of int8.
 inline constexpr int kRowBeside = 4, kInt4Tiles = 2;
 inline constexpr int kInt4Rounds = 6, kRoundPlaces = 3;
 
@@ -67,7 +67,7 @@ struct RowLayers {
   int under_way = 0;         // of them, at most
   int attending = 0;         // groups that take pieces of attention
   int x_bytes = 0;           // of shared memory: a product's input (then zeros), or attention
-  int staged_bytes = 0;      // for a row that becomes codes, then for sums of e4m3 products
+  int staged_bytes = 0;      // for a row that becomes codes
   AttentionLayer attention;  // but for its cache
   void* kv[kMostRowLayers] = {};
   const float *cosine = nullptr, *sine = nullptr;

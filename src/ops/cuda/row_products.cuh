@@ -130,96 +130,76 @@ __device__ void multiply(const RowLayers& work, int mine, int steps, bool gated,
   }
 }
 
-inline constexpr int kFp8Outs = 16;  // of a tile
-
-// The sum of an output's atoms, in their order. sums: [steps][atom][kFp8Outs], from the output on.
-__device__ inline float add_atoms(const float* sums, int steps) {
-  constexpr int kAtoms = kRowSegment / kAtomBytes;
-  const auto load = [&](int step, float(&atoms)[kAtoms]) {
-#pragma unroll
-    for (int i = 0; i < kAtoms; ++i) atoms[i] = sums[(step * kAtoms + i) * kFp8Outs];
-  };
-  float total = 0, next[kAtoms];
-  load(0, next);
-#pragma unroll 1
-  for (int step = 0; step < steps; ++step) {
-    float now[kAtoms];
-#pragma unroll
-    for (int i = 0; i < kAtoms; ++i) now[i] = next[i];
-    // On their way while these are added.
-    load(min(step + 1, steps - 1), next);
-#pragma unroll
-    for (int i = 0; i < kAtoms; ++i) total += now[i];
-  }
-  return total;
-}
-
-// e4m3, whose bits only wgmma gives: the 64 rows of A are eight outputs of eight atoms of 128
-// inputs, the eight of B x's numbers of these atoms, so that of each row one column is wanted. As
-// in gemm.cuh the atoms' sums are added up in float32, by one warp of the group while the others go
-// on; they lie in `sums` [kRoundPlaces][kRowBeside][atom][16], of products of fewer rounds in as
-// many places.
+// e4m3, whose bits only wgmma gives: the tiles that are multiplied side by side are the 64 rows of
+// A, which come to registers, a tile's sixteen to one warp; x is the first of eight rows of B (what
+// the others read behind it is the residual). One group multiplies, since a sum goes through all
+// inputs in their order; the others go on to where all consumers meet before they wait for a stage
+// again. A warp without a tile keeps step with the last tile's, and what it multiplies, perhaps of
+// a stage that is being filled again, is not stored.
 template <class Find, class Finish, class Activate, class Store>
 __device__ void multiply_fp8(const RowLayers& work, int product, RowShared& shared,
-                             const uint8_t* ring, const uint8_t* x, float* sums, RingPlace& at,
-                             Find find, Finish finish, Activate activate, Store store) {
-  constexpr int kAtoms = kRowSegment / kAtomBytes, kOuts = kFp8Outs;
-  const int thread = this_thread(), lane = thread % kWarpSize;
-  const int group = thread / kWarpgroup, warp = thread % kWarpgroup / kWarpSize;
+                             const uint8_t* ring, const uint8_t* x, RingPlace& at, Find find,
+                             Finish finish, Activate activate, Store store) {
+  constexpr int kPairs =
+      kRowSegment / 32 / 2;   // of products of a stage, which are asked for in pairs
+  constexpr int kPlaces = 4;  // pairs whose operands are there or on their way
+  static_assert(kRowBeside == kWarpgroup / kWarpSize);
+  const int thread = this_thread(), lane = thread % kWarpSize, warp = thread / kWarpSize;
   const int mine = shared.tiles[product], steps = work.product[product].steps;
+  if (thread >= kWarpgroup) return at.advance(mine * steps, work.stages);
+  // Where the lane's row of matrix lane / 8 lies in a stage: of the first or the second eight, the
+  // lower or the higher half of 32 inputs. Units of sixteen bytes lie exchanged within their row.
+  const int row = lane % 8;
+  const int place = lane / 8 % 2 * kRowGroupBytes + row * kAtomBytes, unit = lane / 16 ^ row;
 #pragma unroll 1
-  for (int first = 0, round = 0; first < mine; first += kRowBeside, ++round) {
-    const int beside = min(kRowBeside, mine - first);
-    const Sharing share(group, beside, true);
-    if (share.sharer < share.sharers) {
-      RingPlace here = at;
-      here.next(group, work.stages);
-      float* const of_tile =
-          sums + (share.place(round) * kRowBeside + share.tile) * steps * kAtoms * kOuts;
-      const RowTileRows rows = rows_of_tile<RowFp8>(work, product, first + share.tile);
-      const int column = (lane / 8 % 2 == 0 ? rows.first : rows.second) + lane % 8;
-      const bool adds = share.sharer == 0 && warp == round % 4;
-      ColumnVectors vectors{};
-      if (adds) vectors = find(column);
+  for (int first = 0; first < mine; first += kRowBeside) {
+    const int beside = min(kRowBeside, mine - first), tile = min(warp, beside - 1);
+    RingPlace here = at;
+    here.next(tile, work.stages);
+    const RowTileRows rows = rows_of_tile<RowFp8>(work, product, first + tile);
+    // Lanes 4 g and 4 g + 1 have output g of the first and of the second eight.
+    const int column = (lane % 2 == 0 ? rows.first : rows.second) + lane / 4;
+    const ColumnVectors vectors = find(column);
+    float sums[4] = {};
+    uint4 weights[kPlaces][2];
+    const auto load = [&](int pair) {
+      const uint8_t* const stage = ring + here.slot * RowFp8::kStage + place;
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int k = 2 * pair + i;
+        weights[pair % kPlaces][i] = load_matrices(stage + k / 4 * 1024 + (unit ^ k % 4 * 2) * 16);
+      }
+    };
 #pragma unroll 1
-      for (int step = share.sharer; step < steps; step += share.sharers) {
-        float sum[2][4];
-        wait(&shared.full[here.slot], here.parity);
-        const uint64_t weights = tile_descriptor(ring + here.slot * RowFp8::kStage);
-        const uint64_t inputs = plain_descriptor(x + step * kRowSegment, 128);
+    for (int step = 0; step < steps; ++step) {
+      // Exchanged for the compiler to know that it is the warp's (warpgroup() in hopper.cuh).
+      const uint32_t inputs =
+          __shfl_sync(0xffffffff, row_descriptor_low(x + step * kRowSegment), 0);
+      wait(&shared.full[here.slot], here.parity);
+#pragma unroll
+      for (int pair = 0; pair < kPlaces - 1; ++pair) load(pair);
+#pragma unroll
+      for (int pair = 0; pair < kPairs; ++pair) {
         wgmma_fence();
 #pragma unroll
-        for (int k = 0; k < 4; ++k)
-#pragma unroll
-          for (int half = 0; half < 2; ++half)
-            wgmma_eight_e4m3(sum[half], weights + half * (kRowGroupBytes / 16) + 2 * k,
-                             inputs + k * (256 / 16), k > 0);
+        for (int i = 0; i < 2; ++i)
+          wgmma_eight_e4m3(sums, weights[pair % kPlaces][i], uint64_t{inputs + 2 * (2 * pair + i)});
         wgmma_commit();
-        wgmma_wait<0>();
-#pragma unroll
-        for (int half = 0; half < 2; ++half)
-#pragma unroll
-          for (int i = 0; i < 4; ++i) keep(sum[half][i]);
-        if (thread % kWarpgroup < RowFp8::kReaders) arrive(&shared.empty[here.slot]);
-        // Row 8 a + r of A is output r of atom a, as is column a.
-        if (lane % 4 == warp)
-#pragma unroll
-          for (int half = 0; half < 2; ++half)
-#pragma unroll
-            for (int i = 0; i < 2; ++i)
-              of_tile[(step * kAtoms + 2 * warp + i) * kOuts + 8 * half + lane / 4] =
-                  sum[half][3 * i];
-        here.next(beside * share.sharers, work.stages);
+        wgmma_wait<1>();  // the products of the pair before are made: its registers may change
+        if (pair + kPlaces - 1 < kPairs) load(pair + kPlaces - 1);
       }
-      sync_threads((share.sharers > 1 ? kOfTile : kOfGroup) + share.tile,
-                   share.sharers * kWarpgroup);
-      if (adds && lane < kOuts) {
-        float value = finish(vectors, add_atoms(of_tile + lane, steps));
-        if (product == kGateUp) value = activate(value, __shfl_down_sync(0xffff, value, 8));
-        const float next = __shfl_down_sync(0xffff, value, 1);
-        if (lane % 2 == 0 && (product != kGateUp || lane < 8)) store(column, value, next);
-      }
+      __syncwarp();
+      if (warp < beside && lane < RowFp8::kReaders) arrive(&shared.empty[here.slot]);
+      here.next(beside, work.stages);
     }
+    wgmma_wait<0>();
+#pragma unroll
+    for (float& sum : sums) keep(sum);
+    const float second = __shfl_sync(0xffffffff, sums[2], lane / 4 * 4);
+    float value = finish(vectors, lane % 2 == 0 ? sums[0] : second);
+    if (product == kGateUp) value = activate(value, __shfl_down_sync(0xffffffff, value, 1));
+    const float next = __shfl_down_sync(0xffffffff, value, 4);
+    if (warp < beside && lane % 8 < (product == kGateUp ? 1 : 2)) store(column, value, next);
     at.advance(beside * steps, work.stages);
   }
 }

@@ -97,7 +97,7 @@ __device__ inline int in_register(int number) {
 }
 
 // Named barriers, + number: of a group, of the two warps of a tile of gate and up, of the groups
-// that share a tile (8-bit types), of a round (4-bit weights).
+// that share a tile (int8), of a round (4-bit weights).
 enum RowBarrier { kAllConsumers = 1, kOfGroup = 2, kOfPair = 6, kOfTile = 10, kOfRound = 10 };
 __device__ inline void sync_threads(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");

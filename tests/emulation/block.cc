@@ -38,6 +38,7 @@ struct Copy {
 using Group = std::vector<Copy>;
 
 constexpr size_t kStackBytes = 256 << 10;
+constexpr int kMostTurnsAsked = 1000;
 
 struct Fiber {
   ucontext_t context;
@@ -57,7 +58,8 @@ struct Block {
   std::vector<Fiber> fibers;
   ucontext_t host;
   int running = 0, left = 0;
-  int idle = 0;  // threads that were switched to since one last came to a barrier or ended
+  int idle = 0;   // threads that were switched to since one last came to a barrier or ended
+  int asked = 0;  // how often threads have asked since others last could run
   const std::function<void()>* thread = nullptr;
   Barrier all;
   std::array<Barrier, 16> named;
@@ -81,7 +83,8 @@ struct Cluster {
   };
   std::vector<Member> members;
   int turn = 0;
-  int idle = 0;  // turns since something happened
+  int idle = 0;   // turns since something happened
+  int asked = 0;  // turns passed by threads that ask, since one last told something
   Barrier all;
   std::mutex mutex;
   std::condition_variable turned;
@@ -129,13 +132,16 @@ void hand_over() {
   if (next != me) switch_to(next, block.fibers[static_cast<size_t>(me)].context);
 }
 
-void wait_at(Barrier& barrier, int threads) {
-  const int round = barrier.round;
+void leave(Barrier& barrier, int threads) {
   go_on();
   if (++barrier.arrived == threads) {
     barrier.arrived = 0;
     ++barrier.round;
   }
+}
+void wait_at(Barrier& barrier, int threads) {
+  const int round = barrier.round;
+  leave(barrier, threads);
   wait_until([&] { return barrier.round != round; });
 }
 
@@ -189,7 +195,7 @@ void run_block(int threads) {
   block.named = {};
   block.masks.clear();
   block.left = threads;
-  block.idle = 0;
+  block.idle = block.asked = 0;
   std::fill(block.memory.begin(), block.memory.end(), std::byte{0xff});
   block.under_way.assign(block.memory.size() / kCopyBytes + 1, 0);
   if (engine.begin_block) engine.begin_block();
@@ -278,6 +284,25 @@ void wait_until(const std::function<bool()>& done) {
   }
 }
 
+void ask_again() {
+  // So long as a warp asks its lanes meet, and so go on: what counts is what is told.
+  if (++block.asked > 2 * static_cast<int>(block.fibers.size())) {
+    block.asked = 0;
+    if (!engine.do_late || !engine.do_late()) {
+      if (++cluster->asked > kMostTurnsAsked || !let_others_run()) {
+        note("asks for what is not told");
+        setcontext(&block.host);
+      }
+    }
+    go_on();
+  }
+  hand_over();
+}
+void tell() {
+  cluster->asked = 0;
+  go_on();
+}
+
 void go_on() { block.idle = cluster->idle = 0; }
 
 void sync_block() { wait_at(block.all, static_cast<int>(block.fibers.size())); }
@@ -290,6 +315,10 @@ void sync_warp() { wait_at(block.warps[static_cast<size_t>(block.running / kWarp
 
 void sync_named(int barrier, int threads) {
   wait_at(block.named[static_cast<size_t>(barrier)], threads);
+}
+
+void leave_named(int barrier, int threads) {
+  leave(block.named[static_cast<size_t>(barrier)], threads);
 }
 
 uint32_t exchange(uint32_t value, int lane) {

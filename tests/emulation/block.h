@@ -1,8 +1,8 @@
 // Runs the source of CUDA kernels on the host, where no GPU is: their source is compiled with the
 // headers in cuda/ in place of NVIDIA's and of those of ours that hold instructions. A block runs
-// at a time, or the blocks of a cluster: each in a thread of the host, which take turns when all of
-// their own threads wait. Those are fibers, which take turns at barriers and at exchanges of a
-// warp.
+// at a time, or the blocks of a cluster, or of a launch whose blocks wait for each other: each in a
+// thread of the host, which take turns when all of their own threads wait. Those are fibers, which
+// take turns at barriers and at exchanges of a warp.
 //
 // Copies to shared memory (cp.async) come as late as they may: when their group is waited for. From
 // when one is started on, what it overwrites is spoilt (NaN in every type), and read_shared() and
@@ -26,9 +26,9 @@ struct Index {
 // Of the thread that runs, of its block; sizes of the block and the grid.
 inline thread_local Index thread_index, block_index, block_size, grid_size;
 
-// thread(): what each thread does, without throwing. threads: a multiple of 32. cluster: blocks of
-// a cluster, side by side along x. Throws Error::failed with the first error that a block's threads
-// made.
+// thread(): what each thread does, without throwing. threads: a multiple of 32. cluster: blocks
+// that run at a time, side by side along x. Throws Error::failed with the first error that a
+// block's threads made.
 void run_grid(Index blocks, int threads, size_t shared_bytes, const std::function<void()>& thread,
               int cluster = 1);
 
@@ -50,12 +50,16 @@ void note(const std::string& error);
 
 // Lets others run until done(); notes an error when none of them goes on, nor the engine.
 void wait_until(const std::function<bool()>& done);
+// Of a thread that asks again and again for what those of other blocks tell: lets others run.
+void ask_again();
+void tell();
 // Something happened that others may wait for.
 void go_on();
 
 void sync_block();
 // The same of `threads` threads that name the same barrier.
 void sync_named(int barrier, int threads);
+void leave_named(int barrier, int threads);  // counted, without waiting
 void sync_warp();
 // Of all threads of the cluster's blocks.
 void sync_cluster();

@@ -50,6 +50,7 @@ struct Product {
   bool in_registers;       // A is
   uint32_t column_stride;  // not 0: rows of B stand along k
   bool adds;
+  bool overlap = false;  // rows of B, as multiply_row_e4m3() has them
   std::array<void*, kWarpgroup> sums{};
   std::array<std::array<uint32_t, 4>, kWarpgroup> registers{};
   int asked = 0;  // threads that have come to it
@@ -57,7 +58,7 @@ struct Product {
   bool is_like(const Product& other) const {
     return factor == other.factor && columns == other.columns && a == other.a && b == other.b &&
            in_registers == other.in_registers && column_stride == other.column_stride &&
-           adds == other.adds;
+           adds == other.adds && overlap == other.overlap;
   }
 };
 
@@ -159,14 +160,12 @@ bool do_late() {
   return true;
 }
 
-// The row's 32 bytes at a step along k as numbers.
+// The 32 bytes of a row at a step along k as numbers. swizzle: 16, none, or kAtomBytes.
 template <class T>
-void read_row(Factor factor, uint32_t tile, int row, T* to) {
-  const uint32_t begin =
-      tile + static_cast<uint32_t>(row / 8 * (8 * kAtomBytes) + row % 8 * kAtomBytes);
+void read_bytes(Factor factor, uint32_t begin, int swizzle, T* to) {
   std::byte bytes[kProductBytes];
   for (uint32_t unit = 0; unit < kProductBytes; unit += 16) {
-    const uint32_t from = swizzled(begin + unit, kAtomBytes);
+    const uint32_t from = swizzle == 16 ? begin + unit : swizzled(begin + unit, swizzle);
     if (from + 16 > block_memory_bytes()) return note("multiplies beyond the block's memory");
     std::memcpy(bytes + unit, block_memory() + from, 16);
   }
@@ -183,6 +182,13 @@ void read_row(Factor factor, uint32_t tile, int row, T* to) {
 }
 
 template <class T>
+void read_row(Factor factor, uint32_t tile, int row, T* to) {
+  read_bytes(factor,
+             tile + static_cast<uint32_t>(row / 8 * (8 * kAtomBytes) + row % 8 * kAtomBytes),
+             kAtomBytes, to);
+}
+
+template <class T>
 using Operand = std::vector<std::array<T, kProductBytes>>;  // [row][k]
 
 template <class T>
@@ -193,13 +199,20 @@ T bf16_at(uint32_t word, int half) {
 template <class T>
 void read_registers(const Product& product, Operand<T>& a) {
   for (int thread = 0; thread < kWarpgroup; ++thread)
-    for (int word = 0; word < 4; ++word)
-      for (int half = 0; half < 2; ++half) {
-        const int g = thread % kWarp / 4, t = thread % 4;
-        const auto row = static_cast<size_t>(16 * (thread / kWarp) + g + 8 * (word % 2));
-        a[row][static_cast<size_t>(2 * t + half + 8 * (word / 2))] = bf16_at<T>(
-            product.registers[static_cast<size_t>(thread)][static_cast<size_t>(word)], half);
+    for (int word = 0; word < 4; ++word) {
+      const int g = thread % kWarp / 4, t = thread % 4;
+      const auto row = static_cast<size_t>(16 * (thread / kWarp) + g + 8 * (word % 2));
+      const uint32_t bits =
+          product.registers[static_cast<size_t>(thread)][static_cast<size_t>(word)];
+      if (product.factor == Factor::e4m3) {
+        for (int i = 0; i < 4; ++i)
+          a[row][static_cast<size_t>(4 * t + i + 16 * (word / 2))] =
+              static_cast<T>(to_float(f8_e4m3{static_cast<uint8_t>(bits >> 8 * i)}));
+      } else {
+        for (int half = 0; half < 2; ++half)
+          a[row][static_cast<size_t>(2 * t + half + 8 * (word / 2))] = bf16_at<T>(bits, half);
       }
+    }
 }
 
 template <class T>
@@ -226,7 +239,11 @@ void make(const Product& product) {
   } else {
     for (int row = 0; row < kRows; ++row) read_row(product.factor, product.a, row, a[row].data());
   }
-  if (product.column_stride != 0) {
+  if (product.overlap) {
+    for (int row = 0; row < product.columns; ++row)
+      read_bytes(product.factor, product.b + static_cast<uint32_t>(16 * row), 16,
+                 b[static_cast<size_t>(row)].data());
+  } else if (product.column_stride != 0) {
     read_transposed(product, b);
   } else {
     for (int row = 0; row < product.columns; ++row)
@@ -360,6 +377,10 @@ void multiply(Factor factor, int columns, void* sums, uint32_t a, uint32_t b, bo
 
 void multiply_registers(int columns, float* sums, const uint32_t (&a)[4], uint32_t b, bool adds) {
   ask_for({Factor::bf16, columns, 0, b, true, 0, adds}, sums, {a[0], a[1], a[2], a[3]});
+}
+
+void multiply_row_e4m3(float* sums, const uint32_t (&a)[4], uint32_t b) {
+  ask_for({Factor::e4m3, 8, 0, b, true, 0, true, true}, sums, {a[0], a[1], a[2], a[3]});
 }
 
 void multiply_transposed(int columns, float* sums, const uint32_t (&a)[4], uint32_t b,

@@ -47,6 +47,9 @@ enum class Factor { bf16, e4m3, int8 };
 void multiply(Factor factor, int columns, void* sums, uint32_t a, uint32_t b, bool adds);
 // The same of bf16 with A as wgmma takes it from registers.
 void multiply_registers(int columns, float* sums, const uint32_t (&a)[4], uint32_t b, bool adds);
+// And of e4m3, of eight rows of B, each of which lies sixteen bytes behind the one before, without
+// swizzle; it adds.
+void multiply_row_e4m3(float* sums, const uint32_t (&a)[4], uint32_t b);
 // And with rows of B along k: tiles of 64 columns in rows of 128 swizzled bytes, the first at b,
 // `column_stride` bytes apart.
 void multiply_transposed(int columns, float* sums, const uint32_t (&a)[4], uint32_t b,

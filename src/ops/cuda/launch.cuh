@@ -39,6 +39,23 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
   launch_clusters(1, kernel, grid, block, shared_bytes, stream, arguments...);
 }
 
+// All blocks at a time, so that they may wait for each other, or none.
+template <class Parameter>
+void launch_together(void (*kernel)(Parameter), dim3 grid, dim3 block, size_t shared_bytes,
+                     cudaStream_t stream, const Parameter& argument) {
+  cudaLaunchAttribute together{};
+  together.id = cudaLaunchAttributeCooperative;
+  together.val.cooperative = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = &together;
+  config.numAttrs = 1;
+  check(cudaLaunchKernelEx(&config, kernel, argument), "kernel launch");
+}
+
 // More than 48 KiB of shared memory must be asked for, once per kernel.
 template <class Kernel>
 void allow_shared_memory(Kernel kernel, size_t bytes) {

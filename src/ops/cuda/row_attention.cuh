@@ -27,18 +27,12 @@ __host__ __device__ constexpr int row_attention_bytes(int queries, int head_dim)
   return attending > kJoinBytes ? attending : kJoinBytes;
 }
 
-// Numbers of shared memory, loaded where they are asked for: all at once would take more registers
-// than there are.
+// Numbers of shared memory.
 template <class Of>
 __device__ inline Of load_staged(const void* from) {
   Of numbers;
-  auto* const words = reinterpret_cast<uint32_t*>(&numbers);
-  if constexpr (sizeof(Of) == 8) {
-    asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];"
-                 : "=r"(words[0]), "=r"(words[1])
-                 : "r"(shared_address(from)));
-  } else if constexpr (sizeof(Of) == 4) {
-    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(words[0]) : "r"(shared_address(from)));
+  if constexpr (sizeof(Of) % 4 == 0) {
+    load_here(from, reinterpret_cast<uint32_t(&)[sizeof(Of) / 4]>(numbers));
   } else {
     numbers = *static_cast<const Of*>(from);
   }

@@ -12,6 +12,7 @@
 // fences of its own.
 #pragma once
 
+#include "ops/cuda/row_instructions.cuh"
 #include "ops/cuda/row_layers.h"
 
 namespace narrow::ops::cuda {
@@ -30,30 +31,23 @@ __device__ inline RowTurn turn_of(const RowLayers& work, uint32_t first, int lay
 
 // to: in the first turn, four-byte aligned; eight-byte aligned of two words.
 __device__ inline void tell(__nv_bfloat16* to, RowTurn turn, uint32_t word) {
-  asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(to + turn.now), "r"(word) : "memory");
-  asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(to + turn.next), "r"(kAbsent)
-               : "memory");
+  tell_words(to + turn.now, word);
+  tell_words(to + turn.next, kAbsent);
 }
 __device__ inline void tell(__nv_bfloat16* to, RowTurn turn, uint2 words) {
-  asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1, %2};" ::"l"(to + turn.now), "r"(words.x),
-               "r"(words.y)
-               : "memory");
-  asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1, %1};" ::"l"(to + turn.next), "r"(kAbsent)
-               : "memory");
+  tell_words(to + turn.now, words);
+  tell_words(to + turn.next, uint2{kAbsent, kAbsent});
 }
 
 // What lies there now. from: as aligned as the result.
 __device__ inline uint32_t ask_word(const __nv_bfloat16* from) {
   uint32_t word;
-  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(word) : "l"(from) : "memory");
+  ask_words(from, word);
   return word;
 }
 __device__ inline uint4 ask_piece(const __nv_bfloat16* from) {
   uint4 piece;
-  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(piece.x), "=r"(piece.y), "=r"(piece.z), "=r"(piece.w)
-               : "l"(from)
-               : "memory");
+  ask_words(from, piece);
   return piece;
 }
 __device__ inline bool is_there(const uint4& piece) {

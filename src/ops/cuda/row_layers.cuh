@@ -126,7 +126,7 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, uint8_t
       [&](int column, float low, float high) {
         *reinterpret_cast<float2*>(work.logits + column) = make_float2(low, high);
       });
-  if (thread == 0 && atomicAdd(&work.state[1], 1) + 1 == gridDim.x) {
+  if (thread == 0 && atomicAdd(&work.state[1], 1) + 1 == static_cast<uint32_t>(gridDim.x)) {
     work.state[0] = (first_turn + static_cast<uint32_t>(work.layers)) % kRowTurns;
     work.state[1] = 0;
     // A tag comes again after days, and none is zero.
@@ -137,7 +137,7 @@ __device__ void compute_layers(const RowLayers& work, RowShared& shared, uint8_t
 template <class Format, int kHeadDim, class Kv>
 __global__ void __launch_bounds__(kRowThreads, 1)
     row_layers_kernel(const __grid_constant__ RowLayers work) {
-  extern __shared__ uint8_t memory[];
+  NARROW_BLOCK_BYTES(memory);
   __shared__ RowShared shared;
   uint8_t* ring = memory + (kRowAlignment - shared_address(memory) % kRowAlignment) % kRowAlignment;
   uint8_t* x = ring + work.stages * Format::kStage;
@@ -178,17 +178,8 @@ void launch_row_layers(const RowLayers& work, cudaStream_t stream) {
     return true;
   }();
   (void)allowed;
-  cudaLaunchAttribute all_at_once{};
-  all_at_once.id = cudaLaunchAttributeCooperative;
-  all_at_once.val.cooperative = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = static_cast<unsigned>(work.blocks);
-  config.blockDim = kRowThreads;
-  config.dynamicSmemBytes = static_cast<size_t>(row_memory_bytes(work, Format::kStage));
-  config.stream = stream;
-  config.attrs = &all_at_once;
-  config.numAttrs = 1;
-  check(cudaLaunchKernelEx(&config, kernel, work), "kernel launch");
+  launch_together(kernel, static_cast<unsigned>(work.blocks), kRowThreads,
+                  static_cast<size_t>(row_memory_bytes(work, Format::kStage)), stream, work);
 }
 
 template <class Format>

@@ -32,20 +32,15 @@ __device__ inline float number_of(TaggedWord word) {
 
 // to: 16-byte aligned.
 __device__ inline void tell_tagged(TaggedWord* to, float first, float second, uint32_t tag) {
-  asm volatile("st.relaxed.gpu.global.v2.u64 [%0], {%1, %2};" ::"l"(to), "l"(tagged(first, tag)),
-               "l"(tagged(second, tag))
-               : "memory");
+  tell_words(to, tagged(first, tag), tagged(second, tag));
 }
 __device__ inline TaggedWord ask_tagged(const TaggedWord* from) {
   TaggedWord word;
-  asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(word) : "l"(from) : "memory");
+  ask_words(from, word);
   return word;
 }
 __device__ inline void ask_tagged(const TaggedWord* from, TaggedWord (&words)[2]) {
-  asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];"
-               : "=l"(words[0]), "=l"(words[1])
-               : "l"(from)
-               : "memory");
+  ask_words(from, words);
 }
 
 // Of a key/value head: words of all its pieces. Of a piece: weighted values [queries][head_dim],

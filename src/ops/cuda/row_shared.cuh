@@ -6,6 +6,7 @@
 
 #include "ops/cuda/attention.cuh"
 #include "ops/cuda/hopper.cuh"
+#include "ops/cuda/row_instructions.cuh"
 #include "ops/cuda/row_layers.h"
 
 namespace narrow::ops::cuda {
@@ -81,33 +82,13 @@ struct RowShared {
 };
 static_assert(sizeof(RowShared) <= kRowStaticBytes);
 
-// The thread's number, read anew wherever it stands: what is derived from it for one product is
-// then not kept for the same product of the next layer, in registers that are needed meanwhile.
-__device__ inline int this_thread() {
-  int thread;
-  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
-  return thread;
-}
-
-// Keeps a number in a register that the compiler would load anew from constant memory.
-__device__ inline int in_register(int number) {
-  int kept;
-  asm volatile("mov.u32 %0, %1;" : "=r"(kept) : "r"(number));
-  return kept;
-}
-
 // Named barriers, + number: of a group, of the two warps of a tile of gate and up, of the groups
 // that share a tile (int8), of a round (4-bit weights).
 enum RowBarrier { kAllConsumers = 1, kOfGroup = 2, kOfPair = 6, kOfTile = 10, kOfRound = 10 };
-__device__ inline void sync_threads(int barrier, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
-}
 __device__ inline void sync_consumers() { sync_threads(kAllConsumers, kRowConsumers); }
 // One warp waits for what all have left of a round; the others go on. place: of the round's sums.
 // Who is so many rounds ahead that it comes again would have to be ahead by more than the ring.
-__device__ inline void leave_round(int place) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(kOfRound + place), "r"(kRowConsumers) : "memory");
-}
+__device__ inline void leave_round(int place) { leave_threads(kOfRound + place, kRowConsumers); }
 __device__ inline void wait_for_round(int place) { sync_threads(kOfRound + place, kRowConsumers); }
 
 // Tells the stream that the input of the product of this number, from 1, is there.

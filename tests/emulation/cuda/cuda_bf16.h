@@ -20,6 +20,9 @@ inline float __high2float(__nv_bfloat162 pair) { return narrow::to_float(pair.y)
 inline __nv_bfloat162 __halves2bfloat162(__nv_bfloat16 low, __nv_bfloat16 high) {
   return {low, high};
 }
+inline __nv_bfloat162 __float2bfloat162_rn(float value) {
+  return {narrow::to_bf16(value), narrow::to_bf16(value)};
+}
 inline __nv_bfloat162 __bfloat162bfloat162(__nv_bfloat16 value) { return {value, value}; }
 inline __nv_bfloat162 __habs2(__nv_bfloat162 pair) { return {__habs(pair.x), __habs(pair.y)}; }
 inline __nv_bfloat162 __hmax2(__nv_bfloat162 a, __nv_bfloat162 b) {

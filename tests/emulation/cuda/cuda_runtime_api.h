@@ -87,14 +87,21 @@ T __shfl_up_sync(uint32_t, T value, int by) {
   return narrow::emulation::exchange_value(value, lane < by ? lane : lane - by);
 }
 
+template <class T>
+T __shfl_down_sync(uint32_t, T value, int by) {
+  const int lane = threadIdx.x % 32;
+  return narrow::emulation::exchange_value(value, lane + by < 32 ? lane + by : lane);
+}
+
 inline uint32_t __reduce_max_sync(uint32_t, uint32_t value) {
   for (int mask = 16; mask > 0; mask /= 2)
     value = std::max(value, narrow::emulation::exchange(value, threadIdx.x % 32 ^ mask));
   return value;
 }
 
-inline int __shfl_sync(uint32_t, int value, int lane) {
-  return static_cast<int>(narrow::emulation::exchange(static_cast<uint32_t>(value), lane));
+template <class T>
+T __shfl_sync(uint32_t, T value, int lane) {
+  return narrow::emulation::exchange_value(value, lane);
 }
 inline float __shfl_sync(uint32_t lanes, float value, int lane, int width) {
   const int of_warp = threadIdx.x % 32 / width * width + lane;
@@ -116,9 +123,10 @@ template <class T>
 void atomicMax(T* at, T value) {
   *at = std::max(*at, value);
 }
-inline int atomicAdd(int* at, int value) {
-  const int before = *at;
-  *at += value;
+template <class T>
+T atomicAdd(T* at, int value) {
+  const T before = *at;
+  *at += static_cast<T>(value);
   return before;
 }
 inline float __fadd_rn(float a, float b) { return a + b; }

@@ -1,5 +1,5 @@
 // In place of src/ops/cuda/hopper.cuh on the host: those of its functions that products of
-// gemm.cuh, attention of prompts and rows of clusters use.
+// gemm.cuh, attention of prompts, rows of clusters and the kernel of whole layers use.
 #pragma once
 
 #include <cuda.h>
@@ -49,6 +49,11 @@ inline void copy_tile_of_halves(void* to, const CUtensorMap* map, int inner, int
   const int at[] = {inner, row, 0, outer};
   emulation::copy_box(shared_address(to), *map, at, shared_address(barrier));
 }
+inline void copy_box(void* to, const CUtensorMap* map, int c0, int c1, int c2, int c3, int c4,
+                     uint64_t* barrier) {
+  const int at[] = {c0, c1, c2, c3, c4};
+  emulation::copy_box(shared_address(to), *map, at, shared_address(barrier));
+}
 inline void copy_bytes(void* to, const void* from, uint32_t bytes, uint64_t* barrier) {
   constexpr int kUnit = 16, kAt[] = {0};
   const auto units = static_cast<int>(bytes) / kUnit;
@@ -67,6 +72,7 @@ void wait_for_reads() {
   emulation::wait_for_copies_out(kPending);
 }
 inline void wait_for_copies_out() { emulation::wait_for_copies_out(0); }
+inline void prefetch_bytes(const void*, uint32_t) {}
 inline void prefetch_tile(const CUtensorMap*, int, int) {}
 inline void prefetch_map(const CUtensorMap*) {}
 
@@ -86,6 +92,7 @@ void keep(Sum&) {}
 
 inline uint32_t tile_descriptor_low(const void* tile) { return shared_address(tile) / 16; }
 inline uint64_t descriptor_from_low(uint32_t low) { return low; }
+inline uint32_t row_descriptor_low(const void* row) { return shared_address(row) / 16; }
 inline uint64_t transposed_tile(const void* tile, uint32_t column_stride) {
   return uint64_t{column_stride} << 32 | tile_descriptor_low(tile);
 }
@@ -136,6 +143,10 @@ void wgmma(typename MmaTraits<type>::Sum (&d)[kColumns / 2], uint64_t a, uint64_
 template <int kColumns>
 void wgmma_registers(float (&d)[kColumns / 2], const uint32_t (&a)[4], uint64_t b, int keep) {
   emulation::multiply_registers(kColumns, d, a, static_cast<uint32_t>(b) * 16, keep != 0);
+}
+
+inline void wgmma_eight_e4m3(float (&d)[4], const uint4& a, uint64_t b) {
+  emulation::multiply_row_e4m3(d, {a.x, a.y, a.z, a.w}, static_cast<uint32_t>(b) * 16);
 }
 
 template <int kColumns>

@@ -23,6 +23,12 @@ void launch(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared
   launch_clusters(1, kernel, grid, threads, shared_bytes, stream, arguments...);
 }
 
+template <class Parameter>
+void launch_together(void (*kernel)(Parameter), dim3 grid, int threads, size_t shared_bytes,
+                     cudaStream_t stream, const Parameter& argument) {
+  launch_clusters(static_cast<int>(grid.x), kernel, grid, threads, shared_bytes, stream, argument);
+}
+
 template <class Kernel>
 void allow_shared_memory(Kernel, size_t) {}
 

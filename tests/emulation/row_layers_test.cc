@@ -10,7 +10,6 @@
 #include <random>
 #include <vector>
 
-#include "base/error.h"
 #include "ops/activation.h"
 #include "ops/cuda/row_layers.h"
 #include "ops/cuda/tensor_map.h"

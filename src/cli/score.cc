@@ -1,16 +1,17 @@
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <deque>
 #include <iostream>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "checkpoint/hub.h"
 #include "cli/prompts.h"
 #include "cli/verbs.h"
-#include "engine/sampler.h"
-#include "model/decoder.h"
-#include "ops/logits.h"
+#include "engine/engine.h"
 #include "similarity/divergence.h"
 
 namespace narrow::cli {
@@ -21,54 +22,73 @@ struct Arguments {
   int64_t window = 512, stride = 0, windows = 0, max_characters = 0, top = 5;
 };
 
-// Log-probability of each next token, and the best next tokens after the last.
-struct Scores {
-  std::vector<double> logprobs;
-  std::vector<std::pair<int32_t, double>> top;
-};
+using Pending = std::future<endpoint::ScoreResult>;
 
-Scores score(model::Decoder& decoder, std::span<const int32_t> ids, int64_t top,
-             std::optional<DType> kv_dtype) {
-  Scores scores;
-  const auto take = [&](int64_t first, View<const float> logits) {
-    for (int64_t r = 0; r < logits.rows; ++r) {
-      const auto next = static_cast<size_t>(first + r + 1);
-      const double normalizer = ops::log_sum_exp(logits.row(r));
-      if (next < ids.size()) {
-        scores.logprobs.push_back(logits(r, ids[next]) - normalizer);
-      } else if (top > 0) {
-        scores.top = engine::best(logits.row(r), top, normalizer);
-      }
-    }
-  };
-  model::for_each_logits(decoder, ids, take, kv_dtype);
-  return scores;
+// `what` names the request in errors.
+std::vector<endpoint::TokenLogprob> wait_for(Pending& pending, const std::string& what) {
+  while (pending.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready)
+    throw_if_interrupted();
+  auto result = pending.get();
+  if (!result.error.empty()) throw Error::failed(result.error, what);
+  return std::move(result.tokens);
 }
 
-void score_prompts(model::Decoder& decoder, const text::Tokenizer& tokenizer,
-                   const text::ChatTemplate* chat, const Arguments& arguments,
-                   std::optional<DType> kv_dtype) {
-  const auto prompts = read_prompts(arguments.prompts_file, tokenizer, chat);
-  Progress progress("score", static_cast<int64_t>(prompts.size()), "prompts");
-  for (const Prompt& prompt : prompts) {
-    if (prompt.ids.empty()) throw Error::refused("has no tokens", "prompt " + prompt.id);
-    const Scores scores = score(decoder, prompt.ids, arguments.top, kv_dtype);
-    std::cout << to_line({{"id", prompt.id},
-                          {"token_ids", prompt.ids},
-                          {"logprobs", scores.logprobs},
-                          {"top", scores.top}})
-              << std::endl;
-    progress.advance();
+// Calls take(i, ask(i)) for i of [0, count) in order, with requests for twice as many asked as the
+// engine runs at once: it always has the next one.
+template <class Ask, class Take>
+void in_flight(const endpoint::Endpoint& engine, int64_t count, Ask ask, Take take) {
+  std::deque<decltype(ask(0))> asked;
+  for (int64_t next = 0, first = 0; first < count; ++first) {
+    while (next < std::min(count, first + 2 * engine.info().concurrency))
+      asked.push_back(ask(next++));
+    take(first, asked.front());
+    asked.pop_front();
   }
 }
 
-void score_text(model::Decoder& decoder, const text::Tokenizer& tokenizer,
-                const Arguments& arguments, const Globals& globals) {
-  const auto ids = tokenizer.encode(
+// Log-probability of each token but the first, and the best next ones after the last.
+void score_prompts(endpoint::Endpoint& engine, const Arguments& arguments) {
+  const auto prompts =
+      read_prompts(arguments.prompts_file, engine.tokenizer(), engine.chat_template());
+  Progress progress("score", static_cast<int64_t>(prompts.size()), "prompts");
+  struct Asked {
+    Pending tokens, next;
+  };
+  const auto ask = [&](int64_t i) {
+    const Prompt& prompt = prompts[static_cast<size_t>(i)];
+    if (prompt.ids.empty()) throw Error::refused("has no tokens", "prompt " + prompt.id);
+    Asked asked;
+    asked.tokens =
+        engine.score({prompt.id, {prompt.ids.front()}, {prompt.ids.begin() + 1, prompt.ids.end()}});
+    // Of any token that comes next, with the best ones beside it.
+    if (arguments.top > 0) asked.next = engine.score({prompt.id, prompt.ids, {0}, arguments.top});
+    return asked;
+  };
+  in_flight(engine, static_cast<int64_t>(prompts.size()), ask, [&](int64_t i, Asked& asked) {
+    const Prompt& prompt = prompts[static_cast<size_t>(i)];
+    Json logprobs = Json::array(), top = Json::array();
+    for (const auto& token : wait_for(asked.tokens, "prompt " + prompt.id))
+      logprobs.push_back(token.logprob);
+    if (arguments.top > 0) top = wait_for(asked.next, "prompt " + prompt.id).at(0).top;
+    std::cout << to_line({{"id", prompt.id},
+                          {"token_ids", prompt.ids},
+                          {"logprobs", std::move(logprobs)},
+                          {"top", std::move(top)}})
+              << std::endl;
+    progress.advance();
+  });
+}
+
+void score_text(endpoint::Endpoint& engine, const Arguments& arguments, const Globals& globals) {
+  const auto ids = engine.tokenizer().encode(
       similarity::read_characters(arguments.text_file, arguments.max_characters), {});
   const auto total = static_cast<int64_t>(ids.size());
   const int64_t stride = arguments.stride > 0 ? arguments.stride : arguments.window;
   if (stride > arguments.window) throw Error::refused("--stride must not exceed --window");
+  if (arguments.window > engine.info().score_tokens)
+    throw Error::refused(fmt::format("{} tokens exceed the {} that the model scores at once",
+                                     arguments.window, engine.info().score_tokens),
+                         "--window");
   if (total < arguments.window)
     throw Error::refused("the text has " + std::to_string(total) + " tokens, less than one window");
   int64_t windows = (total - arguments.window) / stride + 1;
@@ -77,19 +97,22 @@ void score_text(model::Decoder& decoder, const text::Tokenizer& tokenizer,
   double sum = 0;
   int64_t count = 0;
   Json rows = Json::array();
-  for (int64_t w = 0; w < windows; ++w) {
-    const std::span<const int32_t> window(ids.data() + w * stride,
-                                          static_cast<size_t>(arguments.window));
-    Scores scores = score(decoder, window, 0, globals.kv_dtype());
+  const auto ask = [&](int64_t w) {
+    const auto begin = ids.begin() + w * stride, end = begin + arguments.window;
     // With overlap only the tokens that no earlier window predicted count.
-    const int64_t fresh = w == 0 ? arguments.window - 1 : stride;
-    scores.logprobs.erase(scores.logprobs.begin(),
-                          scores.logprobs.end() - std::min(fresh, arguments.window - 1));
-    for (double logprob : scores.logprobs) sum -= logprob;
-    count += static_cast<int64_t>(scores.logprobs.size());
-    rows.push_back(scores.logprobs);
+    const auto fresh = w == 0 ? begin + 1 : std::max(begin + 1, end - stride);
+    return engine.score({std::to_string(w), {begin, fresh}, {fresh, end}});
+  };
+  in_flight(engine, windows, ask, [&](int64_t w, Pending& asked) {
+    Json row = Json::array();
+    for (const auto& token : wait_for(asked, "window " + std::to_string(w))) {
+      sum -= token.logprob;
+      row.push_back(token.logprob);
+    }
+    count += static_cast<int64_t>(row.size());
+    rows.push_back(std::move(row));
     progress.advance();
-  }
+  });
   const double perplexity = std::exp(sum / static_cast<double>(count));
   if (globals.json) {
     std::cout << to_line({{"perplexity", perplexity},
@@ -108,20 +131,14 @@ void score_text(model::Decoder& decoder, const text::Tokenizer& tokenizer,
 void run(const Arguments& arguments, const Globals& globals) {
   if (arguments.text_file.empty() == arguments.prompts_file.empty())
     throw Error::refused("give either --text FILE or --prompts FILE");
-  const auto backend = ops::make_backend(globals.backend, globals.threads);
-  const auto checkpoint = checkpoint::open(checkpoint::resolve_model(arguments.model));
-  const auto& documents = checkpoint->documents();
-  const auto tokenizer =
-      text::Tokenizer::from_json(documents.tokenizer, documents.tokenizer_config);
-  std::unique_ptr<text::ChatTemplate> chat;
-  if (!documents.chat_template.empty())
-    chat = std::make_unique<text::ChatTemplate>(documents.chat_template);
-  model::Decoder decoder(*checkpoint, *backend);
-  log::info("{} ({}) on {}", arguments.model, checkpoint->format(), backend->describe());
+  engine::Engine engine(
+      checkpoint::resolve_model(arguments.model),
+      {.backend = globals.backend, .threads = globals.threads, .kv_dtype = globals.kv_dtype()});
+  log::info("{} ({}) on {}", arguments.model, engine.info().format, engine.info().backend);
   if (!arguments.prompts_file.empty()) {
-    score_prompts(decoder, tokenizer, chat.get(), arguments, globals.kv_dtype());
+    score_prompts(engine, arguments);
   } else {
-    score_text(decoder, tokenizer, arguments, globals);
+    score_text(engine, arguments, globals);
   }
 }
 

@@ -9,7 +9,7 @@
 
 #include "base/json.h"
 #include "checkpoint/checkpoint.h"
-#include "model/decoder.h"
+#include "model/test_logits.h"
 
 namespace narrow {
 

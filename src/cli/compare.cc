@@ -49,8 +49,7 @@ Json divergence(const Arguments& arguments, const std::string& variant_name,
   const auto append = [](const Json& from, std::vector<double>& to) {
     for (const Json& value : from) to.push_back(value.get<double>());
   };
-  ThreadPool pool(globals.threads);
-  similarity::measure_divergence(base, variant, text, {}, pool, [&](int64_t, const Json& row) {
+  similarity::measure_divergence(base, variant, text, {}, [&](int64_t, const Json& row) {
     append(row["kl"], kl);
     append(row["top1_agree"], agree);
     append(row["nll_base"], nll_base);

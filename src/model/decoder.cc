@@ -169,8 +169,15 @@ int64_t Decoder::weight_bytes() const {
 
 View<const float> Decoder::forward(ops::Batch batch, KvCache& kv,
                                    std::span<const int32_t> logit_rows) {
-  state_->enqueue(std::move(batch), kv, logit_rows);
+  enqueue(std::move(batch), kv, logit_rows);
   return logits(0, static_cast<int64_t>(logit_rows.size()));
+}
+
+ops::Matrix Decoder::enqueue(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows) {
+  State& s = *state_;
+  s.enqueue(std::move(batch), kv, logit_rows);
+  return {s.device_logits.data.get(), DType::f32, static_cast<int64_t>(logit_rows.size()),
+          s.config.vocabulary};
 }
 
 void Decoder::start(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows,
@@ -179,11 +186,9 @@ void Decoder::start(ops::Batch batch, KvCache& kv, std::span<const int32_t> logi
   for (int32_t source : batch.token_sources)
     if (source >= s.choices)
       throw Error::failed("no token was chosen at row " + std::to_string(source) + " of logits");
-  s.enqueue(std::move(batch), kv, logit_rows);
-  const auto wanted = static_cast<int64_t>(logit_rows.size());
-  s.in_flight.push_back(s.backend.summarize_logits(
-      {s.device_logits.data.get(), DType::f32, wanted, s.config.vocabulary}, queries, s.chosen));
-  if (wanted > 0) s.choices = wanted;
+  const ops::Matrix logits = enqueue(std::move(batch), kv, logit_rows);
+  s.in_flight.push_back(s.backend.summarize_logits(logits, queries, s.chosen));
+  if (logits.rows > 0) s.choices = logits.rows;
 }
 
 std::span<const ops::LogitSummary> Decoder::finish() {
@@ -262,41 +267,20 @@ void Decoder::State::enqueue(ops::Batch batch, KvCache& kv, std::span<const int3
   if (wanted > 0) enqueue_head(some);
 }
 
-void for_each_logits(Decoder& decoder, std::span<const int32_t> tokens,
-                     const std::function<void(int64_t, View<const float>)>& sink,
-                     std::optional<DType> kv_dtype) {
-  // Rows at a time: at a vocabulary of 150 000 their logits are 77 MB.
-  const int64_t chunk = std::min<int64_t>(128, decoder.max_rows());
-  const auto total = static_cast<int64_t>(tokens.size());
-  const int64_t blocks = (total + ops::kKvBlockTokens - 1) / ops::kKvBlockTokens;
-  KvCache kv(decoder.config(), decoder.backend(), blocks, kv_dtype);
-  for (int64_t first = 0; first < total; first += chunk) {
-    throw_if_interrupted();
-    const int64_t rows = std::min(chunk, total - first);
-    ops::Batch batch;
-    batch.tokens.assign(tokens.begin() + first, tokens.begin() + first + rows);
-    batch.positions.resize(static_cast<size_t>(rows));
-    std::iota(batch.positions.begin(), batch.positions.end(), static_cast<int32_t>(first));
-    ops::Batch::Sequence sequence;
-    sequence.rows = rows;
-    sequence.context = first + rows;
-    sequence.blocks.resize(
-        static_cast<size_t>((sequence.context + ops::kKvBlockTokens - 1) / ops::kKvBlockTokens));
-    std::iota(sequence.blocks.begin(), sequence.blocks.end(), 0);
-    batch.sequences.push_back(std::move(sequence));
-    std::vector<int32_t> all(static_cast<size_t>(rows));
-    std::iota(all.begin(), all.end(), 0);
-    sink(first, decoder.forward(std::move(batch), kv, all));
-  }
-}
-
-void log_softmax(std::span<float> logits) {
-  float largest = -INFINITY;
-  for (float logit : logits) largest = std::max(largest, logit);
-  double total = 0;
-  for (float logit : logits) total += std::exp(logit - largest);
-  const auto shift = static_cast<float>(largest + std::log(total));
-  for (float& logit : logits) logit -= shift;
+ops::Batch step_of(std::span<const int32_t> tokens, int64_t first, int64_t rows) {
+  const auto begin = tokens.begin() + first;
+  ops::Batch batch;
+  batch.tokens.assign(begin, begin + rows);
+  batch.positions.resize(static_cast<size_t>(rows));
+  std::iota(batch.positions.begin(), batch.positions.end(), static_cast<int32_t>(first));
+  ops::Batch::Sequence sequence;
+  sequence.rows = rows;
+  sequence.context = first + rows;
+  sequence.blocks.resize(
+      static_cast<size_t>((sequence.context + ops::kKvBlockTokens - 1) / ops::kKvBlockTokens));
+  std::iota(sequence.blocks.begin(), sequence.blocks.end(), 0);
+  batch.sequences.push_back(std::move(sequence));
+  return batch;
 }
 
 }  // namespace narrow::model

@@ -51,10 +51,13 @@ class Decoder {
   // the next call. REQUIRES: batch.rows() <= max_rows().
   View<const float> forward(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows);
 
-  // The same without bringing the logits to the host, and without waiting: enqueues one step and
-  // what is asked of its logits, one query of each logit row. Steps run in the order of their
-  // start; batch.token_sources name logit rows of the last one started that had any. Throws
-  // Error::failed for a source that there is not. REQUIRES: batch.rows() <= max_rows().
+  // The same without waiting, and with the logits where the backend has them, valid until the next
+  // step.
+  ops::Matrix enqueue(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows);
+
+  // Enqueues one step and what is asked of its logits, one query of each logit row. Steps run in
+  // the order of their start; batch.token_sources name logit rows of the last one started that had
+  // any. Throws Error::failed for a source that there is not. REQUIRES: batch.rows() <= max_rows().
   void start(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows,
              std::span<const ops::LogitQuery> queries);
   // Waits for the oldest step that was started and not finished, and for none after it. [logit
@@ -70,13 +73,7 @@ class Decoder {
   std::unique_ptr<State> state_;
 };
 
-// Runs `tokens` as one sequence of its own, in chunks, and hands the logits of all positions to
-// `sink`, some rows at a time, in order: memory stays bounded whatever the vocabulary.
-void for_each_logits(Decoder& decoder, std::span<const int32_t> tokens,
-                     const std::function<void(int64_t first_position, View<const float>)>& sink,
-                     std::optional<DType> kv_dtype = {});
-
-// In place: logits become log-probabilities. Sums in double, in index order.
-void log_softmax(std::span<float> logits);
+// Tokens [first, first + rows) of `tokens` as a step of a sequence that has the cache to itself.
+ops::Batch step_of(std::span<const int32_t> tokens, int64_t first, int64_t rows);
 
 }  // namespace narrow::model

@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "checkpoint/test_files.h"
 #include "checkpoint/writer.h"
-#include "model/decoder.h"
+#include "model/test_logits.h"
 
 namespace narrow::model {
 namespace {

@@ -87,6 +87,16 @@ void check_summarize(Matrix logits, std::span<const LogitQuery> queries,
   }
 }
 
+void check_compare(Matrix p, Matrix q, std::span<const int32_t> targets) {
+  require(p.dtype == DType::f32 && q.dtype == DType::f32, "compare_logits", "logits are not f32");
+  require(p.rows == q.rows && p.cols == q.cols, "compare_logits", "logits differ in shape");
+  require(p.rows == static_cast<int64_t>(targets.size()), "compare_logits",
+          "one target per row is needed");
+  for (const int32_t target : targets)
+    require(target >= 0 && target < p.cols, "compare_logits",
+            fmt::format("token {} is outside the vocabulary of {}", target, p.cols));
+}
+
 void check_attention(const Plan& plan, const AttentionShape& shape, Matrix qkv,
                      const DeviceBuffer& kv_layer, int64_t kv_element_bytes) {
   const Batch& batch = plan.batch();

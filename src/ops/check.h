@@ -14,6 +14,7 @@ void check_embed(const Plan& plan, const DeviceBuffer& table, const DeviceBuffer
                  Matrix out);
 void check_summarize(Matrix logits, std::span<const LogitQuery> queries,
                      const DeviceBuffer& chosen);
+void check_compare(Matrix p, Matrix q, std::span<const int32_t> targets);
 // kv_element_bytes: size of one element of the cache.
 void check_attention(const Plan& plan, const AttentionShape& shape, Matrix qkv,
                      const DeviceBuffer& kv_layer, int64_t kv_element_bytes);

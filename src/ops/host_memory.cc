@@ -59,6 +59,10 @@ class HostSummaries : public PendingSummaries {
   std::vector<LogitSummary> summaries_;
 };
 
+std::span<const float> row_of(Matrix logits, int64_t row) {
+  return {logits.row<float>(row), static_cast<size_t>(logits.cols)};
+}
+
 }  // namespace
 
 std::unique_ptr<PendingSummaries> HostBackend::summarize_logits(Matrix logits,
@@ -66,13 +70,24 @@ std::unique_ptr<PendingSummaries> HostBackend::summarize_logits(Matrix logits,
                                                                 const DeviceBuffer& chosen) {
   check_summarize(logits, queries, chosen);
   auto* tokens = static_cast<int32_t*>(chosen.data.get());
-  std::vector<LogitSummary> summaries;
-  for (int64_t r = 0; r < logits.rows; ++r) {
-    summaries.push_back(summarize({logits.row<float>(r), static_cast<size_t>(logits.cols)},
-                                  queries[static_cast<size_t>(r)]));
-    tokens[r] = summaries.back().chosen;
-  }
+  std::vector<LogitSummary> summaries(queries.size());
+  for_each_row(logits.rows, [&](int64_t r) {
+    const auto row = static_cast<size_t>(r);
+    summaries[row] = summarize(row_of(logits, r), queries[row]);
+    tokens[r] = summaries[row].chosen;
+  });
   return std::make_unique<HostSummaries>(std::move(summaries));
+}
+
+std::vector<LogitDivergence> HostBackend::compare_logits(Matrix p, Matrix q,
+                                                         std::span<const int32_t> targets) {
+  check_compare(p, q, targets);
+  std::vector<LogitDivergence> divergences(targets.size());
+  for_each_row(p.rows, [&](int64_t r) {
+    const auto row = static_cast<size_t>(r);
+    divergences[row] = divergence(row_of(p, r), row_of(q, r), targets[row]);
+  });
+  return divergences;
 }
 
 void HostBackend::embed(const Plan& plan, const DeviceBuffer& table, const DeviceBuffer& chosen,

@@ -22,12 +22,18 @@ class HostBackend : public Backend {
   std::unique_ptr<PendingSummaries> summarize_logits(Matrix logits,
                                                      std::span<const LogitQuery> queries,
                                                      const DeviceBuffer& chosen) override;
+  std::vector<LogitDivergence> compare_logits(Matrix p, Matrix q,
+                                              std::span<const int32_t> targets) override;
   void embed(const Plan& plan, const DeviceBuffer& table, const DeviceBuffer& chosen,
              Matrix out) override;
   void gather_rows(Matrix x, std::span<const int32_t> rows, Matrix out) override;
 
  protected:
   using Backend::prepare;
+  // Calls body(r) for each row of logits, in any order, some at a time where there are threads.
+  virtual void for_each_row(int64_t rows, const std::function<void(int64_t)>& body) {
+    for (int64_t r = 0; r < rows; ++r) body(r);
+  }
 };
 
 // float pointer into a buffer of f32.

@@ -32,4 +32,14 @@ struct LogitSummary {
 
 LogitSummary summarize(std::span<const float> logits, const LogitQuery& query);
 
+// How far the distribution of next tokens that logits q give lies from that of p.
+struct LogitDivergence {
+  double kl = 0;                // KL(p || q), nats; a token of probability 0 in p counts nothing
+  double nll_p = 0, nll_q = 0;  // negative log-likelihoods of the token that came
+  bool same_argmax = false;
+};
+
+// p, q: of one size. Exponentials in float32, sums in double, in index order.
+LogitDivergence divergence(std::span<const float> p, std::span<const float> q, int32_t target);
+
 }  // namespace narrow::ops

@@ -312,6 +312,32 @@ INSTANTIATE_TEST_SUITE_P(
                     std::array<int64_t, 4>{9, 3, 64, 33}, std::array<int64_t, 4>{14, 2, 64, 16},
                     std::array<int64_t, 4>{4, 1, 128, 50}, std::array<int64_t, 4>{2, 2, 96, 15}));
 
+TEST(CompareLogits, GivesTheDivergenceOfRows) {
+  const float half = std::log(0.5f), quarter = std::log(0.25f), never = -INFINITY;
+  // Rows of p and q: the same up to a constant; a token that p never has; one that q never has.
+  std::vector<float> p = {half, quarter, quarter, half, half, never, half, half, never};
+  std::vector<float> q = {half + 7, quarter + 7, quarter + 7, quarter, half,
+                          quarter,  half,        never,       half};
+  const std::vector<int32_t> targets = {1, 0, 0};
+  for (const char* name : {"reference", "cpu"}) {
+    const auto backend = make_backend(name, 2);
+    const Matrix of_p{p.data(), DType::f32, 3, 3}, of_q{q.data(), DType::f32, 3, 3};
+    const auto got = backend->compare_logits(of_p, of_q, targets);
+    ASSERT_EQ(got.size(), 3u);
+    EXPECT_NEAR(got[0].kl, 0, 1e-6);
+    EXPECT_NEAR(got[0].nll_p, std::log(4), 1e-6);
+    EXPECT_NEAR(got[0].nll_q, std::log(4), 1e-6);
+    EXPECT_TRUE(got[0].same_argmax);
+    EXPECT_NEAR(got[1].kl, 0.5 * std::log(0.5 / 0.25) + 0.5 * std::log(0.5 / 0.5), 1e-6);
+    EXPECT_NEAR(got[1].nll_q, std::log(4), 1e-6);
+    EXPECT_FALSE(got[1].same_argmax);
+    EXPECT_EQ(got[2].kl, INFINITY);
+    EXPECT_THROW(backend->compare_logits(of_p, of_q, std::span(targets).first(2)), Error);
+    EXPECT_THROW(backend->compare_logits(of_p, of_q, std::vector<int32_t>{0, 1, 3}), Error);
+    EXPECT_THROW(backend->compare_logits(of_p, {q.data(), DType::f32, 3, 2}, targets), Error);
+  }
+}
+
 // A row's token may be the one that was chosen at a row of the logits before.
 TEST(Embed, TakesTokensThatWereChosenBefore) {
   for (const char* name : {"reference", "cpu"}) {

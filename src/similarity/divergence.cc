@@ -1,8 +1,9 @@
 #include "similarity/divergence.h"
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
+#include <numeric>
+#include <span>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -13,37 +14,8 @@
 namespace narrow::similarity {
 namespace {
 
-// First place of the largest logit, and the log of the sum of exponentials.
-struct Summary {
-  int64_t best = 0;
-  double normalizer = 0;
-};
-
-Summary summarize(std::span<const float> logits) {
-  Summary summary;
-  summary.best = std::max_element(logits.begin(), logits.end()) - logits.begin();
-  const float largest = logits[static_cast<size_t>(summary.best)];
-  double total = 0;
-  for (float logit : logits) total += std::exp(logit - largest);
-  summary.normalizer = largest + std::log(total);
-  return summary;
-}
-
-// Of one position, whose next token is `next`. p: the base's logits, q: the variant's.
-struct Position {
-  double kl = 0, nll_base = 0, nll = 0;
-  bool agree = false;
-};
-
-Position compare(std::span<const float> p, std::span<const float> q, size_t next) {
-  const Summary of_p = summarize(p), of_q = summarize(q);
-  double sum = 0;
-  for (size_t i = 0; i < p.size(); ++i) {
-    const double log_p = p[i] - of_p.normalizer;
-    sum += std::exp(static_cast<float>(log_p)) * (log_p - (q[i] - of_q.normalizer));
-  }
-  return {sum, of_p.normalizer - p[next], of_q.normalizer - q[next], of_p.best == of_q.best};
-}
+// Of a window at a time: at a vocabulary of 150 000 their logits are 150 MB of each model.
+constexpr int64_t kRows = 256;
 
 }  // namespace
 
@@ -93,42 +65,43 @@ TextWindows read_windows(const std::string& file, const text::Tokenizer& tokeniz
 }
 
 void measure_divergence(model::Decoder& base, model::Decoder& variant, const TextWindows& text,
-                        const std::set<int64_t>& done, ThreadPool& pool, const RowSink& sink) {
+                        const std::set<int64_t>& done, const RowSink& sink) {
   if (base.config().vocabulary != variant.config().vocabulary)
     throw Error::refused("the two models have different vocabularies");
+  if (&base.backend() != &variant.backend())
+    throw Error::failed("logits of two backends cannot be compared");
+  size_t longest = 0;
+  for (const auto& window : text.windows) longest = std::max(longest, window.size());
+  const int64_t blocks =
+      (static_cast<int64_t>(longest) + ops::kKvBlockTokens - 1) / ops::kKvBlockTokens;
+  model::KvCache base_kv(base.config(), base.backend(), blocks);
+  model::KvCache variant_kv(variant.config(), variant.backend(), blocks);
+  const int64_t most_rows = std::min({kRows, base.max_rows(), variant.max_rows()});
   for (size_t w = 0; w < text.windows.size(); ++w) {
-    throw_if_interrupted();
     const auto index = static_cast<int64_t>(w);
     if (done.contains(index)) continue;
-    const auto& ids = text.windows[w];
-    // The base's logits of a whole window: 512 positions of a 150 000 vocabulary are 300 MB.
-    std::vector<std::vector<float>> base_logits;
-    model::for_each_logits(base, ids, [&](int64_t, View<const float> logits) {
-      for (int64_t r = 0; r < logits.rows; ++r)
-        base_logits.emplace_back(logits.row(r).begin(), logits.row(r).end());
-    });
+    const std::span<const int32_t> ids = text.windows[w];
     Json kl = Json::array(), agree = Json::array(), base_nll = Json::array(), nll = Json::array();
-    model::for_each_logits(variant, ids, [&](int64_t first, View<const float> logits) {
-      // Nothing is predicted after the last token.
-      const int64_t count = std::min(logits.rows, static_cast<int64_t>(ids.size()) - 1 - first);
-      std::vector<Position> positions(static_cast<size_t>(std::max<int64_t>(count, 0)));
-      pool.parallel_for(count, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r) {
-          const auto at = static_cast<size_t>(first + r);
-          positions[static_cast<size_t>(r)] =
-              compare(base_logits[at], logits.row(r), static_cast<size_t>(ids[at + 1]));
-        }
-      });
-      for (const Position& position : positions) {
-        kl.push_back(position.kl);
-        agree.push_back(position.agree ? 1 : 0);
-        base_nll.push_back(position.nll_base);
-        nll.push_back(position.nll);
+    // Nothing is predicted after the last token.
+    const auto positions = static_cast<int64_t>(ids.size()) - 1;
+    for (int64_t first = 0; first < positions; first += most_rows) {
+      throw_if_interrupted();
+      const int64_t rows = std::min(most_rows, positions - first);
+      std::vector<int32_t> all(static_cast<size_t>(rows));
+      std::iota(all.begin(), all.end(), 0);
+      const ops::Batch step = model::step_of(ids, first, rows);
+      const auto divergences = base.backend().compare_logits(
+          base.enqueue(step, base_kv, all), variant.enqueue(step, variant_kv, all),
+          ids.subspan(static_cast<size_t>(first + 1), static_cast<size_t>(rows)));
+      for (const ops::LogitDivergence& of : divergences) {
+        kl.push_back(of.kl);
+        agree.push_back(of.same_argmax ? 1 : 0);
+        base_nll.push_back(of.nll_p);
+        nll.push_back(of.nll_q);
       }
-    });
-    const auto positions = static_cast<int64_t>(kl.size());
+    }
     sink(index, {{"window", index},
-                 {"positions", positions},
+                 {"positions", std::max<int64_t>(0, positions)},
                  {"kl", std::move(kl)},
                  {"top1_agree", std::move(agree)},
                  {"nll_base", std::move(base_nll)},

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "base/json.h"
-#include "base/thread_pool.h"
 #include "model/decoder.h"
 #include "text/tokenizer.h"
 
@@ -34,9 +33,9 @@ TextWindows read_windows(const std::string& file, const text::Tokenizer& tokeniz
 using RowSink = std::function<void(int64_t index, Json row)>;
 
 // One row per window (docs/metrics.md): KL(base || variant) in nats, top-token agreement and
-// negative log-likelihoods per position. Both models run each window on their own. Skips indices in
-// `done`. pool: for what is computed from the logits.
+// negative log-likelihoods per position. Both models run each window on their own, on one backend,
+// which compares their logits where they are. Skips indices in `done`.
 void measure_divergence(model::Decoder& base, model::Decoder& variant, const TextWindows& text,
-                        const std::set<int64_t>& done, ThreadPool& pool, const RowSink& sink);
+                        const std::set<int64_t>& done, const RowSink& sink);
 
 }  // namespace narrow::similarity

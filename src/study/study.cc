@@ -366,8 +366,7 @@ class Study {
     const auto done = indices_of(store_.rows(cell));
     Progress progress(format + " divergence", prepared_.plan.kl_windows, "windows");
     progress.skip(static_cast<int64_t>(done.size()));
-    ThreadPool pool(prepared_.settings.threads);
-    similarity::measure_divergence(base, variant, text, done, pool, [&](int64_t index, Json row) {
+    similarity::measure_divergence(base, variant, text, done, [&](int64_t index, Json row) {
       store_.append(cell, {index, std::move(row)});
       progress.advance();
     });

@@ -49,6 +49,40 @@ void check(const RandomLogits& of) {
   }
 }
 
+// Rows of every kind against rows of the next kind. What is no number there is none here.
+TEST(Logits, DivergeAsOnTheHost) {
+  std::mt19937_64 random(12);
+  for (const int64_t vocabulary : {7, 2500}) {
+    const RandomLogits of(vocabulary, random);
+    std::vector<float> p, q;
+    std::vector<int32_t> targets;
+    std::vector<LogitDivergence> expected;
+    const size_t rows = of.queries.size(), of_kind = rows / 8;
+    for (size_t r = 0; r < rows; r += of_kind / 2) {
+      const auto row = of.row(r), other = of.row((r + of_kind) % rows);
+      p.insert(p.end(), row.begin(), row.end());
+      q.insert(q.end(), other.begin(), other.end());
+      targets.push_back(static_cast<int32_t>(r % 7));
+      expected.push_back(divergence(row, other, targets.back()));
+    }
+    std::vector<LogitDivergence> got(targets.size());
+    compare_logits(p.data(), q.data(), targets.data(), got.data(),
+                   static_cast<int64_t>(targets.size()), vocabulary, nullptr);
+    const auto expect_near = [](double a, double b) {
+      if (std::isfinite(b)) {
+        EXPECT_NEAR(a, b, 1e-5);
+      }
+      EXPECT_EQ(std::isfinite(a), std::isfinite(b));
+    };
+    for (size_t r = 0; r < got.size(); ++r) {
+      expect_near(got[r].kl, expected[r].kl);
+      expect_near(got[r].nll_p, expected[r].nll_p);
+      expect_near(got[r].nll_q, expected[r].nll_q);
+      EXPECT_EQ(got[r].same_argmax, expected[r].same_argmax) << "row " << r;
+    }
+  }
+}
+
 TEST(Logits, GiveTheTokensAndSumsOfTheHost) {
   std::mt19937_64 random(11);
   check(RandomLogits(7, random));

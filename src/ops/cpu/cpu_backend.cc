@@ -222,6 +222,12 @@ class CpuBackend : public HostBackend {
     return kernels_.multiply_bf16 != nullptr && part.kind != cpu::PanelKind::f32;
   }
 
+  void for_each_row(int64_t rows, const std::function<void(int64_t)>& body) override {
+    pool_.parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) body(r);
+    });
+  }
+
   // Row r of codes_ or input_, which bf16 holds exactly, in the tiles' type.
   void fill_tiles(const CpuPart& part, int64_t r, int64_t cols) {
     if (part.input == InputKind::int8_per_token) {

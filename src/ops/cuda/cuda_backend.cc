@@ -142,6 +142,21 @@ class CudaBackend : public Backend {
     check_summarize(logits, queries, chosen);
     return summaries_.start(logits, queries, static_cast<int32_t*>(chosen.data.get()), stream_);
   }
+  std::vector<LogitDivergence> compare_logits(Matrix p, Matrix q,
+                                              std::span<const int32_t> targets) override {
+    check_compare(p, q, targets);
+    if (p.rows == 0) return {};
+    const auto bytes = static_cast<int64_t>(targets.size_bytes());
+    auto* const asked = targets_.at_least<int32_t>(bytes, stream_);
+    staging_->copy(asked, targets.data(), bytes);
+    std::vector<LogitDivergence> divergences(targets.size());
+    auto* const found = divergences_.at_least<LogitDivergence>(
+        p.rows * static_cast<int64_t>(sizeof(LogitDivergence)), stream_);
+    cuda::compare_logits(static_cast<const float*>(p.data), static_cast<const float*>(q.data),
+                         asked, found, p.rows, p.cols, stream_);
+    download(std::as_writable_bytes(std::span(divergences)), found);
+    return divergences;
+  }
   void synchronize() override { check(cudaStreamSynchronize(stream_), "a kernel"); }
 
   std::unique_ptr<Linear> prepare(std::span<const PackedLinear> parts) override {
@@ -471,7 +486,7 @@ class CudaBackend : public Backend {
   std::unique_ptr<Uploader> uploader_;  // made for the first weight
   std::unique_ptr<Staging> staging_;
   GrowingBuffer codes_, code_scales_, largest_, in_order_, partials_, counters_, row_pieces_,
-      indices_;
+      indices_, targets_, divergences_;
   SummarySlots summaries_;
   Recordings recordings_;
   int growths_ = 0;       // of all growing buffers, when the recordings were made

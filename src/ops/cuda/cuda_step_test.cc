@@ -34,6 +34,35 @@ TEST_F(Cuda, SummariesAgreeWithTheHost) {
   }
 }
 
+TEST_F(Cuda, DivergencesAgreeWithTheHost) {
+  for (const int64_t vocabulary : {7, 1001, 49152, 128256}) {
+    const int64_t rows = 5;
+    const Tensor p = normal({rows, vocabulary}, DType::f32, 4);
+    // Near, as a variant's logits are, and in the last row far.
+    Tensor q = normal({rows, vocabulary}, DType::f32, 0.1f);
+    for (int64_t r = 0; r + 1 < rows; ++r)
+      for (int64_t i = 0; i < vocabulary; ++i) q.matrix<float>()(r, i) += p.matrix<float>()(r, i);
+    const DeviceBuffer of_p = device(p), of_q = device(q);
+    std::vector<int32_t> targets = {0, 3, 6, 1, static_cast<int32_t>(vocabulary - 1)};
+    const auto got = cuda_->compare_logits(matrix(of_p, rows, vocabulary, DType::f32),
+                                           matrix(of_q, rows, vocabulary, DType::f32), targets);
+    for (size_t r = 0; r < targets.size(); ++r) {
+      const auto row = static_cast<int64_t>(r);
+      const LogitDivergence expected =
+          divergence(p.matrix<float>().row(row), q.matrix<float>().row(row), targets[r]);
+      EXPECT_GT(expected.kl, 0);
+      EXPECT_NEAR(got[r].kl, expected.kl, 1e-6 * (1 + expected.kl));
+      EXPECT_NEAR(got[r].nll_p, expected.nll_p, 1e-6);
+      EXPECT_NEAR(got[r].nll_q, expected.nll_q, 1e-6);
+      EXPECT_EQ(got[r].same_argmax, expected.same_argmax);
+    }
+    targets[2] = static_cast<int32_t>(vocabulary);
+    EXPECT_THROW(cuda_->compare_logits(matrix(of_p, rows, vocabulary, DType::f32),
+                                       matrix(of_q, rows, vocabulary, DType::f32), targets),
+                 Error);
+  }
+}
+
 // The first step of a shape runs directly, the second is recorded, the third replayed: each must
 // see its own tokens, positions and context, and give the bits of a step that is never recorded.
 TEST_F(Cuda, RecordedStepsSeeTheirOwnData) {

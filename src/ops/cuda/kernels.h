@@ -212,8 +212,11 @@ void skinny_int4(const Int4Weights& weights, int64_t out, int64_t in, const __nv
 // queries must be there when this is called. chosen: [rows]. Sums of exponentials in double.
 void summarize_logits(const float* logits, const LogitQuery* queries, LogitSummary* out,
                       int32_t* chosen, int64_t rows, int64_t vocabulary, cudaStream_t stream);
-// After it, for rows with a temperature: the token that ops/sampling.h defines, in `out` and
-// `chosen`.
+// How far each row of q lies from the same of p, f32 [rows, vocabulary] both. targets, out: [rows].
+void compare_logits(const float* p, const float* q, const int32_t* targets, LogitDivergence* out,
+                    int64_t rows, int64_t vocabulary, cudaStream_t stream);
+// After summarize_logits(), for rows with a temperature: the token that ops/sampling.h defines, in
+// `out` and `chosen`.
 void sample_logits(const float* logits, const LogitQuery* queries, LogitSummary* out,
                    int32_t* chosen, int64_t rows, int64_t vocabulary, cudaStream_t stream);
 

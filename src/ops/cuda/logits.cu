@@ -1,4 +1,5 @@
-// Summaries of rows of logits: a block a row. Sums are in an order fixed by the block's size.
+// Summaries of rows of logits and comparisons of two: a block a row. Sums are in an order fixed by
+// the block's size.
 #include "ops/cuda/device.cuh"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
@@ -25,22 +26,9 @@ __device__ inline Best best_of_warp(Best best) {
   return best;
 }
 
-__global__ void __launch_bounds__(kThreads)
-    summarize_logits_kernel(const float* logits, const LogitQuery* queries, LogitSummary* out,
-                            int32_t* chosen, int vocabulary) {
-  __shared__ Best bests[kWarps];
-  __shared__ double sums[kWarps];
-  __shared__ int32_t asked;
-  __shared__ bool normalize;
+// Of a row, to all threads. bests: of shared memory, for this row alone.
+__device__ inline Best best_of_block(const float* row, int vocabulary, Best (&bests)[kWarps]) {
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
-  // From the host's memory, while the kernel before this one runs.
-  if (threadIdx.x == 0) {
-    asked = queries[blockIdx.x].target;
-    normalize = queries[blockIdx.x].normalize;
-  }
-  let_next_kernel_start();
-  wait_for_previous_kernel();
-  const float* row = logits + static_cast<int64_t>(blockIdx.x) * vocabulary;
   Best best{-INFINITY, vocabulary};
   for (int i = threadIdx.x; i < vocabulary; i += kThreads) best = better(best, {row[i], i});
   best = best_of_warp(best);
@@ -49,23 +37,76 @@ __global__ void __launch_bounds__(kThreads)
   best = best_of_warp(bests[lane]);
   // Nothing larger than -∞ (all logits are NaN): the first token, as on the host.
   if (best.id == vocabulary) best.id = 0;
-  const int32_t target = asked;
+  return best;
+}
+
+// The same of the threads' numbers.
+__device__ inline double sum_of_block(double total, double (&sums)[kWarps]) {
+  const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
+  const auto sum_of_warp = [](double sum) {
+    for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+    return sum;
+  };
+  total = sum_of_warp(total);
+  if (lane == 0) sums[warp] = total;
+  __syncthreads();
+  return sum_of_warp(sums[lane]);
+}
+
+__device__ inline double log_sum_exp(const float* row, int vocabulary, float largest,
+                                     double (&sums)[kWarps]) {
   double total = 0;
-  if (normalize) {
-    for (int i = threadIdx.x; i < vocabulary; i += kThreads) total += expf(row[i] - best.value);
-    for (int offset = 16; offset > 0; offset /= 2)
-      total += __shfl_xor_sync(0xffffffffu, total, offset);
-    if (lane == 0) sums[warp] = total;
-    __syncthreads();
-    total = sums[lane];
-    for (int offset = 16; offset > 0; offset /= 2)
-      total += __shfl_xor_sync(0xffffffffu, total, offset);
+  for (int i = threadIdx.x; i < vocabulary; i += kThreads) total += expf(row[i] - largest);
+  return largest + log(sum_of_block(total, sums));
+}
+
+__global__ void __launch_bounds__(kThreads)
+    summarize_logits_kernel(const float* logits, const LogitQuery* queries, LogitSummary* out,
+                            int32_t* chosen, int vocabulary) {
+  __shared__ Best bests[kWarps];
+  __shared__ double sums[kWarps];
+  __shared__ int32_t asked;
+  __shared__ bool normalize;
+  // From the host's memory, while the kernel before this one runs.
+  if (threadIdx.x == 0) {
+    asked = queries[blockIdx.x].target;
+    normalize = queries[blockIdx.x].normalize;
   }
+  let_next_kernel_start();
+  wait_for_previous_kernel();
+  const float* row = logits + static_cast<int64_t>(blockIdx.x) * vocabulary;
+  const Best best = best_of_block(row, vocabulary, bests);
+  const int32_t target = asked;
+  const double sum = normalize ? log_sum_exp(row, vocabulary, best.value, sums) : 0;
   if (threadIdx.x == 0) {
     chosen[blockIdx.x] = best.id;
-    out[blockIdx.x] = {best.id, best.id, target >= 0 ? row[target] : 0,
-                       normalize ? best.value + log(total) : 0};
+    out[blockIdx.x] = {best.id, best.id, target >= 0 ? row[target] : 0, sum};
   }
+}
+
+__global__ void __launch_bounds__(kThreads)
+    compare_logits_kernel(const float* all_p, const float* all_q, const int32_t* targets,
+                          LogitDivergence* out, int vocabulary) {
+  __shared__ Best bests[2][kWarps];
+  __shared__ double sums[3][kWarps];
+  let_next_kernel_start();
+  wait_for_previous_kernel();
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * vocabulary;
+  const float *p = all_p + first, *q = all_q + first;
+  const Best best_p = best_of_block(p, vocabulary, bests[0]);
+  const Best best_q = best_of_block(q, vocabulary, bests[1]);
+  const double sum_p = log_sum_exp(p, vocabulary, best_p.value, sums[0]);
+  const double sum_q = log_sum_exp(q, vocabulary, best_q.value, sums[1]);
+  double kl = 0;
+  for (int i = threadIdx.x; i < vocabulary; i += kThreads) {
+    const double log_p = p[i] - sum_p;
+    const float share = expf(static_cast<float>(log_p));
+    if (share != 0) kl += share * (log_p - (q[i] - sum_q));
+  }
+  kl = sum_of_block(kl, sums[2]);
+  if (threadIdx.x > 0) return;
+  const int32_t target = targets[blockIdx.x];
+  out[blockIdx.x] = {kl, sum_p - p[target], sum_q - q[target], best_p.id == best_q.id};
 }
 
 }  // namespace
@@ -75,6 +116,13 @@ void summarize_logits(const float* logits, const LogitQuery* queries, LogitSumma
   if (rows == 0) return;
   launch(summarize_logits_kernel, static_cast<unsigned>(rows), kThreads, 0, stream, logits, queries,
          out, chosen, static_cast<int>(vocabulary));
+}
+
+void compare_logits(const float* p, const float* q, const int32_t* targets, LogitDivergence* out,
+                    int64_t rows, int64_t vocabulary, cudaStream_t stream) {
+  if (rows == 0) return;
+  launch(compare_logits_kernel, static_cast<unsigned>(rows), kThreads, 0, stream, p, q, targets,
+         out, static_cast<int>(vocabulary));
 }
 
 }  // namespace narrow::ops::cuda

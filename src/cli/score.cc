@@ -131,9 +131,11 @@ void score_text(endpoint::Endpoint& engine, const Arguments& arguments, const Gl
 void run(const Arguments& arguments, const Globals& globals) {
   if (arguments.text_file.empty() == arguments.prompts_file.empty())
     throw Error::refused("give either --text FILE or --prompts FILE");
-  engine::Engine engine(
-      checkpoint::resolve_model(arguments.model),
-      {.backend = globals.backend, .threads = globals.threads, .kv_dtype = globals.kv_dtype()});
+  engine::Options options{
+      .backend = globals.backend, .threads = globals.threads, .kv_dtype = globals.kv_dtype()};
+  // So that the cache takes no more memory than windows need.
+  if (!arguments.text_file.empty()) options.max_context = arguments.window;
+  engine::Engine engine(checkpoint::resolve_model(arguments.model), options);
   log::info("{} ({}) on {}", arguments.model, engine.info().format, engine.info().backend);
   if (!arguments.prompts_file.empty()) {
     score_prompts(engine, arguments);

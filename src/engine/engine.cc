@@ -269,7 +269,24 @@ struct Engine::State {
     }
   }
 
-  // `row`: of the step's logits, read whole only where more than their summary is wanted.
+  // The `count` best tokens and their log-probabilities. row: of the step's logits, read whole only
+  // where a summary has not so many.
+  std::vector<std::pair<int32_t, double>> alternatives(int64_t count, int64_t row,
+                                                       const ops::LogitSummary& summary) {
+    std::vector<std::pair<int32_t, double>> list;
+    if (count > ops::kMostBest) {
+      const std::span<const float> logits = decoder.logits(row, 1).row(0);
+      for (const int32_t id : ops::best(logits, count))
+        list.emplace_back(id, logits[static_cast<size_t>(id)] - summary.log_sum_exp);
+      return list;
+    }
+    for (int64_t i = 0; i < std::min(count, checkpoint->config().vocabulary); ++i) {
+      const ops::LogitSummary::Best& best = summary.best[static_cast<size_t>(i)];
+      list.emplace_back(best.id, best.logit - summary.log_sum_exp);
+    }
+    return list;
+  }
+
   void use_logits(Sequence& sequence, int64_t position, int64_t row,
                   const ops::LogitSummary& summary, endpoint::Clock::time_point now) {
     if (Scoring* scoring = sequence.scoring()) {
@@ -277,10 +294,8 @@ struct Engine::State {
       const auto scored = static_cast<int64_t>(scoring->result.tokens.size());
       if (position < sequence.first_needed() + scored) return;
       const int32_t next = sequence.tokens[static_cast<size_t>(position + 1)];
-      endpoint::TokenLogprob token{next, summary.target - summary.log_sum_exp, {}};
-      if (scoring->request.top > 0)
-        token.top = best(decoder.logits(row, 1).row(0), scoring->request.top, summary.log_sum_exp);
-      scoring->result.tokens.push_back(std::move(token));
+      scoring->result.tokens.push_back({next, summary.target - summary.log_sum_exp,
+                                        alternatives(scoring->request.top, row, summary)});
       scoring->result.greedy.push_back(summary.argmax == next);
       return;
     }
@@ -294,10 +309,8 @@ struct Engine::State {
     const endpoint::Sampling& sampling = generation.request.sampling;
     const int32_t id = summary.chosen;
     if (sampling.logprobs > 0) {
-      const std::span<const float> logits = decoder.logits(row, 1).row(0);
-      generation.result.logprobs.push_back({id,
-                                            logits[static_cast<size_t>(id)] - summary.log_sum_exp,
-                                            best(logits, sampling.logprobs, summary.log_sum_exp)});
+      generation.result.logprobs.push_back({id, summary.chosen_logit - summary.log_sum_exp,
+                                            alternatives(sampling.logprobs, row, summary)});
     }
     generation.result.timings.tokens.push_back(now);
     sequence.tokens.push_back(id);

@@ -2,8 +2,8 @@
 // chunked prefill mixed with decode, tokens drawn on the device. One thread runs the steps, on a
 // device planning each while the one before it runs; generate() and score() may be called from any.
 // A request's result never depends on its neighbours. A step that fails ends the engine: after an
-// error a device may compute nothing any more, and what the step left half done is not gone on with.
-// Requests under way and later ones end with that error.
+// error a device may compute nothing any more, and what the step left half done is not gone on
+// with. Requests under way and later ones end with that error.
 #pragma once
 
 #include <filesystem>

@@ -101,6 +101,33 @@ TEST_P(EngineTest, LogitsThatAreNoNumbersAreAnError) {
   }
 }
 
+// Few alternatives come with a step's summary, more from its logits: they are the same.
+TEST_P(EngineTest, AlternativesAreTheSameHoweverManyAreAsked) {
+  Engine engine(kModel, options(GetParam()));
+  constexpr auto kFew = static_cast<size_t>(ops::kMostBest);
+  for (const double temperature : {0.0, 0.8}) {
+    std::vector<GenerateResult> results;
+    for (const size_t count : {kFew, kFew + 1}) {
+      GenerateRequest asked = request(engine, kPrompts[1], 12, temperature);
+      asked.sampling.logprobs = static_cast<int64_t>(count);
+      results.push_back(engine.generate(asked).get());
+      ASSERT_EQ(results.back().logprobs.size(), 12u);
+      for (const auto& token : results.back().logprobs) ASSERT_EQ(token.top.size(), count);
+    }
+    for (size_t i = 0; i < 12; ++i) {
+      const auto &few = results[0].logprobs[i], &more = results[1].logprobs[i];
+      EXPECT_EQ(few.id, more.id);
+      EXPECT_EQ(few.logprob, more.logprob);
+      EXPECT_TRUE(std::equal(few.top.begin(), few.top.end(), more.top.begin()));
+      const auto own = std::find_if(more.top.begin(), more.top.end(),
+                                    [&](const auto& one) { return one.first == more.id; });
+      if (own != more.top.end()) {
+        EXPECT_EQ(own->second, more.logprob);
+      }
+    }
+  }
+}
+
 // A cache in e4m3 is a quarter of the reference's and gives other, close likelihoods.
 TEST(EngineKvCache, MayBeE4m3WhereTheBackendRunsIt) {
   Options wide = options("reference"), narrow = wide;

@@ -69,8 +69,8 @@ GenerateRequest request(const Engine& engine, int64_t i, int64_t tokens) {
   return request;
 }
 
-// Greedy or drawn, to a length, to an end of sequence, to a stop string; and with alternatives,
-// which make the engine wait.
+// Greedy or drawn, to a length, to an end of sequence, to a stop string; and with alternatives, of
+// which more than a summary has make the engine wait.
 std::vector<GenerateRequest> generations(const Engine& engine) {
   std::vector<GenerateRequest> list;
   for (int64_t i = 0; i < 20; ++i) {
@@ -80,7 +80,7 @@ std::vector<GenerateRequest> generations(const Engine& engine) {
     if (i % 3 == 0) one.sampling.temperature = 0.8;
     if (i % 6 == 0) one.sampling.top_p = 0.9;
     if (i % 9 == 0) one.sampling.top_k = 20;
-    if (i % 10 == 7) one.sampling.logprobs = 2;
+    if (i % 10 == 7) one.sampling.logprobs = i == 7 ? 2 : ops::kMostBest + 5;
     one.sampling.seed = static_cast<uint64_t>(i);
     list.push_back(std::move(one));
   }
@@ -94,7 +94,7 @@ std::vector<ScoreRequest> scorings() {
     score.context = {1, number + 3};
     for (int32_t i = 0; i < 20 + number; ++i)
       score.continuation.push_back(3 + (i * 7 + number * 31) % 500);
-    score.top = number == 5 ? 2 : 0;
+    score.top = number == 5 ? 2 : number == 4 ? ops::kMostBest + 5 : 0;
     list.push_back(std::move(score));
   }
   return list;
@@ -106,8 +106,10 @@ void expect_same(const GenerateResult& got, const GenerateResult& expected) {
   EXPECT_EQ(got.finish, expected.finish);
   EXPECT_EQ(got.timings.tokens.size(), got.token_ids.size());
   ASSERT_EQ(got.logprobs.size(), expected.logprobs.size());
-  for (size_t i = 0; i < got.logprobs.size(); ++i)
+  for (size_t i = 0; i < got.logprobs.size(); ++i) {
     EXPECT_EQ(got.logprobs[i].logprob, expected.logprobs[i].logprob);
+    EXPECT_EQ(got.logprobs[i].top, expected.logprobs[i].top);
+  }
 }
 
 class PlanAhead : public testing::TestWithParam<std::string> {};
@@ -188,6 +190,7 @@ TEST_P(PlanAhead, OnlyUnforeseenEndsCostARow) {
   GenerateRequest fixed = request(engine, 0, 30);
   fixed.sampling.ignore_eos = true;
   fixed.sampling.temperature = 0.5;
+  fixed.sampling.logprobs = ops::kMostBest;
   EXPECT_EQ(engine.generate(fixed).get().token_ids.size(), 30u);
   Stats stats = engine.stats();
   EXPECT_EQ(stats.steps, 30);

@@ -3,16 +3,15 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 
 #include "endpoint/endpoint.h"
 #include "ops/logits.h"
 
 namespace narrow::engine {
 
-// The `count` largest, best first; ties by lower id. Log-probabilities against `normalizer`.
-std::vector<std::pair<int32_t, double>> best(std::span<const float> logits, int64_t count,
-                                             double normalizer);
+// How many of the best tokens a summary of logits brings where `wanted` are: none where there are
+// more than it has room for, which are read from the logits themselves.
+int32_t best_of_summary(int64_t wanted);
 
 // index: how many tokens were generated before; with the seed it is all the randomness.
 ops::LogitQuery query_of(const endpoint::Sampling& sampling, int64_t index);

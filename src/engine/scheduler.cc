@@ -18,7 +18,9 @@ constexpr int64_t kMostLogitRows = 1024;
 // Of the logits at `position`, before those of later positions are asked for.
 ops::LogitQuery query_at(Sequence& sequence, int64_t position) {
   if (sequence.scoring())
-    return {.target = sequence.tokens[static_cast<size_t>(position + 1)], .normalize = true};
+    return {.target = sequence.tokens[static_cast<size_t>(position + 1)],
+            .normalize = true,
+            .best = best_of_summary(sequence.alternatives())};
   const Generation& generation = *sequence.generation();
   ops::LogitQuery query =
       query_of(generation.request.sampling,

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "ops/logits.h"
+
 namespace narrow::engine {
 namespace {
 
@@ -36,10 +38,12 @@ int64_t Sequence::first_needed() {
 
 int64_t Sequence::target() { return scoring() ? known_tokens() - 1 : known_tokens(); }
 
-bool Sequence::wants_logits() {
-  if (Scoring* scored = scoring()) return scored->request.top > 0;
-  return generation()->request.sampling.logprobs > 0;
+int64_t Sequence::alternatives() {
+  if (Scoring* scored = scoring()) return scored->request.top;
+  return generation()->request.sampling.logprobs;
 }
+
+bool Sequence::wants_logits() { return alternatives() > ops::kMostBest; }
 
 bool accept_token(Generation& generation, int32_t id, const std::vector<int32_t>& eos_ids) {
   const endpoint::Sampling& sampling = generation.request.sampling;

@@ -51,7 +51,8 @@ struct Sequence {
   // Position before which rows can be computed now. The last token of a continuation is scored, not
   // continued from.
   int64_t target();
-  // Whether its logits are to be seen by the host: alternatives are reported.
+  int64_t alternatives();  // best tokens reported beside each of its own
+  // Whether its logits are to be seen by the host: a summary has not so many of the best tokens.
   bool wants_logits();
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "ops/sampling.h"
 
@@ -25,12 +26,40 @@ int32_t argmax(std::span<const float> logits) {
   return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
+std::vector<int32_t> best(std::span<const float> logits, int64_t count) {
+  const auto key = [&](int32_t id) { return order_key(logits[static_cast<size_t>(id)]); };
+  const auto before = [&](int32_t a, int32_t b) {
+    return key(a) != key(b) ? key(a) > key(b) : a < b;
+  };
+  const auto wanted = std::min(static_cast<size_t>(count), logits.size());
+  std::vector<int32_t> ids(wanted);
+  std::iota(ids.begin(), ids.end(), 0);
+  if (wanted > 0 && wanted < logits.size()) {
+    // A heap with the worst of the best on top: a row of 150 000 is mostly compared and passed.
+    std::make_heap(ids.begin(), ids.end(), before);
+    uint32_t worst = key(ids.front());
+    for (size_t i = wanted; i < logits.size(); ++i) {
+      if (order_key(logits[i]) <= worst) continue;
+      std::pop_heap(ids.begin(), ids.end(), before);
+      ids.back() = static_cast<int32_t>(i);
+      std::push_heap(ids.begin(), ids.end(), before);
+      worst = key(ids.front());
+    }
+  }
+  std::sort(ids.begin(), ids.end(), before);
+  return ids;
+}
+
 LogitSummary summarize(std::span<const float> logits, const LogitQuery& query) {
   LogitSummary summary;
   summary.argmax = argmax(logits);
   summary.chosen = query.temperature > 0 ? choose(logits, query) : summary.argmax;
+  summary.chosen_logit = logits[static_cast<size_t>(summary.chosen)];
   if (query.target >= 0) summary.target = logits[static_cast<size_t>(query.target)];
   if (query.normalize) summary.log_sum_exp = log_sum_exp(logits);
+  const auto ids = best(logits, query.best);
+  for (size_t i = 0; i < ids.size(); ++i)
+    summary.best[i] = {ids[i], logits[static_cast<size_t>(ids[i])]};
   return summary;
 }
 

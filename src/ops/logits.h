@@ -1,8 +1,10 @@
 // What can be said of a row of logits without keeping it. Pure functions.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace narrow::ops {
 
@@ -12,6 +14,13 @@ double log_sum_exp(std::span<const float> logits);
 // Lowest id among the largest logits.
 int32_t argmax(std::span<const float> logits);
 
+// The `count` largest, of equal ones the lower id first; NaN is below all. Fewer where there are
+// fewer logits.
+std::vector<int32_t> best(std::span<const float> logits, int64_t count);
+
+// Of the best tokens, as many as a summary has room for: what servers of the OpenAI API give.
+inline constexpr int64_t kMostBest = 20;
+
 // What is asked of a row of logits. How a token is drawn: ops/sampling.h.
 struct LogitQuery {
   int32_t target = -1;     // a token to score; -1: none
@@ -20,6 +29,7 @@ struct LogitQuery {
   int64_t top_k = 0;       // 0: off
   double top_p = 1;
   uint64_t random = 0;  // uniform: all the randomness of the draw
+  int32_t best = 0;     // so many of the best tokens are wanted, kMostBest at most
 };
 
 // What choosing a token or scoring a given one needs.
@@ -27,7 +37,13 @@ struct LogitSummary {
   int32_t argmax = 0;
   int32_t chosen = 0;
   float target = 0;        // logit of the token asked for
+  float chosen_logit = 0;  // of the chosen one
   double log_sum_exp = 0;  // where it was asked for
+  struct Best {
+    int32_t id;
+    float logit;
+  };
+  std::array<Best, kMostBest> best = {};  // as best() has them, as many as were asked for
 };
 
 LogitSummary summarize(std::span<const float> logits, const LogitQuery& query);

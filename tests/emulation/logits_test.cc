@@ -26,6 +26,7 @@ void check(const RandomLogits& of) {
     LogitQuery query = of.queries[r];
     query.normalize = r % 2 == 0;
     query.target = r % 5 == 0 ? -1 : static_cast<int32_t>(r % 7);
+    query.best = r % 4 == 0 ? 0 : r % 4 == 1 ? 3 : static_cast<int32_t>(kMostBest);
     queries.push_back(query);
     expected.push_back(summarize(row, query));
   }
@@ -42,6 +43,15 @@ void check(const RandomLogits& of) {
     EXPECT_EQ(got[r].argmax, expected[r].argmax);
     if (!std::isnan(expected[r].target)) {
       EXPECT_EQ(got[r].target, expected[r].target);
+    }
+    for (size_t i = 0; i < kMostBest; ++i) {
+      EXPECT_EQ(got[r].best[i].id, expected[r].best[i].id) << of.vocabulary << ", row " << r;
+      if (!std::isnan(expected[r].best[i].logit)) {
+        EXPECT_EQ(got[r].best[i].logit, expected[r].best[i].logit);
+      }
+    }
+    if (!std::isnan(expected[r].chosen_logit)) {
+      EXPECT_EQ(got[r].chosen_logit, expected[r].chosen_logit);
     }
     if (std::isfinite(expected[r].log_sum_exp)) {  // the same exponentials in another order
       EXPECT_NEAR(got[r].log_sum_exp, expected[r].log_sum_exp, 1e-6);

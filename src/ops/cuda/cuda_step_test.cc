@@ -12,9 +12,9 @@ TEST_F(Cuda, SummariesAgreeWithTheHost) {
     logits.as<float>()[static_cast<size_t>(vocabulary - 1)] = logits.as<float>()[3] = 60;
     const DeviceBuffer buffer = device(logits);
     const std::vector<LogitQuery> queries = {
-        {.target = 3, .normalize = true},
+        {.target = 3, .normalize = true, .best = 5},
         {},
-        {.target = 0, .normalize = true},
+        {.target = 0, .normalize = true, .best = kMostBest},
         {.target = static_cast<int32_t>(vocabulary - 1), .normalize = true},
         {.normalize = true}};
     const DeviceBuffer chosen = cuda_->allocate(rows * 4);
@@ -29,6 +29,12 @@ TEST_F(Cuda, SummariesAgreeWithTheHost) {
       EXPECT_EQ(got[r].argmax, expected.argmax);
       EXPECT_EQ(tokens[r], expected.argmax);
       EXPECT_EQ(got[r].target, expected.target);
+      EXPECT_EQ(got[r].chosen_logit, expected.chosen_logit);
+      const auto best = static_cast<size_t>(std::min<int64_t>(queries[r].best, vocabulary));
+      for (size_t i = 0; i < best; ++i) {
+        EXPECT_EQ(got[r].best[i].id, expected.best[i].id) << vocabulary << ", " << i;
+        EXPECT_EQ(got[r].best[i].logit, expected.best[i].logit);
+      }
       EXPECT_NEAR(got[r].log_sum_exp, expected.log_sum_exp, 1e-6);
     }
   }

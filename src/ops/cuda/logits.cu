@@ -3,6 +3,7 @@
 #include "ops/cuda/device.cuh"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/sampling.h"
 
 namespace narrow::ops::cuda {
 namespace {
@@ -60,16 +61,45 @@ __device__ inline double log_sum_exp(const float* row, int vocabulary, float lar
   return largest + log(sum_of_block(total, sums));
 }
 
+// The `count` best tokens of a row, a pass over it for each. ranks: of shared memory.
+__device__ inline void find_best(const float* row, int vocabulary, int count,
+                                 LogitSummary::Best* out, uint64_t (&ranks)[kWarps]) {
+  const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
+  const auto most_of_warp = [](uint64_t most) {
+    for (int offset = 16; offset > 0; offset /= 2)
+      most = max(most, uint64_t{__shfl_xor_sync(0xffffffffu, most, offset)});
+    return most;
+  };
+  uint64_t last = ~uint64_t{0};  // the rank of the one found before
+#pragma unroll 1
+  for (int n = 0; n < min(count, vocabulary); ++n) {
+    uint64_t most = 0;
+    for (int i = threadIdx.x; i < vocabulary; i += kThreads) {
+      const uint64_t rank = rank_of(row[i], i);
+      if (rank < last) most = max(most, rank);
+    }
+    most = most_of_warp(most);
+    __syncthreads();  // all have read the ranks of the pass before
+    if (lane == 0) ranks[warp] = most;
+    __syncthreads();
+    last = most_of_warp(ranks[lane]);
+    const auto id = static_cast<int32_t>(~static_cast<uint32_t>(last));
+    if (threadIdx.x == 0) out[n] = {id, row[id]};
+  }
+}
+
 __global__ void __launch_bounds__(kThreads)
     summarize_logits_kernel(const float* logits, const LogitQuery* queries, LogitSummary* out,
                             int32_t* chosen, int vocabulary) {
   __shared__ Best bests[kWarps];
   __shared__ double sums[kWarps];
-  __shared__ int32_t asked;
+  __shared__ uint64_t ranks[kWarps];
+  __shared__ int32_t asked, wanted;
   __shared__ bool normalize;
   // From the host's memory, while the kernel before this one runs.
   if (threadIdx.x == 0) {
     asked = queries[blockIdx.x].target;
+    wanted = queries[blockIdx.x].best;
     normalize = queries[blockIdx.x].normalize;
   }
   let_next_kernel_start();
@@ -78,10 +108,14 @@ __global__ void __launch_bounds__(kThreads)
   const Best best = best_of_block(row, vocabulary, bests);
   const int32_t target = asked;
   const double sum = normalize ? log_sum_exp(row, vocabulary, best.value, sums) : 0;
+  LogitSummary& summary = out[blockIdx.x];
   if (threadIdx.x == 0) {
-    chosen[blockIdx.x] = best.id;
-    out[blockIdx.x] = {best.id, best.id, target >= 0 ? row[target] : 0, sum};
+    chosen[blockIdx.x] = summary.argmax = summary.chosen = best.id;
+    summary.target = target >= 0 ? row[target] : 0;
+    summary.chosen_logit = row[best.id];
+    summary.log_sum_exp = sum;
   }
+  find_best(row, vocabulary, wanted, summary.best.data(), ranks);
 }
 
 __global__ void __launch_bounds__(kThreads)

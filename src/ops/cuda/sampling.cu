@@ -211,7 +211,9 @@ __global__ void __launch_bounds__(kThreads)
         return rank_of(logit, i) >= cut ? weight_of(logit) : 0;
       },
       scratch);
-  if (id >= 0) out[blockIdx.x].chosen = chosen[blockIdx.x] = id;
+  if (id < 0) return;
+  out[blockIdx.x].chosen = chosen[blockIdx.x] = id;
+  out[blockIdx.x].chosen_logit = row.logits[id];
 }
 
 }  // namespace

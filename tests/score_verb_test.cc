@@ -1,6 +1,7 @@
 // narrow score as a program, against transformers (tests/goldens/logits/README.md), and windows of
 // a text against the same tokens as prompts.
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 
 #include <cmath>
 #include <cstdio>
@@ -18,15 +19,23 @@ const std::string kModel = std::string(NARROW_SOURCE_DIR) + "/tests/goldens/stor
 const std::string kGolden =
     std::string(NARROW_SOURCE_DIR) + "/tests/goldens/logits/stories260K-float32.jsonl";
 
-// What `narrow score` prints, a row a line.
-std::vector<Json> score(const std::string& arguments) {
-  const std::string command =
-      std::string(NARROW_BINARY) + " score -q --backend reference '" + kModel + "' " + arguments;
+// What `narrow score` prints, both ways, and how it ends.
+std::string run(const std::string& arguments, int* status) {
+  const std::string command = std::string(NARROW_BINARY) + " score -q --backend reference '" +
+                              kModel + "' " + arguments + " 2>&1";
   FILE* const out = popen(command.c_str(), "r");
   std::string text;
   char piece[4096];
   while (const size_t bytes = fread(piece, 1, sizeof piece, out)) text.append(piece, bytes);
-  EXPECT_EQ(pclose(out), 0) << command;
+  *status = pclose(out);
+  return text;
+}
+
+// A row a line.
+std::vector<Json> score(const std::string& arguments) {
+  int status = 0;
+  const std::string text = run(arguments, &status);
+  EXPECT_EQ(status, 0) << text;
   std::vector<Json> rows;
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = text.find('\n', begin);
@@ -105,6 +114,34 @@ TEST(ScoreVerb, ScoresATokenOfOverlappingWindowsOnce) {
   EXPECT_EQ(scored["predictions"], count);
   EXPECT_NEAR(scored["perplexity"].get<double>(), std::exp(-sum / static_cast<double>(count)),
               1e-9);
+}
+
+TEST(ScoreVerb, GivesMoreAlternativesThanASummaryHas) {
+  const TemporaryDirectory root;
+  const std::string prompts =
+      "--prompts '" + root.file("prompts.jsonl", prompt_row("a", {1, 403, 5})).string() + "'";
+  const Json few = score("--top 20 " + prompts).at(0)["top"];
+  const Json more = score("--top 600 " + prompts).at(0)["top"];
+  ASSERT_EQ(few.size(), 20);
+  ASSERT_EQ(more.size(), 512);  // the vocabulary
+  for (size_t i = 0; i < few.size(); ++i) EXPECT_EQ(few[i], more[i]);
+}
+
+TEST(ScoreVerb, RefusesWhatItCannotScoreBeforeItBegins) {
+  const TemporaryDirectory root;
+  const auto expect = [](const std::string& arguments, int exit_status, const std::string& what) {
+    int status = 0;
+    const std::string text = run(arguments, &status);
+    EXPECT_EQ(WEXITSTATUS(status), exit_status) << text;
+    EXPECT_NE(text.find(what), std::string::npos) << text;
+    EXPECT_EQ(text.find("logprobs"), std::string::npos) << text;  // no row has been printed
+  };
+  const auto empty = root.file("empty.jsonl", prompt_row("good", {1, 2}) + prompt_row("bad", {}));
+  expect("--prompts '" + empty.string() + "'", 2, "prompt bad: has no tokens");
+  const auto text = root.file("text", "Once upon a time");
+  expect("--window 514 --text '" + text.string() + "'", 2, "514 tokens exceed the 513");
+  expect("--window 100 --text '" + text.string() + "'", 2, "less than one window");
+  expect("--window 4 --stride 5 --text '" + text.string() + "'", 2, "must not exceed --window");
 }
 
 }  // namespace

@@ -2,8 +2,8 @@
 #include <iostream>
 
 #include "base/error.h"
-#include "base/interrupt.h"
 #include "base/log.h"
+#include "base/wait.h"
 #include "cli/model_or_endpoint.h"
 #include "cli/prompts.h"
 #include "cli/verbs.h"
@@ -50,9 +50,7 @@ void ask(const Arguments& arguments, const Globals& globals) {
           ? client->chat({"0", {{{"role", "user"}, {"content", arguments.prompt}}}, sampling, {}},
                          sink)
           : client->generate_text({"0", {}, sampling, {}}, arguments.prompt, sink);
-  while (future.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready)
-    throw_if_interrupted();
-  const auto result = future.get();
+  const auto result = wait_for(future);
   std::cout << (globals.json ? to_line(result_row(result, false)) : "") << "\n";
   if (!result.error.empty()) throw Error::failed(result.error);
 }
@@ -89,9 +87,8 @@ void run(const Arguments& arguments, const Globals& globals) {
   }
   bool failed = false;
   for (auto& future : futures) {
-    while (future.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready)
-      throw_if_interrupted();
-    const auto result = future.get();
+    throw_if_interrupted();
+    const auto result = wait_for(future);
     failed = failed || result.finish == endpoint::FinishReason::error;
     if (as_rows) {
       std::cout << to_line(result_row(result, arguments.sampling.logprobs > 0)) << "\n";

@@ -1,13 +1,17 @@
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <deque>
+#include <future>
 #include <iostream>
+#include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "base/wait.h"
+#include "checkpoint/checkpoint.h"
 #include "checkpoint/hub.h"
 #include "cli/prompts.h"
 #include "cli/verbs.h"
@@ -25,10 +29,8 @@ struct Arguments {
 using Pending = std::future<endpoint::ScoreResult>;
 
 // `what` names the request in errors.
-std::vector<endpoint::TokenLogprob> wait_for(Pending& pending, const std::string& what) {
-  while (pending.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready)
-    throw_if_interrupted();
-  auto result = pending.get();
+std::vector<endpoint::TokenLogprob> tokens_of(Pending& pending, const std::string& what) {
+  auto result = wait_for(pending);
   if (!result.error.empty()) throw Error::failed(result.error, what);
   return std::move(result.tokens);
 }
@@ -39,6 +41,7 @@ template <class Ask, class Take>
 void in_flight(const endpoint::Endpoint& engine, int64_t count, Ask ask, Take take) {
   std::deque<decltype(ask(0))> asked;
   for (int64_t next = 0, first = 0; first < count; ++first) {
+    throw_if_interrupted();
     while (next < std::min(count, first + 2 * engine.info().concurrency))
       asked.push_back(ask(next++));
     take(first, asked.front());
@@ -47,16 +50,14 @@ void in_flight(const endpoint::Endpoint& engine, int64_t count, Ask ask, Take ta
 }
 
 // Log-probability of each token but the first, and the best next ones after the last.
-void score_prompts(endpoint::Endpoint& engine, const Arguments& arguments) {
-  const auto prompts =
-      read_prompts(arguments.prompts_file, engine.tokenizer(), engine.chat_template());
+void score_prompts(endpoint::Endpoint& engine, const std::vector<Prompt>& prompts,
+                   const Arguments& arguments) {
   Progress progress("score", static_cast<int64_t>(prompts.size()), "prompts");
   struct Asked {
     Pending tokens, next;
   };
   const auto ask = [&](int64_t i) {
     const Prompt& prompt = prompts[static_cast<size_t>(i)];
-    if (prompt.ids.empty()) throw Error::refused("has no tokens", "prompt " + prompt.id);
     Asked asked;
     asked.tokens =
         engine.score({prompt.id, {prompt.ids.front()}, {prompt.ids.begin() + 1, prompt.ids.end()}});
@@ -67,9 +68,9 @@ void score_prompts(endpoint::Endpoint& engine, const Arguments& arguments) {
   in_flight(engine, static_cast<int64_t>(prompts.size()), ask, [&](int64_t i, Asked& asked) {
     const Prompt& prompt = prompts[static_cast<size_t>(i)];
     Json logprobs = Json::array(), top = Json::array();
-    for (const auto& token : wait_for(asked.tokens, "prompt " + prompt.id))
+    for (const auto& token : tokens_of(asked.tokens, "prompt " + prompt.id))
       logprobs.push_back(token.logprob);
-    if (arguments.top > 0) top = wait_for(asked.next, "prompt " + prompt.id).at(0).top;
+    if (arguments.top > 0) top = tokens_of(asked.next, "prompt " + prompt.id).at(0).top;
     std::cout << to_line({{"id", prompt.id},
                           {"token_ids", prompt.ids},
                           {"logprobs", std::move(logprobs)},
@@ -105,7 +106,7 @@ void score_text(endpoint::Endpoint& engine, const Arguments& arguments, const Gl
   };
   in_flight(engine, windows, ask, [&](int64_t w, Pending& asked) {
     Json row = Json::array();
-    for (const auto& token : wait_for(asked, "window " + std::to_string(w))) {
+    for (const auto& token : tokens_of(asked, "window " + std::to_string(w))) {
       sum -= token.logprob;
       row.push_back(token.logprob);
     }
@@ -128,17 +129,39 @@ void score_text(endpoint::Endpoint& engine, const Arguments& arguments, const Gl
   }
 }
 
+std::vector<Prompt> read_prompts_of(const checkpoint::Documents& documents,
+                                    const Arguments& arguments) {
+  const auto tokenizer =
+      text::Tokenizer::from_json(documents.tokenizer, documents.tokenizer_config);
+  std::unique_ptr<text::ChatTemplate> chat;
+  if (!documents.chat_template.empty())
+    chat = std::make_unique<text::ChatTemplate>(documents.chat_template);
+  auto prompts = read_prompts(arguments.prompts_file, tokenizer, chat.get());
+  for (const Prompt& prompt : prompts)
+    if (prompt.ids.empty()) throw Error::refused("has no tokens", "prompt " + prompt.id);
+  return prompts;
+}
+
 void run(const Arguments& arguments, const Globals& globals) {
   if (arguments.text_file.empty() == arguments.prompts_file.empty())
     throw Error::refused("give either --text FILE or --prompts FILE");
+  auto checkpoint = checkpoint::open(checkpoint::resolve_model(arguments.model));
   engine::Options options{
       .backend = globals.backend, .threads = globals.threads, .kv_dtype = globals.kv_dtype()};
-  // So that the cache takes no more memory than windows need.
-  if (!arguments.text_file.empty()) options.max_context = arguments.window;
-  engine::Engine engine(checkpoint::resolve_model(arguments.model), options);
+  // The cache has room for the requests that run at once: for contexts of their length, not for the
+  // model's.
+  options.max_context = arguments.window;
+  std::vector<Prompt> prompts;
+  if (!arguments.prompts_file.empty()) {
+    prompts = read_prompts_of(checkpoint->documents(), arguments);
+    options.max_context = 1;
+    for (const Prompt& prompt : prompts)
+      options.max_context = std::max(options.max_context, static_cast<int64_t>(prompt.ids.size()));
+  }
+  engine::Engine engine(std::move(checkpoint), options);
   log::info("{} ({}) on {}", arguments.model, engine.info().format, engine.info().backend);
   if (!arguments.prompts_file.empty()) {
-    score_prompts(engine, arguments);
+    score_prompts(engine, prompts, arguments);
   } else {
     score_text(engine, arguments, globals);
   }

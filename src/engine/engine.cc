@@ -274,14 +274,14 @@ struct Engine::State {
   std::vector<std::pair<int32_t, double>> alternatives(int64_t count, int64_t row,
                                                        const ops::LogitSummary& summary) {
     std::vector<std::pair<int32_t, double>> list;
-    if (count > ops::kMostBest) {
+    if (!fit_summary(count)) {
       const std::span<const float> logits = decoder.logits(row, 1).row(0);
       for (const int32_t id : ops::best(logits, count))
         list.emplace_back(id, logits[static_cast<size_t>(id)] - summary.log_sum_exp);
       return list;
     }
     for (int64_t i = 0; i < std::min(count, checkpoint->config().vocabulary); ++i) {
-      const ops::LogitSummary::Best& best = summary.best[static_cast<size_t>(i)];
+      const ops::TokenLogit& best = summary.best[static_cast<size_t>(i)];
       list.emplace_back(best.id, best.logit - summary.log_sum_exp);
     }
     return list;

@@ -1,5 +1,7 @@
 #include "engine/sampler.h"
 
+#include <algorithm>
+
 namespace narrow::engine {
 namespace {
 
@@ -17,14 +19,16 @@ uint64_t random_of(uint64_t seed, int64_t index) {
 
 }  // namespace
 
-int32_t best_of_summary(int64_t wanted) {
-  return static_cast<int32_t>(wanted <= ops::kMostBest ? wanted : 0);
+bool fit_summary(int64_t alternatives) { return alternatives <= ops::kMostBest; }
+
+int32_t best_count(int64_t alternatives) {
+  return fit_summary(alternatives) ? static_cast<int32_t>(std::max<int64_t>(0, alternatives)) : 0;
 }
 
 ops::LogitQuery query_of(const endpoint::Sampling& sampling, int64_t index) {
   ops::LogitQuery query;
   query.normalize = sampling.logprobs > 0;
-  query.best = best_of_summary(sampling.logprobs);
+  query.best_count = best_count(sampling.logprobs);
   query.temperature = sampling.temperature;
   query.top_k = sampling.top_k;
   query.top_p = sampling.top_p;

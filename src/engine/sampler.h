@@ -9,9 +9,10 @@
 
 namespace narrow::engine {
 
-// How many of the best tokens a summary of logits brings where `wanted` are: none where there are
-// more than it has room for, which are read from the logits themselves.
-int32_t best_of_summary(int64_t wanted);
+// Whether so many of the best tokens come with a summary of logits; more are read from the logits.
+bool fit_summary(int64_t alternatives);
+// How many a summary is asked for.
+int32_t best_count(int64_t alternatives);
 
 // index: how many tokens were generated before; with the seed it is all the randomness.
 ops::LogitQuery query_of(const endpoint::Sampling& sampling, int64_t index);

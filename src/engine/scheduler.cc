@@ -20,7 +20,7 @@ ops::LogitQuery query_at(Sequence& sequence, int64_t position) {
   if (sequence.scoring())
     return {.target = sequence.tokens[static_cast<size_t>(position + 1)],
             .normalize = true,
-            .best = best_of_summary(sequence.alternatives())};
+            .best_count = best_count(sequence.alternatives())};
   const Generation& generation = *sequence.generation();
   ops::LogitQuery query =
       query_of(generation.request.sampling,

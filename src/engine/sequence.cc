@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "ops/logits.h"
+#include "engine/sampler.h"
 
 namespace narrow::engine {
 namespace {
@@ -43,7 +43,7 @@ int64_t Sequence::alternatives() {
   return generation()->request.sampling.logprobs;
 }
 
-bool Sequence::wants_logits() { return alternatives() > ops::kMostBest; }
+bool Sequence::wants_logits() { return !fit_summary(alternatives()); }
 
 bool accept_token(Generation& generation, int32_t id, const std::vector<int32_t>& eos_ids) {
   const endpoint::Sampling& sampling = generation.request.sampling;

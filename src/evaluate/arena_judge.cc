@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
-#include "base/interrupt.h"
+#include "base/wait.h"
 
 namespace narrow::evaluate {
 namespace {
@@ -45,9 +45,7 @@ std::string answer_of(const Json& row, const std::string& where) {
 // Throws Error::failed for what may go well another time.
 endpoint::GenerateResult finished(std::future<endpoint::GenerateResult>& future,
                                   const std::string& what) {
-  while (future.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready)
-    throw_if_interrupted();
-  auto result = future.get();
+  auto result = wait_for(future);
   if (result.finish == endpoint::FinishReason::error && !result.refused)
     throw Error::failed(result.error, what);
   return result;

@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/wait.h"
 #include "evaluate/judge.h"
 #include "evaluate/rolling.h"
 
@@ -42,13 +43,6 @@ struct Asked {
   std::vector<std::future<endpoint::ScoreResult>> scores;  // the same, or of the first for all
   std::vector<std::future<endpoint::GenerateResult>> generations;  // one per sample
 };
-
-template <class T>
-T wait_for(std::future<T>& future) {
-  while (future.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready)
-    throw_if_interrupted();
-  return future.get();
-}
 
 bool in_one_pass(const std::vector<endpoint::ScoreRequest>& requests) {
   return requests.size() > 1 && std::all_of(requests.begin(), requests.end(), [&](const auto& one) {

@@ -3,7 +3,6 @@
 // thread at a time.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>

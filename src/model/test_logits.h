@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <functional>
 #include <numeric>
 #include <optional>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "model/decoder.h"
+#include "ops/logits.h"
 
 namespace narrow::model {
 

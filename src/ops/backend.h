@@ -139,8 +139,8 @@ class Backend {
   virtual std::unique_ptr<PendingSummaries> summarize_logits(Matrix logits,
                                                              std::span<const LogitQuery> queries,
                                                              const DeviceBuffer& chosen) = 0;
-  // How far each row of q lies from the same one of p, both logits (f32). Waits for the result.
-  // targets: [rows], the tokens that came.
+  // How far each row of q lies from the same one of p, logits f32 [rows, vocabulary] both. Waits
+  // for the result. targets: [rows], the tokens that came.
   virtual std::vector<LogitDivergence> compare_logits(Matrix p, Matrix q,
                                                       std::span<const int32_t> targets) = 0;
   virtual void synchronize() = 0;

@@ -80,8 +80,8 @@ void check_summarize(Matrix logits, std::span<const LogitQuery> queries,
     if (query.temperature > 0 && logits.cols > kMostSampled)
       throw Error::failed(fmt::format("cannot draw from a vocabulary of {}", logits.cols),
                           "summarize_logits");
-    require(query.best >= 0 && query.best <= kMostBest, "summarize_logits",
-            fmt::format("{} best tokens are asked for", query.best));
+    require(query.best_count >= 0 && query.best_count <= kMostBest, "summarize_logits",
+            fmt::format("{} best tokens are asked for", query.best_count));
     if (query.target < -1 || query.target >= logits.cols)
       throw Error::failed(
           fmt::format("token {} is outside the vocabulary of {}", query.target, logits.cols),

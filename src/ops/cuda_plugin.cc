@@ -38,7 +38,7 @@ std::unique_ptr<Backend> make_cuda_backend(int threads, CudaKernels kernels) {
   }
   const auto stamp = reinterpret_cast<Stamp>(dlsym(library, "narrow_cuda_stamp"));
   const auto make = reinterpret_cast<Make>(dlsym(library, "narrow_cuda_backend"));
-  if (!stamp || !make || std::string(stamp()) != kCudaPluginStamp) {
+  if (!stamp || !make || std::string(stamp()) != NARROW_OPS_STAMP) {
     throw Error::refused(std::string(kLibrary) + " is of another version than this program",
                          "--backend cuda", "build both together");
   }

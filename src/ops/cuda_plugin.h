@@ -1,6 +1,7 @@
 // The CUDA backend lives in a library of its own, libnarrow_cuda.so, loaded when it is asked for:
 // one binary runs with and without a GPU, and builds without the CUDA toolkit. Looked for beside
-// the program, then where the dynamic linker looks.
+// the program, then where the dynamic linker looks. Both must come from the same headers: what the
+// library says they were (NARROW_OPS_STAMP) is compared.
 #pragma once
 
 #include <memory>
@@ -9,9 +10,6 @@
 #include "ops/backend.h"
 
 namespace narrow::ops {
-
-// Program and library must come from one build of these headers.
-inline constexpr char kCudaPluginStamp[] = "narrow " NARROW_VERSION " ops 3";
 
 // Those made for the device, or those that run on every supported one: what other devices than
 // Hopper have, and what tests compare on Hopper.

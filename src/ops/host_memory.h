@@ -2,6 +2,8 @@
 // rows. Results are those of Backend's contract.
 #pragma once
 
+#include <functional>
+
 #include "ops/backend.h"
 
 namespace narrow::ops {

@@ -57,7 +57,7 @@ LogitSummary summarize(std::span<const float> logits, const LogitQuery& query) {
   summary.chosen_logit = logits[static_cast<size_t>(summary.chosen)];
   if (query.target >= 0) summary.target = logits[static_cast<size_t>(query.target)];
   if (query.normalize) summary.log_sum_exp = log_sum_exp(logits);
-  const auto ids = best(logits, query.best);
+  const auto ids = best(logits, query.best_count);
   for (size_t i = 0; i < ids.size(); ++i)
     summary.best[i] = {ids[i], logits[static_cast<size_t>(ids[i])]};
   return summary;

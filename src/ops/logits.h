@@ -28,22 +28,23 @@ struct LogitQuery {
   double temperature = 0;  // 0: the likeliest token is chosen
   int64_t top_k = 0;       // 0: off
   double top_p = 1;
-  uint64_t random = 0;  // uniform: all the randomness of the draw
-  int32_t best = 0;     // so many of the best tokens are wanted, kMostBest at most
+  uint64_t random = 0;     // uniform: all the randomness of the draw
+  int32_t best_count = 0;  // so many of the best tokens are wanted, kMostBest at most
+};
+
+struct TokenLogit {
+  int32_t id;
+  float logit;
 };
 
 // What choosing a token or scoring a given one needs.
 struct LogitSummary {
   int32_t argmax = 0;
   int32_t chosen = 0;
-  float target = 0;        // logit of the token asked for
-  float chosen_logit = 0;  // of the chosen one
-  double log_sum_exp = 0;  // where it was asked for
-  struct Best {
-    int32_t id;
-    float logit;
-  };
-  std::array<Best, kMostBest> best = {};  // as best() has them, as many as were asked for
+  float target = 0;                             // logit of the token asked for
+  float chosen_logit = 0;                       // of the chosen one
+  double log_sum_exp = 0;                       // where it was asked for
+  std::array<TokenLogit, kMostBest> best = {};  // as best() has them, as many as were asked for
 };
 
 LogitSummary summarize(std::span<const float> logits, const LogitQuery& query);

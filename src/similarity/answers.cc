@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "base/interrupt.h"
+#include "base/wait.h"
 #include "similarity/rouge.h"
 #include "similarity/sts.h"
 
@@ -51,9 +51,7 @@ void generate_answers(endpoint::Endpoint& endpoint, const std::vector<TextPrompt
     futures.emplace_back(static_cast<int64_t>(i), endpoint.generate(std::move(request)));
   }
   for (auto& [index, future] : futures) {
-    while (future.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready)
-      throw_if_interrupted();
-    const auto result = future.get();
+    const auto result = wait_for(future);
     if (result.finish == endpoint::FinishReason::error)
       throw Error::failed(result.error, "prompt " + result.id);
     sink(index, {result.token_ids, result.text});

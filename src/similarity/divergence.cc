@@ -90,9 +90,10 @@ void measure_divergence(model::Decoder& base, model::Decoder& variant, const Tex
       std::vector<int32_t> all(static_cast<size_t>(rows));
       std::iota(all.begin(), all.end(), 0);
       const ops::Batch step = model::step_of(ids, first, rows);
+      const ops::Matrix p = base.enqueue(step, base_kv, all);
+      const ops::Matrix q = variant.enqueue(step, variant_kv, all);
       const auto divergences = base.backend().compare_logits(
-          base.enqueue(step, base_kv, all), variant.enqueue(step, variant_kv, all),
-          ids.subspan(static_cast<size_t>(first + 1), static_cast<size_t>(rows)));
+          p, q, ids.subspan(static_cast<size_t>(first + 1), static_cast<size_t>(rows)));
       for (const ops::LogitDivergence& of : divergences) {
         kl.push_back(of.kl);
         agree.push_back(of.same_argmax ? 1 : 0);

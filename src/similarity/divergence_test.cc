@@ -2,8 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+
+#include "base/error.h"
 #include "base/file.h"
 #include "checkpoint/test_files.h"
+#include "model/test_logits.h"
 
 namespace narrow::similarity {
 namespace {
@@ -15,6 +19,53 @@ TEST(ReadCharacters, AsPythonsTextMode) {
   EXPECT_EQ(read_characters(file.string()), "a\n\n\nä東\nb\n\n");
   EXPECT_EQ(read_characters(file.string(), 6), "a\n\n\nä東");
   EXPECT_EQ(read_characters(file.string(), 1000), "a\n\n\nä東\nb\n\n");
+}
+
+std::vector<std::vector<float>> all_logits(model::Decoder& decoder,
+                                           const std::vector<int32_t>& ids) {
+  std::vector<std::vector<float>> rows;
+  model::for_each_logits(decoder, ids, [&](int64_t, View<const float> logits) {
+    for (int64_t r = 0; r < logits.rows; ++r)
+      rows.emplace_back(logits.row(r).begin(), logits.row(r).end());
+  });
+  return rows;
+}
+
+// Windows longer than a step and of other lengths than the one before; a row of each that is not
+// done, of the logits that both models give alone.
+TEST(MeasureDivergence, IsThatOfLogitsComputedAlone) {
+  const std::string goldens = std::string(NARROW_SOURCE_DIR) + "/tests/goldens/";
+  const auto base_model = checkpoint::open(goldens + "stories260k");
+  const auto variant_model = checkpoint::open(goldens + "compressed-tensors/w4a16_gptq_group");
+  const auto backend = ops::make_backend("cpu", 2), other = ops::make_backend("cpu", 2);
+  model::Decoder base(*base_model, *backend), variant(*variant_model, *backend);
+  std::mt19937 random(3);
+  TextWindows text;
+  for (const size_t length : {300, 40, 280, 2, 300}) {
+    text.windows.emplace_back(length);
+    for (int32_t& id : text.windows.back()) id = static_cast<int32_t>(random() % 500);
+  }
+  std::vector<Json> rows;
+  measure_divergence(base, variant, text, /*done=*/{1}, [&](int64_t index, Json row) {
+    EXPECT_EQ(row["window"], index);
+    rows.push_back(std::move(row));
+  });
+  ASSERT_EQ(rows.size(), 4);
+  for (const Json& row : rows) {
+    const auto& ids = text.windows[row["window"].get<size_t>()];
+    const auto p = all_logits(base, ids), q = all_logits(variant, ids);
+    ASSERT_EQ(row["positions"], ids.size() - 1);
+    ASSERT_EQ(row["kl"].size(), ids.size() - 1);
+    for (size_t i = 0; i + 1 < ids.size(); ++i) {
+      const auto expected = ops::divergence(p[i], q[i], ids[i + 1]);
+      EXPECT_EQ(row["kl"][i], expected.kl);
+      EXPECT_EQ(row["nll_base"][i], expected.nll_p);
+      EXPECT_EQ(row["nll"][i], expected.nll_q);
+      EXPECT_EQ(row["top1_agree"][i], expected.same_argmax ? 1 : 0);
+    }
+  }
+  model::Decoder elsewhere(*variant_model, *other);
+  EXPECT_THROW(measure_divergence(base, elsewhere, text, {}, [](int64_t, Json) {}), Error);
 }
 
 }  // namespace

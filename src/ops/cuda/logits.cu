@@ -10,28 +10,24 @@ namespace {
 
 constexpr int kThreads = 1024, kWarps = kThreads / kWarpSize;
 
-struct Best {
-  float value;
-  int id;
-};
-
 // The larger logit, of equal ones the lower id.
-__device__ inline Best better(Best a, Best b) {
-  return b.value > a.value || (b.value == a.value && b.id < a.id) ? b : a;
+__device__ inline TokenLogit better(TokenLogit a, TokenLogit b) {
+  return b.logit > a.logit || (b.logit == a.logit && b.id < a.id) ? b : a;
 }
 
-__device__ inline Best best_of_warp(Best best) {
+__device__ inline TokenLogit best_of_warp(TokenLogit best) {
   for (int offset = 16; offset > 0; offset /= 2)
-    best = better(best, {__shfl_xor_sync(0xffffffffu, best.value, offset),
-                         __shfl_xor_sync(0xffffffffu, best.id, offset)});
+    best = better(best, {__shfl_xor_sync(0xffffffffu, best.id, offset),
+                         __shfl_xor_sync(0xffffffffu, best.logit, offset)});
   return best;
 }
 
 // Of a row, to all threads. bests: of shared memory, for this row alone.
-__device__ inline Best best_of_block(const float* row, int vocabulary, Best (&bests)[kWarps]) {
+__device__ inline TokenLogit best_of_block(const float* row, int vocabulary,
+                                           TokenLogit (&bests)[kWarps]) {
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
-  Best best{-INFINITY, vocabulary};
-  for (int i = threadIdx.x; i < vocabulary; i += kThreads) best = better(best, {row[i], i});
+  TokenLogit best{vocabulary, -INFINITY};
+  for (int i = threadIdx.x; i < vocabulary; i += kThreads) best = better(best, {i, row[i]});
   best = best_of_warp(best);
   if (lane == 0) bests[warp] = best;
   __syncthreads();
@@ -61,37 +57,42 @@ __device__ inline double log_sum_exp(const float* row, int vocabulary, float lar
   return largest + log(sum_of_block(total, sums));
 }
 
-// The `count` best tokens of a row, a pass over it for each. ranks: of shared memory.
-__device__ inline void find_best(const float* row, int vocabulary, int count,
-                                 LogitSummary::Best* out, uint64_t (&ranks)[kWarps]) {
+// The `count` best tokens of a row. A thread knows the best of its own that is not found yet; when
+// it is, the thread's warp looks for the next. ranks: of shared memory.
+__device__ inline void find_best(const float* row, int vocabulary, int count, TokenLogit* out,
+                                 uint64_t (&ranks)[kWarps]) {
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
   const auto most_of_warp = [](uint64_t most) {
     for (int offset = 16; offset > 0; offset /= 2)
       most = max(most, uint64_t{__shfl_xor_sync(0xffffffffu, most, offset)});
     return most;
   };
-  uint64_t last = ~uint64_t{0};  // the rank of the one found before
+  if (count == 0) return;
+  uint64_t mine = 0;
+  for (int i = threadIdx.x; i < vocabulary; i += kThreads) mine = max(mine, rank_of(row[i], i));
 #pragma unroll 1
   for (int n = 0; n < min(count, vocabulary); ++n) {
-    uint64_t most = 0;
-    for (int i = threadIdx.x; i < vocabulary; i += kThreads) {
-      const uint64_t rank = rank_of(row[i], i);
-      if (rank < last) most = max(most, rank);
-    }
-    most = most_of_warp(most);
-    __syncthreads();  // all have read the ranks of the pass before
-    if (lane == 0) ranks[warp] = most;
+    const uint64_t of_warp = most_of_warp(mine);
+    __syncthreads();  // all have read the ranks of the token before
+    if (lane == 0) ranks[warp] = of_warp;
     __syncthreads();
-    last = most_of_warp(ranks[lane]);
-    const auto id = static_cast<int32_t>(~static_cast<uint32_t>(last));
+    const uint64_t found = most_of_warp(ranks[lane]);
+    const auto id = static_cast<int32_t>(~static_cast<uint32_t>(found));
     if (threadIdx.x == 0) out[n] = {id, row[id]};
+    const int finder = id % kThreads;
+    if (finder / kWarpSize != warp) continue;
+    uint64_t next = 0;
+    for (int i = finder + lane * kThreads; i < vocabulary; i += kWarpSize * kThreads)
+      if (const uint64_t rank = rank_of(row[i], i); rank < found) next = max(next, rank);
+    next = most_of_warp(next);
+    if (lane == finder % kWarpSize) mine = next;
   }
 }
 
 __global__ void __launch_bounds__(kThreads)
     summarize_logits_kernel(const float* logits, const LogitQuery* queries, LogitSummary* out,
                             int32_t* chosen, int vocabulary) {
-  __shared__ Best bests[kWarps];
+  __shared__ TokenLogit bests[kWarps];
   __shared__ double sums[kWarps];
   __shared__ uint64_t ranks[kWarps];
   __shared__ int32_t asked, wanted;
@@ -99,15 +100,15 @@ __global__ void __launch_bounds__(kThreads)
   // From the host's memory, while the kernel before this one runs.
   if (threadIdx.x == 0) {
     asked = queries[blockIdx.x].target;
-    wanted = queries[blockIdx.x].best;
+    wanted = queries[blockIdx.x].best_count;
     normalize = queries[blockIdx.x].normalize;
   }
   let_next_kernel_start();
   wait_for_previous_kernel();
   const float* row = logits + static_cast<int64_t>(blockIdx.x) * vocabulary;
-  const Best best = best_of_block(row, vocabulary, bests);
+  const TokenLogit best = best_of_block(row, vocabulary, bests);
   const int32_t target = asked;
-  const double sum = normalize ? log_sum_exp(row, vocabulary, best.value, sums) : 0;
+  const double sum = normalize ? log_sum_exp(row, vocabulary, best.logit, sums) : 0;
   LogitSummary& summary = out[blockIdx.x];
   if (threadIdx.x == 0) {
     chosen[blockIdx.x] = summary.argmax = summary.chosen = best.id;
@@ -121,16 +122,16 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads)
     compare_logits_kernel(const float* all_p, const float* all_q, const int32_t* targets,
                           LogitDivergence* out, int vocabulary) {
-  __shared__ Best bests[2][kWarps];
+  __shared__ TokenLogit bests[2][kWarps];
   __shared__ double sums[3][kWarps];
   let_next_kernel_start();
   wait_for_previous_kernel();
   const int64_t first = static_cast<int64_t>(blockIdx.x) * vocabulary;
   const float *p = all_p + first, *q = all_q + first;
-  const Best best_p = best_of_block(p, vocabulary, bests[0]);
-  const Best best_q = best_of_block(q, vocabulary, bests[1]);
-  const double sum_p = log_sum_exp(p, vocabulary, best_p.value, sums[0]);
-  const double sum_q = log_sum_exp(q, vocabulary, best_q.value, sums[1]);
+  const TokenLogit best_p = best_of_block(p, vocabulary, bests[0]);
+  const TokenLogit best_q = best_of_block(q, vocabulary, bests[1]);
+  const double sum_p = log_sum_exp(p, vocabulary, best_p.logit, sums[0]);
+  const double sum_q = log_sum_exp(q, vocabulary, best_q.logit, sums[1]);
   double kl = 0;
   for (int i = threadIdx.x; i < vocabulary; i += kThreads) {
     const double log_p = p[i] - sum_p;

@@ -3,7 +3,7 @@
 #include "ops/cuda_plugin.h"
 
 extern "C" __attribute__((visibility("default"))) const char* narrow_cuda_stamp() {
-  return narrow::ops::kCudaPluginStamp;
+  return NARROW_OPS_STAMP;
 }
 
 extern "C" __attribute__((visibility("default"))) narrow::ops::Backend* narrow_cuda_backend(

@@ -5,7 +5,6 @@
 #include <atomic>
 #include <deque>
 #include <future>
-#include <numeric>
 
 #include <fmt/format.h>
 
@@ -264,22 +263,6 @@ void Decoder::State::enqueue(ops::Batch batch, KvCache& kv, std::span<const int3
   layers.back()->forward_rows(*plan, rope, states, kv.layer(last), workspace, logit_rows,
                               some_plan.get(), some);
   if (wanted > 0) enqueue_head(some);
-}
-
-ops::Batch step_of(std::span<const int32_t> tokens, int64_t first, int64_t rows) {
-  const auto begin = tokens.begin() + first;
-  ops::Batch batch;
-  batch.tokens.assign(begin, begin + rows);
-  batch.positions.resize(static_cast<size_t>(rows));
-  std::iota(batch.positions.begin(), batch.positions.end(), static_cast<int32_t>(first));
-  ops::Batch::Sequence sequence;
-  sequence.rows = rows;
-  sequence.context = first + rows;
-  sequence.blocks.resize(
-      static_cast<size_t>((sequence.context + ops::kKvBlockTokens - 1) / ops::kKvBlockTokens));
-  std::iota(sequence.blocks.begin(), sequence.blocks.end(), 0);
-  batch.sequences.push_back(std::move(sequence));
-  return batch;
 }
 
 }  // namespace narrow::model

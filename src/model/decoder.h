@@ -72,7 +72,4 @@ class Decoder {
   std::unique_ptr<State> state_;
 };
 
-// Tokens [first, first + rows) of `tokens` as a step of a sequence that has the cache to itself.
-ops::Batch step_of(std::span<const int32_t> tokens, int64_t first, int64_t rows);
-
 }  // namespace narrow::model

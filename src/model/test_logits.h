@@ -27,7 +27,8 @@ inline void for_each_logits(
     const int64_t rows = std::min(chunk, total - first);
     std::vector<int32_t> all(static_cast<size_t>(rows));
     std::iota(all.begin(), all.end(), 0);
-    sink(first, decoder.forward(step_of(tokens, first, rows), kv, all));
+    const auto begin = tokens.begin() + first;
+    sink(first, decoder.forward(ops::single_sequence({begin, begin + rows}, first), kv, all));
   }
 }
 

@@ -3,20 +3,22 @@
 #include <cstddef>
 #include <numeric>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 
 namespace narrow::ops {
 
-Batch single_sequence(const std::vector<int32_t>& tokens) {
+Batch single_sequence(std::vector<int32_t> tokens, int64_t first) {
   Batch batch;
-  batch.tokens = tokens;
-  batch.positions.resize(tokens.size());
-  std::iota(batch.positions.begin(), batch.positions.end(), 0);
+  batch.tokens = std::move(tokens);
+  batch.positions.resize(batch.tokens.size());
+  std::iota(batch.positions.begin(), batch.positions.end(), static_cast<int32_t>(first));
   Batch::Sequence sequence;
-  sequence.rows = sequence.context = batch.rows();
+  sequence.rows = batch.rows();
+  sequence.context = first + batch.rows();
   sequence.blocks.resize(
-      static_cast<std::size_t>((batch.rows() + kKvBlockTokens - 1) / kKvBlockTokens));
+      static_cast<std::size_t>((sequence.context + kKvBlockTokens - 1) / kKvBlockTokens));
   std::iota(sequence.blocks.begin(), sequence.blocks.end(), 0);
   batch.sequences.push_back(std::move(sequence));
   return batch;

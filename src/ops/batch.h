@@ -28,8 +28,9 @@ struct Batch {
   int64_t rows() const { return static_cast<int64_t>(tokens.size()); }
 };
 
-// One sequence of its own, positions from 0, blocks 0, 1, 2, ...: for tests, calibration, scoring.
-Batch single_sequence(const std::vector<int32_t>& tokens);
+// One sequence that has the cache to itself, in blocks 0, 1, 2, ...: for tests, calibration,
+// divergences. first: the position of the first token, of which those before have had their step.
+Batch single_sequence(std::vector<int32_t> tokens, int64_t first = 0);
 
 // A step of some rows of `batch` alone, for what comes behind the storing of keys and values of all
 // of them: row i is rows[i] and sees what that row sees. Throws Error::failed for a row that there

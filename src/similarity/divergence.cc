@@ -89,7 +89,8 @@ void measure_divergence(model::Decoder& base, model::Decoder& variant, const Tex
       const int64_t rows = std::min(most_rows, positions - first);
       std::vector<int32_t> all(static_cast<size_t>(rows));
       std::iota(all.begin(), all.end(), 0);
-      const ops::Batch step = model::step_of(ids, first, rows);
+      const auto begin = ids.begin() + first;
+      const ops::Batch step = ops::single_sequence({begin, begin + rows}, first);
       const ops::Matrix p = base.enqueue(step, base_kv, all);
       const ops::Matrix q = variant.enqueue(step, variant_kv, all);
       const auto divergences = base.backend().compare_logits(

@@ -2,11 +2,12 @@
 Markdown: milliseconds, seconds or requests a second, and how many times as fast narrow is, bold
 where docs/performance.md aims for more.
 
-    beside_vllm.py BUILD [rested|behind_prompts|one_at_a_time|all_at_once|NAME]...
+    beside_vllm.py BUILD [rested|behind_prompts|one_at_a_time|all_at_once|fp8_kv|NAME]...
 
 BUILD: where decode_step, deployments and libnarrow_cuda.so are. rested: steps of decode_step, which
 lets the card rest before each number of sequences. behind_prompts: steps of the engine, measured as
-vLLM's were. NAME: of a deployment ("RAG"), instead of all seven. By default all four tables.
+vLLM's were. fp8_kv: all at once with narrow's keys and values in e4m3; vLLM's are in bf16 in all
+tables. NAME: of a deployment ("RAG"), instead of all seven. By default all five tables.
 """
 
 import json
@@ -81,20 +82,20 @@ def one_at_a_time(build: pathlib.Path, names: list[str]) -> None:
     print_table("its first token", first)
 
 
-def all_at_once(build: pathlib.Path, names: list[str]) -> None:
+def all_at_once(build: pathlib.Path, names: list[str], title: str, *options: str) -> None:
     rows: dict[str, list[str]] = {name: [] for name in names}
     for f, of in enumerate(FORMATS):
-        printed = output_of(build, "deployments", of, "cuda", "async", *names)
+        printed = output_of(build, "deployments", of, "cuda", "async", *options, *names)
         for name in names:
             found = re.search(re.escape(name) + r" .*at once: ([\d.]+) requests/s", printed)
             rate = float(found[1])
             times = rate / VLLM["all_at_once"][name][f]
             rows[name].append(figure(rate, times, times >= AIMS["all_at_once"][f]))
-    print_table("requests a second, all at once", rows)
+    print_table(title, rows)
 
 
 def main() -> int:
-    tables = ["rested", "behind_prompts", "one_at_a_time", "all_at_once"]
+    tables = ["rested", "behind_prompts", "one_at_a_time", "all_at_once", "fp8_kv"]
     if len(sys.argv) < 2 or any(a not in tables + DEPLOYMENTS for a in sys.argv[2:]):
         print(__doc__, file=sys.stderr)
         return 2
@@ -114,7 +115,9 @@ def main() -> int:
     if "one_at_a_time" in wanted:
         one_at_a_time(build, names)
     if "all_at_once" in wanted:
-        all_at_once(build, names)
+        all_at_once(build, names, "requests a second, all at once")
+    if "fp8_kv" in wanted:
+        all_at_once(build, names, "requests a second, all at once, keys and values in e4m3", "fp8_kv")
     return 0
 
 

@@ -19,7 +19,8 @@ enum class CudaKernels { of_device, portable };
 std::unique_ptr<Backend> make_cuda_backend(int threads,
                                            CudaKernels kernels = CudaKernels::of_device);
 
-// nullptr when there is none to use here.
+// nullptr when there is none to use here; where there is the library all the same, a warning says
+// why, once.
 std::unique_ptr<Backend> try_cuda_backend(int threads);
 
 }  // namespace narrow::ops

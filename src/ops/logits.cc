@@ -23,7 +23,10 @@ double log_sum_exp(std::span<const float> logits) {
 }
 
 int32_t argmax(std::span<const float> logits) {
-  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  // Of numbers behind a NaN none would be larger than it.
+  const auto number = std::find_if(logits.begin(), logits.end(), [](float x) { return x == x; });
+  if (number == logits.end()) return 0;
+  return static_cast<int32_t>(std::max_element(number, logits.end()) - logits.begin());
 }
 
 std::vector<int32_t> best(std::span<const float> logits, int64_t count) {

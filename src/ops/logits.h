@@ -11,7 +11,7 @@ namespace narrow::ops {
 // ln Σ exp(logits): maximum and sum in double, in index order.
 double log_sum_exp(std::span<const float> logits);
 
-// Lowest id among the largest logits.
+// Lowest id among the largest logits; NaN is below all, and 0 where there is nothing else.
 int32_t argmax(std::span<const float> logits);
 
 // The `count` largest, of equal ones the lower id first; NaN is below all. Fewer where there are

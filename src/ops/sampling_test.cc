@@ -53,6 +53,13 @@ TEST(Sampling, WeightsAreExponentials) {
   }
 }
 
+TEST(Argmax, IsTheFirstOfTheLargestNumbers) {
+  EXPECT_EQ(argmax(std::vector<float>{1, 3, 2, 3}), 1);
+  EXPECT_EQ(argmax(std::vector<float>{NAN, -7, NAN, 2, 2}), 3);
+  EXPECT_EQ(argmax(std::vector<float>{NAN, -INFINITY}), 1);
+  EXPECT_EQ(argmax(std::vector<float>{NAN, NAN}), 0);
+}
+
 TEST(Sampling, RanksOrderLogitsThenIds) {
   const std::vector<float> falling = {INFINITY, 3.5f, 1e-30f, 0.0f, -1e-30f, -7, -INFINITY, NAN};
   for (size_t i = 1; i < falling.size(); ++i)

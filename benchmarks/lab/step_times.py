@@ -4,15 +4,16 @@ between the end of the step in front and their beginning, and how many are above
 
     step_times.py TRACE     of what kernel_trace.cc writes
 
-A step begins with the kernel that copies its metadata from the host, which may start before the
-step in front has ended (a gap of 0); its time counts from there or from that end.
+A step ends with what is asked of its logits, and begins with the next kernel that copies metadata
+from the host, which may start before the step in front has ended (a gap of 0); its time counts from
+there or from that end. So a step whose logits nobody asks for counts as part of the next one.
 """
 
 import collections
 import statistics
 import sys
 
-FIRST = "copy_words_kernel"
+FIRST, LAST = "copy_words_kernel", "summarize_logits_kernel"
 LONG_NS = 20_000
 FEW = 5  # steps that are counted together as others
 
@@ -22,19 +23,21 @@ def steps_of(path: str) -> list[tuple[str, float, float]]:
     steps = []
     names: list[str] = []
     begin = end = end_before = 0
+    ended = True  # nothing counts before the first step begins
     with open(path, encoding="utf-8") as lines:
         rows = [line.rstrip("\n").split(" ", 2) for line in lines]
     for start, stop, name in [*rows, ["0", "0", FIRST]]:
-        if FIRST in name:
+        if FIRST in name and ended:
             if end_before and names:
                 steps.append((" ".join(names), end - max(begin, end_before),
                               max(0, begin - end_before)))
             if names:
                 end_before = end
-            names, begin, end = [], int(start), 0
-        elif not name.startswith("mem") and begin:
+            names, begin, end, ended = [], int(start), 0, False
+        elif begin and not name.startswith("mem"):
             names.append(name)
             end = max(end, int(stop))
+            ended = ended or LAST in name
     return steps
 
 
@@ -45,6 +48,8 @@ def main() -> int:
     by_kernels = collections.defaultdict(list)
     for kernels, time, gap in steps_of(sys.argv[1]):
         by_kernels[kernels].append((time, gap))
+    if not by_kernels:
+        sys.exit(f"step_times: {sys.argv[1]} has no two steps, as kernel_trace writes them")
     others = [step for steps in by_kernels.values() if len(steps) < FEW for step in steps]
     groups = [(f"{len(kernels.split())} kernels", steps) for kernels, steps in by_kernels.items()
               if len(steps) >= FEW]
@@ -61,4 +66,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except OSError as error:
+        sys.exit(f"step_times: {error.filename}: {error.strerror}")

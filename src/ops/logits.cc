@@ -24,7 +24,8 @@ double log_sum_exp(std::span<const float> logits) {
 
 int32_t argmax(std::span<const float> logits) {
   // Of numbers behind a NaN none would be larger than it.
-  const auto number = std::find_if(logits.begin(), logits.end(), [](float x) { return x == x; });
+  const auto number =
+      std::find_if_not(logits.begin(), logits.end(), [](float x) { return std::isnan(x); });
   if (number == logits.end()) return 0;
   return static_cast<int32_t>(std::max_element(number, logits.end()) - logits.begin());
 }

@@ -31,10 +31,10 @@ Options with_defaults(Options options, const ops::EngineDefaults& defaults) {
 
 // Throws Error::refused, saying what would fit, when loading broke and the weights do not.
 model::Decoder load(const checkpoint::Checkpoint& checkpoint, ops::Backend& backend,
-                    int64_t max_rows) {
+                    const Options& options) {
   const int64_t free = backend.free_bytes();
   try {
-    return {checkpoint, backend, max_rows};
+    return {checkpoint, backend, options.max_step_tokens, /*usual_logit_rows=*/options.max_batch};
   } catch (const Error& error) {
     const Scheme scheme = checkpoint.scheme("model.layers.0.self_attn.q_proj");
     const int64_t needed =
@@ -60,7 +60,7 @@ struct Engine::State {
                                      return text::Tokenizer::from_json(documents.tokenizer,
                                                                        documents.tokenizer_config);
                                    })),
-        decoder(load(*checkpoint, *backend, options.max_step_tokens)),
+        decoder(load(*checkpoint, *backend, options)),
         tokenizer(tokenizer_ahead.get()) {
     if (!checkpoint->documents().chat_template.empty())
       chat = std::make_unique<text::ChatTemplate>(checkpoint->documents().chat_template);

@@ -20,8 +20,6 @@ namespace {
 // Read side by side, and held in host memory at a time.
 constexpr int64_t kLayersAhead = 4;
 
-constexpr int64_t kLeastLogitRows = 16;
-
 // Names memory in Backend::run.
 uint64_t next_id() {
   static std::atomic<uint64_t> last = 0;
@@ -79,7 +77,8 @@ KvCache::KvCache(const ModelConfig& config, ops::Backend& backend, int64_t block
 }
 
 struct Decoder::State {
-  State(const checkpoint::Checkpoint& checkpoint, ops::Backend& backend, int64_t max_rows)
+  State(const checkpoint::Checkpoint& checkpoint, ops::Backend& backend, int64_t max_rows,
+        int64_t usual_logit_rows)
       : config(checkpoint.config()),
         backend(backend),
         max_rows(max_rows),
@@ -125,6 +124,13 @@ struct Decoder::State {
     chosen = backend.allocate(max_rows * size_of(DType::i32));
     hidden = backend.allocate(max_rows * config.hidden * size_of(backend.activation_dtype()));
     gathered = backend.allocate(max_rows * config.hidden * size_of(backend.activation_dtype()));
+    make_room_for_logits(std::min(usual_logit_rows, max_rows));
+  }
+
+  void make_room_for_logits(int64_t rows) {
+    device_logits = backend.allocate(rows * config.vocabulary * size_of(DType::f32));
+    logit_room = rows;
+    logits_id = next_id();
   }
 
   void enqueue(ops::Batch batch, KvCache& kv, std::span<const int32_t> logit_rows);
@@ -138,6 +144,7 @@ struct Decoder::State {
   const int64_t max_rows;
   const uint64_t id = next_id();
   uint64_t logits_id = 0;  // of device_logits
+  int64_t logit_room = 0;  // its rows
   Workspace workspace;
   Rope rope;
   ops::DeviceBuffer embedding, final_norm, hidden, gathered, device_logits;
@@ -150,8 +157,9 @@ struct Decoder::State {
   std::unique_ptr<ops::PreparedDecoder> whole;  // null: operation by operation
 };
 
-Decoder::Decoder(const checkpoint::Checkpoint& checkpoint, ops::Backend& backend, int64_t max_rows)
-    : state_(std::make_unique<State>(checkpoint, backend, max_rows)) {}
+Decoder::Decoder(const checkpoint::Checkpoint& checkpoint, ops::Backend& backend, int64_t max_rows,
+                 int64_t usual_logit_rows)
+    : state_(std::make_unique<State>(checkpoint, backend, max_rows, usual_logit_rows)) {}
 
 Decoder::~Decoder() = default;
 
@@ -222,13 +230,11 @@ void Decoder::State::enqueue(ops::Batch batch, KvCache& kv, std::span<const int3
   }
   const int64_t rows = batch.rows();
   const auto wanted = static_cast<int64_t>(logit_rows.size());
-  const int64_t row_bytes = config.vocabulary * size_of(DType::f32);
-  if (device_logits.size_bytes < wanted * row_bytes) {
+  if (logit_room < wanted) {
     // In doublings: a device gives memory back only when it has nothing to do.
-    int64_t room = kLeastLogitRows;
+    int64_t room = logit_room;
     while (room < wanted) room *= 2;
-    device_logits = backend.allocate(std::max(wanted, std::min(room, max_rows)) * row_bytes);
-    logits_id = next_id();
+    make_room_for_logits(std::max(wanted, std::min(room, max_rows)));
   }
   const auto plan = backend.plan(std::move(batch));
   const ops::Matrix states = matrix(hidden, rows, config.hidden);

@@ -36,9 +36,11 @@ class KvCache {
 class Decoder {
  public:
   // Loads layer by layer, so that host memory holds a few layers, and the embeddings and the head,
-  // beside the prepared ones. max_rows bounds a step. Throws Error::refused when a tensor is
-  // missing or its shape does not fit.
-  Decoder(const checkpoint::Checkpoint& checkpoint, ops::Backend& backend, int64_t max_rows = 512);
+  // beside the prepared ones. max_rows bounds a step. usual_logit_rows, at least 1: memory for the
+  // logits of so many rows is taken at once; the first step with more waits for the device. Throws
+  // Error::refused when a tensor is missing or its shape does not fit.
+  Decoder(const checkpoint::Checkpoint& checkpoint, ops::Backend& backend, int64_t max_rows = 512,
+          int64_t usual_logit_rows = 16);
   ~Decoder();
 
   const checkpoint::ModelConfig& config() const;

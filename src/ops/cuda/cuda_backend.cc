@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "base/error.h"
 #include "base/thread_pool.h"
@@ -49,6 +50,9 @@ bool has_kernels(int capability) {
 class CudaBackend : public Backend {
  public:
   CudaBackend(int threads, CudaKernels kernels) : pool_(threads) {
+    // The driver, which reads this when it starts, would load each kernel at its first launch, and
+    // that waits for the device: a step of a new shape would begin late.
+    setenv("CUDA_MODULE_LOADING", "EAGER", /*overwrite=*/0);
     int count = 0;
     const cudaError_t found = cudaGetDeviceCount(&count);
     if (found != cudaSuccess || count == 0) {

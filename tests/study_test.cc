@@ -101,6 +101,21 @@ TEST_F(StudyTest, AnEncoderAddsItsScores) {
   EXPECT_EQ(cells, 2);
 }
 
+// As the answers and scores beside them.
+TEST_F(StudyTest, DivergencesAreOfTheCacheThatAnswers) {
+  plan_.tasks.resize(1);
+  plan_.scenarios.clear();
+  plan_.text_prompts = 0;
+  settings_.backend = "reference";
+  const auto divergences = [&](std::optional<DType> kv_dtype) {
+    settings_.kv_dtype = kv_dtype;
+    const fs::path directory = root_ / (kv_dtype ? "e4m3" : "own");
+    EXPECT_EQ(run_in_child(directory, ""), 0);
+    return rows(directory).at("similarity w8a8-fp kl/squad_passages");
+  };
+  EXPECT_NE(divergences({}), divergences(DType::f8_e4m3));
+}
+
 TEST_F(StudyTest, QuestionsInTheCalibrationTextAreCounted) {
   const auto model = checkpoint::open(plan_.model);
   const auto tokenizer = text::Tokenizer::from_json(model->documents().tokenizer, "");

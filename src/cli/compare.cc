@@ -49,13 +49,14 @@ Json divergence(const Arguments& arguments, const std::string& variant_name,
   const auto append = [](const Json& from, std::vector<double>& to) {
     for (const Json& value : from) to.push_back(value.get<double>());
   };
-  similarity::measure_divergence(base, variant, text, {}, [&](int64_t, const Json& row) {
-    append(row["kl"], kl);
-    append(row["top1_agree"], agree);
-    append(row["nll_base"], nll_base);
-    append(row["nll"], nll);
-    progress.advance();
-  });
+  similarity::measure_divergence(base, variant, /*kv_dtype=*/{}, text, {},
+                                 [&](int64_t, const Json& row) {
+                                   append(row["kl"], kl);
+                                   append(row["top1_agree"], agree);
+                                   append(row["nll_base"], nll_base);
+                                   append(row["nll"], nll);
+                                   progress.advance();
+                                 });
   std::vector<double> sorted = kl;
   std::sort(sorted.begin(), sorted.end());
   return {{"text", arguments.text},

@@ -64,7 +64,8 @@ TextWindows read_windows(const std::string& file, const text::Tokenizer& tokeniz
   return result;
 }
 
-void measure_divergence(model::Decoder& base, model::Decoder& variant, const TextWindows& text,
+void measure_divergence(model::Decoder& base, model::Decoder& variant,
+                        std::optional<DType> kv_dtype, const TextWindows& text,
                         const std::set<int64_t>& done, const RowSink& sink) {
   if (base.config().vocabulary != variant.config().vocabulary)
     throw Error::refused("the two models have different vocabularies");
@@ -74,8 +75,8 @@ void measure_divergence(model::Decoder& base, model::Decoder& variant, const Tex
   for (const auto& window : text.windows) longest = std::max(longest, window.size());
   const int64_t blocks =
       (static_cast<int64_t>(longest) + ops::kKvBlockTokens - 1) / ops::kKvBlockTokens;
-  model::KvCache base_kv(base.config(), base.backend(), blocks);
-  model::KvCache variant_kv(variant.config(), variant.backend(), blocks);
+  model::KvCache base_kv(base.config(), base.backend(), blocks, kv_dtype);
+  model::KvCache variant_kv(variant.config(), variant.backend(), blocks, kv_dtype);
   const int64_t most_rows = std::min({kRows, base.max_rows(), variant.max_rows()});
   for (size_t w = 0; w < text.windows.size(); ++w) {
     const auto index = static_cast<int64_t>(w);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -34,8 +35,10 @@ using RowSink = std::function<void(int64_t index, Json row)>;
 
 // One row per window (docs/metrics.md): KL(base || variant) in nats, top-token agreement and
 // negative log-likelihoods per position. Both models run each window on their own, on one backend,
-// which compares their logits where they are. Skips indices in `done`.
-void measure_divergence(model::Decoder& base, model::Decoder& variant, const TextWindows& text,
+// which compares their logits where they are, with keys and values in kv_dtype (model::KvCache).
+// Skips indices in `done`.
+void measure_divergence(model::Decoder& base, model::Decoder& variant,
+                        std::optional<DType> kv_dtype, const TextWindows& text,
                         const std::set<int64_t>& done, const RowSink& sink);
 
 }  // namespace narrow::similarity

@@ -120,7 +120,7 @@ class Study {
             {"version", prepared_.settings.version}};
   }
 
-  // What every cell depends on that the engine answers.
+  // What every cell depends on in which the model runs.
   Json engine_key(const std::string& format) const {
     Json key = format_key(format);
     if (prepared_.settings.kv_dtype) key["kv_cache"] = name_of(*prepared_.settings.kv_dtype);
@@ -342,7 +342,7 @@ class Study {
   }
 
   Cell divergence_cell(const std::string& format) const {
-    Json key = format_key(format);
+    Json key = engine_key(format);
     key["text_sha256"] = sha256_file(prepared_.kl_text);
     key["windows"] = prepared_.plan.kl_windows;
     key["length"] = prepared_.plan.kl_length;
@@ -366,10 +366,11 @@ class Study {
     const auto done = indices_of(store_.rows(cell));
     Progress progress(format + " divergence", prepared_.plan.kl_windows, "windows");
     progress.skip(static_cast<int64_t>(done.size()));
-    similarity::measure_divergence(base, variant, text, done, [&](int64_t index, Json row) {
-      store_.append(cell, {index, std::move(row)});
-      progress.advance();
-    });
+    similarity::measure_divergence(base, variant, prepared_.settings.kv_dtype, text, done,
+                                   [&](int64_t index, Json row) {
+                                     store_.append(cell, {index, std::move(row)});
+                                     progress.advance();
+                                   });
     store_.finish_cell(cell);
   }
 
